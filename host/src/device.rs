@@ -1,0 +1,36 @@
+//! What a plan has to know about a GPU.
+
+/// The figures of a GPU that a plan depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeviceSpec {
+    /// Compute capability, major * 10 + minor: 89 for an L4, 90 for an H200.
+    pub compute_capability: u32,
+    /// Number of streaming multiprocessors.
+    pub sm_count: u32,
+    /// Shared memory that one block may have after opting in, bytes.
+    pub shared_per_block: u32,
+    /// Shared memory of one SM, bytes; each resident block takes 1 KiB beside its own.
+    pub shared_per_sm: u32,
+}
+
+impl DeviceSpec {
+    /// NVIDIA A100: 108 SMs, 164 KiB of shared memory each.
+    pub const A100: Self =
+        Self { compute_capability: 80, sm_count: 108, shared_per_block: 163 << 10, shared_per_sm: 164 << 10 };
+    /// NVIDIA L4: 58 SMs, 100 KiB of shared memory each.
+    pub const L4: Self =
+        Self { compute_capability: 89, sm_count: 58, shared_per_block: 99 << 10, shared_per_sm: 100 << 10 };
+    /// NVIDIA H200: 132 SMs, 228 KiB of shared memory each.
+    pub const H200: Self =
+        Self { compute_capability: 90, sm_count: 132, shared_per_block: 227 << 10, shared_per_sm: 228 << 10 };
+
+    /// A typical device of a compute capability, for planning where no device is at hand.
+    pub const fn typical(compute_capability: u32) -> Option<Self> {
+        match compute_capability {
+            80 => Some(Self::A100),
+            89 => Some(Self::L4),
+            90 => Some(Self::H200),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The one error type: every variant that speaks of an argument names the field, its value and what is allowed.
+
+/// What can go wrong between a caller's tensors and an answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Shapes have the wrong rank or do not fit each other.
+    #[error("{field}: {value} does not fit, allowed: {allowed}")]
+    Shape {
+        /// The tensor or dimension.
+        field: &'static str,
+        /// What was given.
+        value: String,
+        /// What would fit.
+        allowed: String,
+    },
+    /// Strides, alignment or extent of a tensor's memory cannot be used.
+    #[error("{field}: {value} cannot be addressed, allowed: {allowed}")]
+    Layout {
+        /// The tensor.
+        field: &'static str,
+        /// What was given.
+        value: String,
+        /// What could be used.
+        allowed: String,
+    },
+    /// A value that is legal in itself and that no kernel (or not the chosen one) takes.
+    #[error("{field}: {value} is not supported, allowed: {allowed}")]
+    Unsupported {
+        /// The option or dimension.
+        field: &'static str,
+        /// What was given.
+        value: String,
+        /// What is supported.
+        allowed: String,
+    },
+    /// A kernel needs more shared memory than a block of the device may have.
+    #[error("{kernel}: {needed} bytes of shared memory a block, allowed by the device: {available}")]
+    SharedMemory {
+        /// Entry name of the kernel.
+        kernel: String,
+        /// Bytes that a block needs.
+        needed: u32,
+        /// Bytes that a block may have.
+        available: u32,
+    },
+    /// No usable NVIDIA GPU or driver.
+    #[error("no NVIDIA GPU can be used: {reason}")]
+    NoDevice {
+        /// What the driver said.
+        reason: String,
+    },
+    /// The driver does not know the PTX version of the kernels.
+    #[error("driver: CUDA {found} is too old for the kernels, allowed: CUDA {needed} or later")]
+    DriverTooOld {
+        /// CUDA version of the driver.
+        found: String,
+        /// First CUDA version that loads the kernels.
+        needed: &'static str,
+    },
+    /// The driver refused a call for a reason that is none of the above.
+    #[error("{call}: the driver answered {message}")]
+    Driver {
+        /// The driver call.
+        call: &'static str,
+        /// The driver's own words, or the name of its error code.
+        message: String,
+    },
+}
+
+/// `std::result::Result` with this crate's [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

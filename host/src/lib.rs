@@ -1,0 +1,18 @@
+//! The library behind evo-sdpa: what is asked for ([`Problem`]), which kernel answers it and how ([`Plan`]), tensor
+//! views, the CPU paths, and the launch on a GPU (feature `gpu`).
+
+mod device;
+mod error;
+mod layout;
+mod plan;
+mod problem;
+mod tensor;
+
+pub use device::DeviceSpec;
+pub use error::{Error, Result};
+pub use evo_sdpa_kernels::config::{DType, Kernel};
+pub use evo_sdpa_kernels::instances::KERNELS;
+pub use layout::Layout;
+pub use plan::{DevicePointers, Plan};
+pub use problem::{Causal, Options, Problem};
+pub use tensor::{Element, TensorView, TensorViewMut};

@@ -1,0 +1,321 @@
+//! From a problem to a launch: which kernel, which grid, which parameters, and why. Plain data, made without a GPU.
+
+use crate::device::DeviceSpec;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::problem::Problem;
+use evo_sdpa_kernels::config::{FwdSm80, Kernel, MAX_HEAD_DIM};
+use evo_sdpa_kernels::instances::KERNELS;
+use evo_sdpa_kernels::params::{FwdParams, Strides, kv_head_reciprocal};
+use std::fmt;
+
+/// Rows of every tensor start on such a boundary, bytes: the width of one `cp.async`.
+const ROW_ALIGNMENT: u64 = 16;
+/// Grid limits of CUDA for the y and z dimension.
+const MAX_GRID_YZ: usize = 65535;
+/// Sequence lengths and causal offsets stay below, so that their sums fit in an i32 on the device.
+const MAX_LEN: usize = 1 << 30;
+
+/// Why a plan has the kernel that it has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Reason {
+    /// The caller asked for it.
+    Forced,
+    /// No other kernel takes the problem on this device.
+    Only,
+    /// The least predicted time among several.
+    Predicted {
+        /// How many kernels could have run.
+        candidates: usize,
+        /// Blocks of the grid.
+        blocks: u64,
+        /// Blocks that one SM holds at a time.
+        resident: u32,
+        /// Predicted time relative to the runner-up, below 1.
+        ratio: f64,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Forced => f.write_str("asked for by name"),
+            Reason::Only => f.write_str("the only kernel that takes this problem on this device"),
+            Reason::Predicted { candidates, blocks, resident, ratio } => write!(
+                f,
+                "least predicted time of {candidates} kernels: {blocks} blocks, {resident} at a time on an SM, \
+                 {ratio:.2} x the runner-up's time"
+            ),
+        }
+    }
+}
+
+/// A launch, complete but for the addresses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Plan {
+    /// The kernel; its `Display` is the entry name.
+    pub kernel: Kernel,
+    /// Blocks along x (query tiles), y (query heads) and z (batch). A zero means that there is nothing to compute
+    /// and nothing is launched.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub block: u32,
+    /// Dynamic shared memory of a block, bytes.
+    pub shared_bytes: u32,
+    /// Parameters, with null addresses: see [`Plan::bind`].
+    pub params: FwdParams,
+    /// Why this kernel.
+    pub reason: Reason,
+    kv_lens: bool,
+    lse: bool,
+}
+
+/// Device addresses of one call. They are the caller's; nothing is freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DevicePointers {
+    /// First element of q.
+    pub q: u64,
+    /// First element of k.
+    pub k: u64,
+    /// First element of v.
+    pub v: u64,
+    /// First element of out.
+    pub out: u64,
+    /// f32 \[batch, heads_q, q_len\]; null exactly when the problem does not ask for it.
+    pub lse: u64,
+    /// 32-bit \[batch\]; null exactly when the problem has no `kv_lens`.
+    pub kv_lens: u64,
+}
+
+impl Plan {
+    /// The plan with the least predicted time on `device`.
+    pub fn new(problem: &Problem, device: &DeviceSpec) -> Result<Self> {
+        validate_for_gpu(problem)?;
+        let mut best: Option<(f64, Kernel)> = None;
+        let mut second = f64::INFINITY;
+        let mut candidates = 0;
+        for &kernel in KERNELS.iter().filter(|kernel| takes(kernel, problem, device).is_ok()) {
+            candidates += 1;
+            let time = predicted_time(kernel, problem, device);
+            match best {
+                Some((least, _)) if least <= time => second = second.min(time),
+                previous => {
+                    second = previous.map_or(second, |(least, _)| least);
+                    best = Some((time, kernel));
+                }
+            }
+        }
+        let Some((time, kernel)) = best else {
+            return Err(Error::Unsupported {
+                field: "device",
+                value: format!("compute capability {}", device.compute_capability),
+                allowed: "80 or later".into(),
+            });
+        };
+        let reason = if candidates == 1 {
+            Reason::Only
+        } else {
+            let blocks = grid(kernel, problem).iter().map(|&n| u64::from(n)).product();
+            Reason::Predicted { candidates, blocks, resident: resident_blocks(kernel, device), ratio: time / second }
+        };
+        Ok(Self::assemble(kernel, problem, reason))
+    }
+
+    /// The plan with a kernel of the caller's choice.
+    pub fn with_kernel(problem: &Problem, device: &DeviceSpec, kernel: Kernel) -> Result<Self> {
+        validate_for_gpu(problem)?;
+        takes(&kernel, problem, device)?;
+        Ok(Self::assemble(kernel, problem, Reason::Forced))
+    }
+
+    /// Bytes of device memory that the launch needs beside its tensors. It depends on shapes alone.
+    pub fn workspace_bytes(&self) -> usize {
+        0
+    }
+
+    /// Whether there is nothing to compute.
+    pub fn is_empty(&self) -> bool {
+        self.grid.contains(&0)
+    }
+
+    /// The parameter block for these addresses. Fails on a null or misaligned one.
+    pub fn bind(&self, pointers: &DevicePointers) -> Result<FwdParams> {
+        let DevicePointers { q, k, v, out, lse, kv_lens } = *pointers;
+        let has_keys = self.params.kv_len > 0;
+        let optional = |wanted| {
+            if wanted { "an address, as the problem asks for it" } else { "null, as the problem does not ask for it" }
+        };
+        for (field, address, wanted, alignment) in [
+            ("q", q, true, ROW_ALIGNMENT),
+            ("k", k, has_keys, ROW_ALIGNMENT),
+            ("v", v, has_keys, ROW_ALIGNMENT),
+            ("out", out, true, ROW_ALIGNMENT),
+            ("lse", lse, self.lse, 4),
+            ("kv_lens", kv_lens, self.kv_lens, 4),
+        ] {
+            let tensor = alignment == ROW_ALIGNMENT;
+            let present_as_wanted = if tensor { address != 0 || !wanted } else { (address != 0) == wanted };
+            if !present_as_wanted && !self.is_empty() {
+                let allowed = if tensor { "an address on the device" } else { optional(wanted) };
+                return Err(Error::Layout { field, value: format!("address {address:#x}"), allowed: allowed.into() });
+            }
+            if !address.is_multiple_of(alignment) {
+                return Err(Error::Layout {
+                    field,
+                    value: format!("address {address:#x}"),
+                    allowed: format!("a multiple of {alignment} bytes"),
+                });
+            }
+        }
+        Ok(FwdParams { q, k, v, out, lse, kv_lens, ..self.params })
+    }
+
+    fn assemble(kernel: Kernel, problem: &Problem, reason: Reason) -> Self {
+        let strides = |layout: &Layout| {
+            let [batch, head, row, _] = layout.strides().map(|s| s as u64 * u64::from(problem.dtype.size()));
+            Strides { batch, head, row }
+        };
+        let clamp = |offset: i64| offset.clamp(-(MAX_LEN as i64), MAX_LEN as i64) as i32;
+        let params = FwdParams {
+            q_stride: strides(&problem.q),
+            k_stride: strides(&problem.k),
+            v_stride: strides(&problem.v),
+            out_stride: strides(&problem.out),
+            kv_head_reciprocal: kv_head_reciprocal((problem.heads_q() / problem.heads_kv()).max(1) as u32),
+            heads_q: problem.heads_q() as u32,
+            q_len: problem.q_len() as u32,
+            kv_len: problem.kv_len() as u32,
+            head_dim: problem.head_dim() as u32,
+            causal_offset: clamp(problem.causal_offset().unwrap_or(problem.kv_len() as i64)),
+            // A scale of zero would turn masked scores into 0 * -inf = NaN; the smallest normal number gives
+            // the same uniform weights.
+            scale_log2: (f64::from(problem.scale()) * std::f64::consts::LOG2_E).max(f64::from(f32::MIN_POSITIVE))
+                as f32,
+            ..FwdParams::default()
+        };
+        Self {
+            kernel,
+            grid: grid(kernel, problem),
+            block: kernel.threads(),
+            shared_bytes: kernel.shared_bytes(),
+            params,
+            reason,
+            kv_lens: problem.kv_lens,
+            lse: problem.lse,
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [x, y, z] = self.grid;
+        write!(
+            f,
+            "{} grid {x}x{y}x{z} block {} shared {} B ({})",
+            self.kernel, self.block, self.shared_bytes, self.reason
+        )
+    }
+}
+
+fn grid(kernel: Kernel, problem: &Problem) -> [u32; 3] {
+    let tiles = (problem.q_len() as u32).div_ceil(kernel.tile_q());
+    [tiles, problem.heads_q() as u32, problem.batch() as u32]
+}
+
+/// What every kernel asks for beyond [`Problem::validate`].
+fn validate_for_gpu(problem: &Problem) -> Result<()> {
+    problem.validate()?;
+    let unsupported =
+        |field, value: usize, allowed: String| Err(Error::Unsupported { field, value: value.to_string(), allowed });
+    let head_dim = problem.head_dim();
+    if !head_dim.is_multiple_of(8) || head_dim > MAX_HEAD_DIM as usize {
+        return unsupported("head_dim", head_dim, format!("multiples of 8 up to {MAX_HEAD_DIM}"));
+    }
+    for (field, value, limit) in [
+        ("batch", problem.batch(), MAX_GRID_YZ),
+        ("heads_q", problem.heads_q(), MAX_GRID_YZ),
+        ("q_len", problem.q_len(), MAX_LEN),
+        ("kv_len", problem.kv_len(), MAX_LEN),
+    ] {
+        if value > limit {
+            return unsupported(field, value, format!("at most {limit}"));
+        }
+    }
+    let scale_log2 = f64::from(problem.scale()) * std::f64::consts::LOG2_E;
+    if scale_log2 > f64::from(f32::MAX) {
+        return Err(Error::Unsupported {
+            field: "scale",
+            value: problem.scale().to_string(),
+            allowed: format!("at most {:e}", f64::from(f32::MAX) / std::f64::consts::LOG2_E),
+        });
+    }
+    for (field, layout) in [("q", &problem.q), ("k", &problem.k), ("v", &problem.v), ("out", &problem.out)] {
+        let size = u64::from(problem.dtype.size());
+        for axis in 0..3 {
+            let bytes = layout.strides()[axis] as u64 * size;
+            if layout.shape()[axis] > 1 && !bytes.is_multiple_of(ROW_ALIGNMENT) {
+                return Err(Error::Layout {
+                    field,
+                    value: format!("a stride of {bytes} bytes along {}", crate::layout::AXES[axis]),
+                    allowed: format!("multiples of {ROW_ALIGNMENT} bytes"),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether `kernel` can run a problem, validated already, on `device`.
+fn takes(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Result<()> {
+    let refused = |field, value: String, allowed: String| Err(Error::Unsupported { field, value, allowed });
+    if kernel.dtype() != problem.dtype {
+        return refused("dtype", problem.dtype.to_string(), format!("{} for {kernel}", kernel.dtype()));
+    }
+    if let Kernel::FwdSm80(config) = kernel
+        && problem.head_dim().next_multiple_of(32) != config.head_dim as usize
+    {
+        let allowed = format!("{} to {} for {kernel}", config.head_dim - 24, config.head_dim);
+        return refused("head_dim", problem.head_dim().to_string(), allowed);
+    }
+    if device.compute_capability < 80 {
+        let value = format!("compute capability {}", device.compute_capability);
+        return refused("device", value, "80 or later".into());
+    }
+    if kernel.shared_bytes() > device.shared_per_block {
+        return Err(Error::SharedMemory {
+            kernel: kernel.to_string(),
+            needed: kernel.shared_bytes(),
+            available: device.shared_per_block,
+        });
+    }
+    Ok(())
+}
+
+/// Blocks of `kernel` that one SM holds at a time.
+fn resident_blocks(kernel: Kernel, device: &DeviceSpec) -> u32 {
+    let by_shared = device.shared_per_sm / (kernel.shared_bytes() + 1024);
+    kernel.min_blocks_per_sm().min(by_shared).max(1)
+}
+
+/// Predicted time in arbitrary units, good for comparing kernels on one problem.
+fn predicted_time(kernel: Kernel, problem: &Problem, device: &DeviceSpec) -> f64 {
+    let blocks: f64 = grid(kernel, problem).iter().map(|&n| f64::from(n)).product();
+    let per_sm = (blocks / f64::from(device.sm_count)).ceil();
+    match kernel {
+        // f32 arithmetic runs at a small fraction of the tensor cores' rate.
+        Kernel::FwdScalar(_) => per_sm * f64::from(kernel.tile_q()) * problem.kv_len() as f64 * 1e3,
+        Kernel::FwdSm80(config) => sm80_time(config, problem, per_sm, resident_blocks(kernel, device)),
+    }
+}
+
+fn sm80_time(config: FwdSm80, problem: &Problem, per_sm: f64, resident: u32) -> f64 {
+    let steps = (problem.kv_len() as f64 / f64::from(config.step())).ceil().max(1.0);
+    let together = per_sm.min(f64::from(resident));
+    // Eight warps keep the tensor cores of an SM busy.
+    let busy = (together * f64::from(config.warps) / 8.0).min(1.0);
+    // A warp of 16 rows loads each key operand for half the arithmetic.
+    let operand_cost = if config.rows_per_warp() == 16 { 1.15 } else { 1.0 };
+    let step_work = f64::from(config.tile_q * config.step() * config.head_dim) * operand_cost;
+    let start = f64::from(config.head_dim) * 8192.0;
+    per_sm * (steps * step_work / busy + start)
+}

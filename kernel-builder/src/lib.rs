@@ -1,0 +1,1 @@
+//! Compiles the kernels of evo-sdpa to PTX and checks the result.

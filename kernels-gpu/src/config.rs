@@ -1,0 +1,340 @@
+//! What a kernel is: its data type, its tile, and all that follows from them. Pure data, used by the device code at
+//! compile time and by the planner, the builder and the tests at run time.
+
+use crate::swizzle::Swizzle;
+
+/// Element type of queries, keys, values and output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DType {
+    /// IEEE 754 binary16.
+    F16,
+    /// bfloat16: the upper half of an f32.
+    Bf16,
+    /// IEEE 754 binary32.
+    F32,
+}
+
+impl DType {
+    /// Every type, in the order of the kernel table.
+    pub const ALL: [DType; 3] = [DType::F16, DType::Bf16, DType::F32];
+
+    /// Bytes of one element.
+    pub const fn size(self) -> u32 {
+        match self {
+            DType::F16 | DType::Bf16 => 2,
+            DType::F32 => 4,
+        }
+    }
+
+    /// Lower-case name as it stands in entry names and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DType::F16 => "f16",
+            DType::Bf16 => "bf16",
+            DType::F32 => "f32",
+        }
+    }
+}
+
+impl core::fmt::Display for DType {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Threads of a warp.
+pub const WARP: u32 = 32;
+
+/// Largest head dim of any kernel.
+pub const MAX_HEAD_DIM: u32 = 128;
+
+/// `fwd_scalar`: one warp owns one query row; f32 arithmetic, online softmax over 32 keys at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FwdScalar {
+    /// Type of q, k, v and out.
+    pub dtype: DType,
+}
+
+impl FwdScalar {
+    /// Query rows of a block, one a warp.
+    pub const ROWS: u32 = 4;
+
+    /// Threads of a block.
+    pub const fn threads(self) -> u32 {
+        Self::ROWS * WARP
+    }
+
+    /// Dynamic shared memory of a block, bytes: its query rows as f32.
+    pub const fn shared_bytes(self) -> u32 {
+        Self::ROWS * MAX_HEAD_DIM * 4
+    }
+
+    /// Registers a thread may use, and with it the blocks that fit an SM.
+    pub const fn register_budget(self) -> u32 {
+        64
+    }
+}
+
+/// `fwd_sm80`: tiles of `tile_q` query rows against steps of `kv_splits * tile_kv` keys, `mma.sync` m16n8k16.
+///
+/// A block has `row_warps() * kv_splits` warps. Warps with the same split number share keys and own different
+/// rows; the splits of one row range own different keys of each step and merge through shared memory at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FwdSm80 {
+    /// Type of q, k, v and out: [`DType::F16`] or [`DType::Bf16`].
+    pub dtype: DType,
+    /// Columns of the tiles, a multiple of 32; a smaller head dim is padded with zeros inside the kernel.
+    pub head_dim: u32,
+    /// Query rows of a block.
+    pub tile_q: u32,
+    /// Keys that one split of the block takes in one step.
+    pub tile_kv: u32,
+    /// Warps of a block.
+    pub warps: u32,
+    /// Into how many parts the keys of a step are split inside the block.
+    pub kv_splits: u32,
+    /// How many steps of keys, and of values, have room in shared memory at once.
+    pub stages: u32,
+}
+
+impl FwdSm80 {
+    /// Whether the device code can be instantiated: the tiles divide among warps and copy threads.
+    pub const fn is_valid(self) -> bool {
+        matches!(self.dtype, DType::F16 | DType::Bf16)
+            && self.head_dim >= 32
+            && self.head_dim <= MAX_HEAD_DIM
+            && self.head_dim.is_multiple_of(32)
+            && self.kv_splits > 0
+            && self.warps.is_multiple_of(self.kv_splits)
+            && self.tile_kv > 0
+            && self.tile_kv.is_multiple_of(16)
+            && self.row_warps() > 0
+            && (self.rows_per_warp() == 16 || self.rows_per_warp() == 32)
+            && self.rows_per_warp() * self.row_warps() == self.tile_q
+            && (self.tile_q.is_multiple_of(self.copy_rows()) || self.copy_rows().is_multiple_of(self.tile_q))
+            && self.step().is_multiple_of(self.copy_rows())
+            && self.copy_rows().is_multiple_of(8)
+            && self.stages >= 1
+            && self.stages <= 3
+            && (self.kv_splits == 1 || (self.q_in_registers() && self.merge_bytes() <= self.shared_bytes()))
+    }
+
+    /// Threads of a block.
+    pub const fn threads(self) -> u32 {
+        self.warps * WARP
+    }
+
+    /// Warps that own different query rows.
+    pub const fn row_warps(self) -> u32 {
+        self.warps / self.kv_splits
+    }
+
+    /// Query rows of a warp.
+    pub const fn rows_per_warp(self) -> u32 {
+        self.tile_q / self.row_warps()
+    }
+
+    /// m16 tiles of a warp.
+    pub const fn row_frags(self) -> u32 {
+        self.rows_per_warp() / 16
+    }
+
+    /// Keys that a block takes in one step.
+    pub const fn step(self) -> u32 {
+        self.tile_kv * self.kv_splits
+    }
+
+    /// Bytes of a tile row.
+    pub const fn row_bytes(self) -> u32 {
+        self.head_dim * self.dtype.size()
+    }
+
+    /// The swizzle of every tile.
+    pub const fn swizzle(self) -> Swizzle {
+        Swizzle::new(self.row_bytes())
+    }
+
+    /// m16n8 output fragments of a warp.
+    pub const fn out_frags(self) -> u32 {
+        self.row_frags() * self.head_dim / 8
+    }
+
+    /// m16n8 score fragments of a warp.
+    pub const fn score_frags(self) -> u32 {
+        self.row_frags() * self.tile_kv / 8
+    }
+
+    /// Whether a warp keeps its queries in registers; larger ones are read from shared memory in every step.
+    pub const fn q_in_registers(self) -> bool {
+        self.row_frags() * self.head_dim <= 128
+    }
+
+    /// m16k16 query fragments that a warp keeps in registers.
+    pub const fn q_frags(self) -> u32 {
+        if self.q_in_registers() { self.row_frags() * self.head_dim / 16 } else { 0 }
+    }
+
+    /// Threads that copy one row, each a 16-byte chunk of every swizzle span.
+    pub const fn copy_threads_per_row(self) -> u32 {
+        self.swizzle().span() / 16
+    }
+
+    /// 16-byte chunks of a row that one thread copies.
+    pub const fn copy_spans(self) -> u32 {
+        self.row_bytes() / self.swizzle().span()
+    }
+
+    /// Rows that the block copies at a time.
+    pub const fn copy_rows(self) -> u32 {
+        self.threads() / self.copy_threads_per_row()
+    }
+
+    /// Bytes of the query tile, which starts the dynamic shared memory.
+    pub const fn q_bytes(self) -> u32 {
+        self.tile_q * self.row_bytes()
+    }
+
+    /// Bytes of one step of keys, or of values.
+    pub const fn step_bytes(self) -> u32 {
+        self.step() * self.row_bytes()
+    }
+
+    /// Bytes of all steps of keys and values. The layout is query tile, key stages, value stages.
+    pub const fn kv_bytes(self) -> u32 {
+        2 * self.stages * self.step_bytes()
+    }
+
+    /// f32 elements from one row of a partial output to the next: the padding moves each row by eight banks, so
+    /// that the fragments of four rows are stored without a conflict.
+    pub const fn merge_pitch(self) -> u32 {
+        self.head_dim + 8
+    }
+
+    /// Bytes of the merge area, which takes the place of the tiles after the last step: `kv_splits` partial
+    /// outputs, then (row_max, row_sum) of each row and split.
+    pub const fn merge_bytes(self) -> u32 {
+        self.kv_splits * self.tile_q * (self.merge_pitch() * 4 + 8)
+    }
+
+    /// Dynamic shared memory of a block, bytes.
+    pub const fn shared_bytes(self) -> u32 {
+        self.q_bytes() + self.kv_bytes()
+    }
+
+    /// Registers that a thread may use on sm_89. Outputs and scores alone take
+    /// `rows_per_warp * (head_dim + tile_kv) / 32`; the budget leaves room for queries, one operand and addresses,
+    /// at the next count that lets a further block onto the SM.
+    pub const fn register_budget(self) -> u32 {
+        if self.kv_splits > 1 {
+            return 255;
+        }
+        match (self.rows_per_warp(), self.head_dim) {
+            (16, ..=64) => 128,
+            (16, _) | (_, ..=32) => 168,
+            _ => 255,
+        }
+    }
+}
+
+/// A kernel that ships, whatever its family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kernel {
+    /// One warp a row, no tensor cores.
+    FwdScalar(FwdScalar),
+    /// cp.async, ldmatrix and mma.sync.
+    FwdSm80(FwdSm80),
+}
+
+impl Kernel {
+    /// Type of q, k, v and out.
+    pub const fn dtype(self) -> DType {
+        match self {
+            Kernel::FwdScalar(k) => k.dtype,
+            Kernel::FwdSm80(k) => k.dtype,
+        }
+    }
+
+    /// Largest head dim that the kernel takes.
+    pub const fn head_dim(self) -> u32 {
+        match self {
+            Kernel::FwdScalar(_) => MAX_HEAD_DIM,
+            Kernel::FwdSm80(k) => k.head_dim,
+        }
+    }
+
+    /// Query rows of a block.
+    pub const fn tile_q(self) -> u32 {
+        match self {
+            Kernel::FwdScalar(_) => FwdScalar::ROWS,
+            Kernel::FwdSm80(k) => k.tile_q,
+        }
+    }
+
+    /// Threads of a block.
+    pub const fn threads(self) -> u32 {
+        match self {
+            Kernel::FwdScalar(k) => k.threads(),
+            Kernel::FwdSm80(k) => k.threads(),
+        }
+    }
+
+    /// Dynamic shared memory of a block, bytes.
+    pub const fn shared_bytes(self) -> u32 {
+        match self {
+            Kernel::FwdScalar(k) => k.shared_bytes(),
+            Kernel::FwdSm80(k) => k.shared_bytes(),
+        }
+    }
+
+    /// Registers that a thread may use on sm_89.
+    pub const fn register_budget(self) -> u32 {
+        match self {
+            Kernel::FwdScalar(k) => k.register_budget(),
+            Kernel::FwdSm80(k) => k.register_budget(),
+        }
+    }
+
+    /// Blocks that fit an SM by the register budget (64 Ki registers, allocated to a warp in units of 256): the
+    /// `.minnctapersm` of the entry.
+    pub const fn min_blocks_per_sm(self) -> u32 {
+        let per_warp = (self.register_budget() * WARP).next_multiple_of(256);
+        65536 / (per_warp * self.threads() / WARP)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instances::KERNELS;
+
+    #[test]
+    fn every_shipped_kernel_can_be_instantiated_and_fits_an_sm() {
+        for kernel in KERNELS {
+            if let Kernel::FwdSm80(config) = kernel {
+                assert!(config.is_valid(), "{kernel}");
+            }
+            assert!(kernel.min_blocks_per_sm() >= 1, "{kernel}");
+            assert!(kernel.shared_bytes() <= 227 * 1024, "{kernel}");
+        }
+    }
+
+    #[test]
+    fn every_half_precision_head_dim_has_a_kernel_within_99_kib_of_shared_memory() {
+        for dtype in [DType::F16, DType::Bf16] {
+            for head_dim in [32, 64, 96, 128] {
+                for splits in [false, true] {
+                    let fits = |kernel: &&Kernel| match kernel {
+                        Kernel::FwdSm80(c) => {
+                            c.dtype == dtype
+                                && c.head_dim == head_dim
+                                && (c.kv_splits > 1) == splits
+                                && c.shared_bytes() <= 99 * 1024
+                        }
+                        Kernel::FwdScalar(_) => false,
+                    };
+                    assert!(KERNELS.iter().any(|k| fits(&k)), "{dtype} {head_dim} splits {splits}");
+                }
+            }
+        }
+    }
+}

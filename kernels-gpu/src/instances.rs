@@ -1,0 +1,91 @@
+//! The kernels that ship: one row each, declared by its entry name. See [`crate::names`] for what a name says.
+
+use crate::config::Kernel;
+#[cfg(target_arch = "nvptx64")]
+use crate::{config, kernels, params::FwdParams};
+
+const fn kernel(name: &str) -> Kernel {
+    Kernel::parse(name).expect("an instance is declared by a name that parses")
+}
+
+/// Declares the table [`KERNELS`] and, on the device, an entry point for each of its rows.
+macro_rules! instances {
+    (fwd_scalar: $($scalar:ident)*; fwd_sm80: $($sm80:ident)*) => {
+        /// Every kernel that ships, in the order of the PTX file.
+        pub const KERNELS: &[Kernel] = &[$(kernel(stringify!($scalar)),)* $(kernel(stringify!($sm80)),)*];
+
+        $(
+            #[cfg(target_arch = "nvptx64")]
+            #[unsafe(no_mangle)]
+            unsafe extern "ptx-kernel" fn $scalar(params: FwdParams) {
+                const CONFIG: config::FwdScalar = match kernel(stringify!($scalar)) {
+                    Kernel::FwdScalar(config) => config,
+                    _ => panic!("listed under the wrong family"),
+                };
+                // SAFETY: the host launches an entry with the parameters that a plan validated.
+                unsafe { kernels::fwd_scalar::run::<{ CONFIG.dtype as u8 }>(params) }
+            }
+        )*
+
+        $(
+            #[cfg(target_arch = "nvptx64")]
+            #[unsafe(no_mangle)]
+            unsafe extern "ptx-kernel" fn $sm80(params: FwdParams) {
+                const CONFIG: config::FwdSm80 = match kernel(stringify!($sm80)) {
+                    Kernel::FwdSm80(config) => config,
+                    _ => panic!("listed under the wrong family"),
+                };
+                enum Instance {}
+                impl kernels::fwd_sm80::Instance for Instance {
+                    const CONFIG: config::FwdSm80 = CONFIG;
+                    type OutFrags = [[f32; 4]; CONFIG.out_frags() as usize];
+                    type ScoreFrags = [[f32; 4]; CONFIG.score_frags() as usize];
+                    type QFrags = [[u32; 4]; CONFIG.q_frags() as usize];
+                    type Rows = [f32; 2 * CONFIG.row_frags() as usize];
+                }
+                // SAFETY: as above.
+                unsafe { kernels::fwd_sm80::run::<Instance>(params) }
+            }
+        )*
+    };
+}
+
+instances! {
+    fwd_scalar:
+        fwd_scalar_f16
+        fwd_scalar_bf16
+        fwd_scalar_f32;
+    fwd_sm80:
+        fwd_sm80_f16_d32_q128_kv64_w4_s2
+        fwd_sm80_f16_d32_q64_kv64_w4_s2
+        fwd_sm80_f16_d32_q32_kv128_w8_x4_s1
+        fwd_sm80_f16_d64_q128_kv64_w4_s2
+        fwd_sm80_f16_d64_q64_kv64_w4_s2
+        fwd_sm80_f16_d64_q32_kv128_w8_x4_s1
+        fwd_sm80_f16_d64_q32_kv64_w8_x4_s1
+        fwd_sm80_f16_d96_q128_kv64_w4_s1
+        fwd_sm80_f16_d96_q64_kv64_w4_s2
+        fwd_sm80_f16_d96_q32_kv32_w8_x4_s1
+        fwd_sm80_f16_d128_q128_kv64_w4_s2
+        fwd_sm80_f16_d128_q128_kv32_w4_s2
+        fwd_sm80_f16_d128_q64_kv64_w4_s1
+        fwd_sm80_f16_d128_q32_kv64_w8_x4_s1
+        fwd_sm80_f16_d128_q32_kv32_w8_x4_s1
+        fwd_sm80_bf16_d32_q128_kv64_w4_s2
+        fwd_sm80_bf16_d32_q64_kv64_w4_s2
+        fwd_sm80_bf16_d32_q32_kv128_w8_x4_s1
+        fwd_sm80_bf16_d64_q128_kv64_w4_s1
+        fwd_sm80_bf16_d64_q128_kv64_w4_s2
+        fwd_sm80_bf16_d64_q128_kv64_w4_s3
+        fwd_sm80_bf16_d64_q64_kv64_w4_s2
+        fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1
+        fwd_sm80_bf16_d64_q32_kv64_w8_x4_s1
+        fwd_sm80_bf16_d96_q128_kv64_w4_s1
+        fwd_sm80_bf16_d96_q64_kv64_w4_s2
+        fwd_sm80_bf16_d96_q32_kv32_w8_x4_s1
+        fwd_sm80_bf16_d128_q128_kv64_w4_s2
+        fwd_sm80_bf16_d128_q128_kv32_w4_s2
+        fwd_sm80_bf16_d128_q64_kv64_w4_s1
+        fwd_sm80_bf16_d128_q32_kv64_w8_x4_s1
+        fwd_sm80_bf16_d128_q32_kv32_w8_x4_s1
+}

@@ -1,0 +1,157 @@
+//! Names of the entry points: written by `Display`, read back by [`Kernel::parse`].
+//!
+//! ```text
+//! fwd_scalar_f32
+//! fwd_sm80_bf16_d64_q128_kv64_w4_s2       128 query rows, 64 keys a step, 4 warps, 2 stages
+//! fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1    8 warps that split the keys of a step 4 ways, 128 keys each
+//! ```
+//!
+//! Parsing runs at compile time too: an instance of a kernel is declared by its name alone.
+
+use crate::config::{DType, FwdScalar, FwdSm80, Kernel};
+use core::fmt;
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kernel::FwdScalar(FwdScalar { dtype }) => write!(f, "fwd_scalar_{dtype}"),
+            Kernel::FwdSm80(c) => {
+                write!(f, "fwd_sm80_{}_d{}_q{}_kv{}_w{}", c.dtype, c.head_dim, c.tile_q, c.tile_kv, c.warps)?;
+                if c.kv_splits > 1 {
+                    write!(f, "_x{}", c.kv_splits)?;
+                }
+                write!(f, "_s{}", c.stages)
+            }
+        }
+    }
+}
+
+/// Reads a name from left to right.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// The reader behind `literal`, where the name goes on with it.
+    const fn skip(self, literal: &str) -> Option<Self> {
+        let literal = literal.as_bytes();
+        if self.rest.len() < literal.len() {
+            return None;
+        }
+        let (head, rest) = self.rest.split_at(literal.len());
+        let mut i = 0;
+        while i < head.len() {
+            if head[i] != literal[i] {
+                return None;
+            }
+            i += 1;
+        }
+        Some(Self { rest })
+    }
+
+    /// `label` and a decimal number without leading zeros, at most six digits.
+    const fn number(self, label: &str) -> Option<(u32, Self)> {
+        let Some(Self { mut rest }) = self.skip(label) else { return None };
+        let mut value = 0;
+        let mut digits = 0;
+        while let [digit @ b'0'..=b'9', tail @ ..] = rest {
+            if digits == 6 || (digits == 0 && *digit == b'0') {
+                return None;
+            }
+            value = value * 10 + (*digit - b'0') as u32;
+            digits += 1;
+            rest = tail;
+        }
+        if digits == 0 { None } else { Some((value, Self { rest })) }
+    }
+
+    const fn dtype(self) -> Option<(DType, Self)> {
+        let mut i = 0;
+        while i < DType::ALL.len() {
+            if let Some(rest) = self.skip(DType::ALL[i].name()) {
+                return Some((DType::ALL[i], rest));
+            }
+            i += 1;
+        }
+        None
+    }
+}
+
+/// `?` for `Option` in a const fn.
+macro_rules! read {
+    ($option:expr) => {
+        match $option {
+            Some(value) => value,
+            None => return None,
+        }
+    };
+}
+
+impl Kernel {
+    /// The kernel with this entry name, if the name is one that `Display` writes. Whether the kernel ships is
+    /// another question: see [`crate::instances::KERNELS`].
+    pub const fn parse(name: &str) -> Option<Kernel> {
+        let name = Reader { rest: name.as_bytes() };
+        if let Some(rest) = name.skip("fwd_scalar_") {
+            let (dtype, rest) = read!(rest.dtype());
+            return if rest.rest.is_empty() { Some(Kernel::FwdScalar(FwdScalar { dtype })) } else { None };
+        }
+        let (dtype, rest) = read!(read!(name.skip("fwd_sm80_")).dtype());
+        let (head_dim, rest) = read!(rest.number("_d"));
+        let (tile_q, rest) = read!(rest.number("_q"));
+        let (tile_kv, rest) = read!(rest.number("_kv"));
+        let (warps, rest) = read!(rest.number("_w"));
+        let (kv_splits, rest) = match rest.number("_x") {
+            Some((1, _)) => return None,
+            Some(split) => split,
+            None => (1, rest),
+        };
+        let (stages, rest) = read!(rest.number("_s"));
+        if !rest.rest.is_empty() {
+            return None;
+        }
+        Some(Kernel::FwdSm80(FwdSm80 { dtype, head_dim, tile_q, tile_kv, warps, kv_splits, stages }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::instances::KERNELS;
+    use std::string::ToString;
+
+    #[test]
+    fn every_shipped_name_is_parsed_back() {
+        for kernel in KERNELS {
+            assert_eq!(Kernel::parse(&kernel.to_string()), Some(*kernel));
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let names: std::collections::BTreeSet<_> = KERNELS.iter().map(|k| k.to_string()).collect();
+        assert_eq!(names.len(), KERNELS.len());
+    }
+
+    #[test]
+    fn names_that_display_would_not_write_are_refused() {
+        for name in [
+            "",
+            "fwd",
+            "fwd_scalar_",
+            "fwd_scalar_f64",
+            "fwd_scalar_f32_",
+            "fwd_sm80_bf16_d64_q128_kv64_w4",
+            "fwd_sm80_bf16_d64_q128_kv64_w4_s2_",
+            "fwd_sm80_bf16_d064_q128_kv64_w4_s2",
+            "fwd_sm80_bf16_d64_q128_kv64_w4_x1_s2",
+            "fwd_sm80_bf16_d_q128_kv64_w4_s2",
+            "fwd_sm80_bf16_d64_q1234567_kv64_w4_s2",
+            "fwd_sm90_bf16_d64_q128_kv64_w4_s2",
+        ] {
+            assert_eq!(Kernel::parse(name), None, "{name}");
+        }
+    }
+}
