@@ -3,13 +3,19 @@
 
 mod device;
 mod error;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 mod layout;
 mod plan;
 mod problem;
+#[cfg(feature = "gpu")]
+mod ptx_text;
 mod tensor;
 
 pub use device::DeviceSpec;
 pub use error::{Error, Result};
+#[cfg(feature = "gpu")]
+pub use gpu::{Gpu, GpuOutput, GpuTensor, Kernels};
 pub use evo_sdpa_kernels::config::{DType, Kernel};
 pub use evo_sdpa_kernels::instances::KERNELS;
 pub use layout::Layout;
