@@ -3,6 +3,7 @@
 //! A binary linked with the stand-in names libcuda.so.1 and no folder, so that it loads the driver's library on a
 //! machine that has one.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -88,7 +89,9 @@ fn make_stub(folder: &Path, library: &Path) {
     rustc.args(["--edition=2024", "--crate-type=cdylib", "--crate-name=cuda_stub", "-Cpanic=abort", "-Copt-level=1"]);
     rustc.arg("--target").arg(env::var_os("TARGET").expect("cargo sets TARGET"));
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
-        rustc.arg("-C").arg([&*std::ffi::OsString::from("linker="), &*linker].concat());
+        let mut option = OsString::from("-Clinker=");
+        option.push(linker);
+        rustc.arg(option);
     }
     rustc.arg("-Clink-arg=-Wl,-soname,libcuda.so.1").arg("-o").arg(library).arg(&source);
     let status = rustc.status().expect("rustc can be started");

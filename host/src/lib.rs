@@ -16,10 +16,10 @@ mod tensor;
 
 pub use device::DeviceSpec;
 pub use error::{Error, Result};
-#[cfg(feature = "gpu")]
-pub use gpu::{Gpu, GpuOutput, GpuTensor, Kernels};
 pub use evo_sdpa_kernels::config::{DType, Kernel};
 pub use evo_sdpa_kernels::instances::KERNELS;
+#[cfg(feature = "gpu")]
+pub use gpu::{Gpu, GpuOutput, GpuTensor, Kernels};
 pub use layout::Layout;
 pub use plan::{DevicePointers, Plan};
 pub use problem::{Causal, Options, Problem};

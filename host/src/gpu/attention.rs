@@ -5,7 +5,7 @@ use super::open::Gpu;
 use super::session::Memory;
 use super::tensor::GpuTensor;
 use crate::cpu;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::plan::{DevicePointers, Plan};
 use crate::problem::Options;
@@ -35,7 +35,7 @@ impl Gpu {
     /// A copy of `view` on the device, in the same layout.
     ///
     /// # Errors
-    /// [`Error::Driver`](crate::Error::Driver) when memory is short or the copy fails.
+    /// [`Error::Driver`] when memory is short or the copy fails.
     pub fn upload<T: Element>(&self, view: TensorView<T>) -> Result<GpuTensor<T>> {
         GpuTensor::upload(&self.session, view)
     }
@@ -46,7 +46,7 @@ impl Gpu {
     ///
     /// # Errors
     /// Those of [`Options::problem`], [`Plan::new`] and [`Kernels::launch`](super::Kernels::launch);
-    /// [`Error::Driver`](crate::Error::Driver) when memory is short or the kernel fails.
+    /// [`Error::Driver`] when memory is short or the kernel fails.
     pub fn attention<T: Element>(
         &self,
         q: &GpuTensor<T>,
@@ -117,7 +117,7 @@ impl Gpu {
     /// [`Gpu::time_attention`] for a plan and addresses of the caller's.
     ///
     /// # Errors
-    /// Those of [`Kernels::launch`](super::Kernels::launch), and [`Error::Driver`](crate::Error::Driver) when a graph
+    /// Those of [`Kernels::launch`](super::Kernels::launch), and [`Error::Driver`] when a graph
     /// cannot be made or the kernel fails.
     ///
     /// # Safety
@@ -158,6 +158,15 @@ impl Gpu {
         options: &Options,
         kernel: Option<Kernel>,
     ) -> Result<Call<T>> {
+        for (field, tensor) in [("q", q), ("k", k), ("v", v)] {
+            if !tensor.is_on(&self.session) {
+                return Err(Error::Unsupported {
+                    field,
+                    value: "a tensor on another device".into(),
+                    allowed: format!("tensors on this {}", self.name()),
+                });
+            }
+        }
         let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
         let plan = match kernel {
             None => Plan::new(&problem, self.spec()),

@@ -54,10 +54,8 @@ pub(super) fn device_spec(device: CUdevice) -> Result<DeviceSpec> {
         let mut value = 0;
         // SAFETY: the driver writes one integer, and refuses a device that is none.
         unsafe { driver!(cuDeviceGetAttribute(&mut value, attribute, device)) }?;
-        u32::try_from(value).map_err(|_| Error::Driver {
-            call: "cuDeviceGetAttribute",
-            message: format!("{value} for {attribute:?}"),
-        })
+        u32::try_from(value)
+            .map_err(|_| Error::Driver { call: "cuDeviceGetAttribute", message: format!("{value} for {attribute:?}") })
     };
     Ok(DeviceSpec {
         compute_capability: attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)? * 10

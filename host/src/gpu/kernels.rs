@@ -71,7 +71,10 @@ impl Kernels {
     /// [`Error::Driver`] when the context is null or its device cannot be asked.
     pub unsafe fn in_context(context: CUcontext, ptx: &str) -> Result<Self> {
         if context.is_null() {
-            return Err(Error::Driver { call: "cuCtxPushCurrent_v2", message: "nothing, as the context is null".into() });
+            return Err(Error::Driver {
+                call: "cuCtxPushCurrent_v2",
+                message: "nothing, as the context is null".into(),
+            });
         }
         // SAFETY: the caller vouches for the context.
         let _current = unsafe { Current::enter(context) }?;

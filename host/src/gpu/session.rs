@@ -35,6 +35,10 @@ impl Session {
         Ok(session)
     }
 
+    pub(super) fn device(&self) -> CUdevice {
+        self.device
+    }
+
     pub(super) fn context(&self) -> CUcontext {
         self.context
     }
@@ -86,6 +90,10 @@ impl Memory {
             unsafe { driver!(cuMemAlloc_v2(&mut address, bytes)) }?;
         }
         Ok(Self { session: Arc::clone(session), address, bytes })
+    }
+
+    pub(super) fn device(&self) -> CUdevice {
+        self.session.device
     }
 
     pub(super) fn address(&self) -> u64 {

@@ -38,6 +38,11 @@ impl<T: Element> GpuTensor<T> {
         Ok(tensor)
     }
 
+    /// Whether the device that `session` is on holds the tensor.
+    pub(super) fn is_on(&self, session: &Session) -> bool {
+        self.memory.device() == session.device()
+    }
+
     /// Sets every bit, which makes every element NaN, before whatever is put on the stream next.
     pub(super) fn poison(&self) -> Result<()> {
         self.memory.fill(0xff)
@@ -65,8 +70,8 @@ impl<T: Element> GpuTensor<T> {
     }
 }
 
-impl<T: Element> fmt::Debug for GpuTensor<T> {
+impl<T> fmt::Debug for GpuTensor<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GpuTensor<{}>({} at {:#x})", T::DTYPE, self.layout, self.device_ptr())
+        write!(f, "GpuTensor({} at {:#x})", self.layout, self.memory.address())
     }
 }
