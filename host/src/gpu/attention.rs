@@ -1,6 +1,6 @@
 //! Whole calls on a [`Gpu`]: plan, allocate, launch, wait.
 
-use super::graph::{Event, Graph};
+use super::graph::Graph;
 use super::open::Gpu;
 use super::session::Memory;
 use super::tensor::GpuTensor;
@@ -114,7 +114,7 @@ impl Gpu {
         Ok((times, output.plan))
     }
 
-    /// [`Gpu::time_attention`] for a plan and addresses of the caller's.
+    /// [`Gpu::time_attention`] for a plan and addresses of the caller's, on a stream that waits for no other.
     ///
     /// # Errors
     /// Those of [`Kernels::launch`](super::Kernels::launch), and [`Error::Driver`] when a graph
@@ -132,21 +132,11 @@ impl Gpu {
         let (calls, replays) = (calls.max(1), replays.max(1));
         self.kernels().prepare(plan.kernel)?;
         let _current = self.session.enter()?;
-        let graph = Graph::capture(&self.session, || {
+        let graph = Graph::capture(|stream| {
             // SAFETY: the stream is of the kernels' context, and the caller vouches for the pointers.
-            (0..calls).try_for_each(|_| unsafe { self.kernels().launch(plan, pointers, self.stream()) })
+            (0..calls).try_for_each(|_| unsafe { self.kernels().launch(plan, pointers, stream) })
         })?;
-        let (start, end) = (Event::new()?, Event::new()?);
-        graph.launch()?;
-        self.synchronize()?;
-        (0..replays)
-            .map(|_| {
-                start.record(&self.session)?;
-                graph.launch()?;
-                end.record(&self.session)?;
-                Ok(end.microseconds_since(&start)? / calls as f32)
-            })
-            .collect()
+        Ok(graph.time(replays)?.into_iter().map(|time| time / calls as f32).collect())
     }
 
     /// Plans, and allocates what the plan writes.

@@ -15,6 +15,7 @@ mod session;
 mod tensor;
 
 pub use attention::GpuOutput;
+pub use cust::sys;
 pub use cust::sys::{CUcontext, CUstream};
 pub use kernels::{Kernels, Resources};
 pub use open::Gpu;
