@@ -7,12 +7,13 @@ mod layout;
 mod plan;
 mod problem;
 mod tensor;
+pub mod verify;
 
 pub use device::DeviceSpec;
 pub use error::{Error, Result};
 pub use evo_sdpa_kernels::config::{DType, Kernel};
 pub use evo_sdpa_kernels::instances::KERNELS;
 pub use layout::Layout;
-pub use plan::{DevicePointers, Plan};
+pub use plan::{DevicePointers, Plan, Reason};
 pub use problem::{Causal, Options, Problem};
 pub use tensor::{Element, TensorView, TensorViewMut};
