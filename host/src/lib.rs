@@ -1,6 +1,8 @@
 //! The library behind evo-sdpa: what is asked for ([`Problem`]), which kernel answers it and how ([`Plan`]), tensor
 //! views, the CPU paths, and the launch on a GPU (feature `gpu`).
 
+pub mod compare;
+pub mod cpu;
 mod device;
 mod error;
 mod layout;
