@@ -13,6 +13,7 @@ mod problem;
 #[cfg(feature = "gpu")]
 mod ptx_text;
 mod tensor;
+pub mod verify;
 
 pub use device::DeviceSpec;
 pub use error::{Error, Result};
@@ -21,6 +22,6 @@ pub use evo_sdpa_kernels::instances::KERNELS;
 #[cfg(feature = "gpu")]
 pub use gpu::{Gpu, GpuOutput, GpuTensor, Kernels};
 pub use layout::Layout;
-pub use plan::{DevicePointers, Plan};
+pub use plan::{DevicePointers, Plan, Reason};
 pub use problem::{Causal, Options, Problem};
 pub use tensor::{Element, TensorView, TensorViewMut};

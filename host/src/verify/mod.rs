@@ -1,0 +1,9 @@
+//! The correctness grid: cases, their inputs, and what each answer has to be.
+
+mod cases;
+mod inputs;
+mod rng;
+
+pub use cases::{ACCEPTANCE, Case, Kind, Storage, cases};
+pub use inputs::Inputs;
+pub use rng::Rng;
