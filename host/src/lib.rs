@@ -15,6 +15,7 @@ pub use device::DeviceSpec;
 pub use error::{Error, Result};
 pub use evo_sdpa_kernels::config::{DType, Kernel};
 pub use evo_sdpa_kernels::instances::KERNELS;
+pub use half;
 pub use layout::Layout;
 pub use plan::{DevicePointers, Plan, Reason};
 pub use problem::{Causal, Options, Problem};
