@@ -2,7 +2,7 @@
 //!
 //! Prints that it is skipped where there is no GPU.
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput};
 use evo_sdpa::half::bf16;
 use evo_sdpa::verify::{ACCEPTANCE, Case, Inputs};
 use evo_sdpa::{DType, Error, Plan};
@@ -10,6 +10,12 @@ use std::time::Duration;
 
 /// Launches of one graph: enough to hide the time that starting a graph takes.
 const CALLS: u32 = 20;
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    acceptance_shapes(&mut criterion);
+    criterion.final_summary();
+}
 
 fn acceptance_shapes(criterion: &mut Criterion) {
     let gpu = match evo_sdpa::gpu(0) {
@@ -38,6 +44,3 @@ fn acceptance_shapes(criterion: &mut Criterion) {
     }
     group.finish();
 }
-
-criterion_group!(benches, acceptance_shapes);
-criterion_main!(benches);

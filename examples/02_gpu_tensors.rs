@@ -6,7 +6,10 @@ use evo_sdpa::{Causal, Error, Layout, Options, Result, TensorView};
 /// Prints the kernel that ran and the first row of its answer.
 pub fn main() -> Result<()> {
     let gpu = match evo_sdpa::gpu(0) {
-        Err(Error::NoDevice { reason }) => return Ok(println!("no GPU: skipped ({reason})")),
+        Err(Error::NoDevice { reason }) => {
+            println!("no GPU: skipped ({reason})");
+            return Ok(());
+        }
         gpu => gpu?,
     };
     let upload = |shape: [usize; 4], step: f32| {

@@ -4,7 +4,7 @@
 use evo_sdpa::gpu::{Gpu, Kernels, sys};
 use evo_sdpa::half::bf16;
 use evo_sdpa::verify::{ACCEPTANCE, Case, Expected, Inputs, Kind, Storage};
-use evo_sdpa::{Causal, DType, Error, KERNELS, Kernel, Options, Plan, TensorView, with_element};
+use evo_sdpa::{Causal, DType, Element, Error, KERNELS, Kernel, Options, Plan, TensorView, with_element};
 use std::io::Write;
 use std::sync::OnceLock;
 
@@ -113,7 +113,7 @@ fn a_hundred_calls_give_the_same_bits() {
             let bits = || {
                 let answer = gpu.attention_with(&q, &k, &v, &inputs.options(), kernel).unwrap();
                 let (out, lse) = (answer.out.download().unwrap(), answer.lse.download().unwrap());
-                let bits: Vec<u32> = out.into_iter().map(|x| f32::from(x).to_bits()).collect();
+                let bits: Vec<u32> = out.into_iter().map(|x| Element::to_f32(x).to_bits()).collect();
                 (bits, lse.into_iter().map(f32::to_bits).collect::<Vec<_>>())
             };
             let first = bits();

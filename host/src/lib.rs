@@ -21,6 +21,7 @@ pub use evo_sdpa_kernels::config::{DType, Kernel};
 pub use evo_sdpa_kernels::instances::KERNELS;
 #[cfg(feature = "gpu")]
 pub use gpu::{Gpu, GpuOutput, GpuTensor, Kernels};
+pub use half;
 pub use layout::Layout;
 pub use plan::{DevicePointers, Plan, Reason};
 pub use problem::{Causal, Options, Problem};
