@@ -20,7 +20,7 @@ fn gpu_or_skip() -> Option<&'static Gpu> {
         Ok(gpu) => Some(gpu),
         Err(error @ Error::NoDevice { .. }) if std::env::var("EVO_SDPA_REQUIRE_GPU").as_deref() != Ok("1") => {
             // Not with eprintln, which the test harness keeps to itself when a test passes.
-            let _ = writeln!(std::io::stderr(), "GPU tests are SKIPPED: {error}");
+            let _ = std::io::stderr().write_all(format!("\nGPU tests are SKIPPED: {error}\n").as_bytes());
             None
         }
         Err(error) => panic!("{error}"),

@@ -15,6 +15,7 @@ mod session;
 mod tensor;
 
 pub use attention::GpuOutput;
+/// The raw driver interface, for callers that hand over handles.
 pub use cust::sys;
 pub use cust::sys::{CUcontext, CUstream};
 pub use kernels::{Kernels, Resources};
