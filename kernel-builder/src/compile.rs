@@ -69,8 +69,7 @@ fn library(toolchain: &Toolchain, scratch: &Path, target: Target) -> Result<Path
     let builtins = partial.join("compiler_builtins.rs");
     fs::write(&builtins, BUILTINS).map_err(Error::io(&builtins))?;
 
-    let crates =
-        [("core", toolchain.library.join("core/src/lib.rs")), ("compiler_builtins", builtins)];
+    let crates = [("core", toolchain.library.join("core/src/lib.rs")), ("compiler_builtins", builtins)];
     for (name, source) in &crates {
         rustc(toolchain, target, name, |command| {
             command

@@ -1,7 +1,7 @@
 //! From the text that LLVM writes to the text that ships.
 
 use crate::target::Target;
-use crate::text::lines;
+use crate::text::{Parts, lines};
 use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::instances::KERNELS;
 
@@ -11,7 +11,7 @@ const BANNER: &str = "// The kernels of evo-sdpa, written by kernel-builder. Do 
 /// that no one needs. Kernels of other targets are left out; entry points that are in no table stay, for the gates to
 /// find.
 pub fn finish(text: &str, target: Target) -> String {
-    let mut parts = Parts::of(text);
+    let mut parts = Parts::of(lines(text).filter(|line| !is_clutter(line.code)));
     let position = |name: &str| {
         let kernel = Kernel::parse(name)?;
         KERNELS.iter().position(|row| *row == kernel)
@@ -43,44 +43,9 @@ pub fn launch_bounds(kernel: Kernel) -> [String; 2] {
     [format!(".maxntid {}, 1, 1", kernel.threads()), format!(".minnctapersm {}", kernel.min_blocks_per_sm())]
 }
 
-/// A PTX file in pieces, without comments, empty lines and labels that only debug sections would use.
-#[derive(Default)]
-struct Parts<'a> {
-    header: String,
-    entries: Vec<(&'a str, String)>,
-    footer: String,
-}
-
-impl<'a> Parts<'a> {
-    fn of(text: &'a str) -> Self {
-        let mut parts = Self::default();
-        for line in lines(text) {
-            let code = line.code.trim_end();
-            if is_clutter(code) {
-                continue;
-            }
-            let part = match line.entry {
-                Some(name) => {
-                    if parts.entries.last().is_none_or(|(last, _)| *last != name) {
-                        parts.entries.push((name, String::new()));
-                    }
-                    parts.entries.last_mut().map(|(_, body)| body)
-                }
-                None => None,
-            };
-            let part = match part {
-                Some(body) => body,
-                None if parts.entries.is_empty() => &mut parts.header,
-                None => &mut parts.footer,
-            };
-            part.push_str(code);
-            part.push('\n');
-        }
-        parts
-    }
-}
-
+/// Empty lines, and what only debug sections would need.
 fn is_clutter(code: &str) -> bool {
+    let code = code.trim_end();
     let label = |prefix| code.strip_prefix(prefix).is_some_and(|rest: &str| rest.ends_with(':'));
     code.is_empty()
         || label("$L__tmp")

@@ -44,7 +44,9 @@ impl fmt::Display for Finding {
 #[non_exhaustive]
 pub enum Defect {
     /// An array did not stay in registers.
-    #[error("local memory: an array is indexed at run time or too large; unroll its loops, or keep it in shared memory")]
+    #[error(
+        "local memory: an array is indexed at run time or too large; unroll its loops, or keep it in shared memory"
+    )]
     LocalMemory,
     /// A function was not inlined.
     #[error("a call: mark the callee #[inline(always)]")]
@@ -93,7 +95,9 @@ pub enum Defect {
         expected: String,
     },
     /// An instruction was cloned or lost.
-    #[error("{found} {instruction} instead of {expected}: the compiler cloned, merged or dropped some, or the formula in kernel-builder/src/expected.rs is out of date")]
+    #[error(
+        "{found} {instruction} instead of {expected}: the compiler cloned, merged or dropped some, or the formula in kernel-builder/src/expected.rs is out of date"
+    )]
     Count {
         /// Which instruction.
         instruction: &'static str,
@@ -145,8 +149,12 @@ pub fn inspect(text: &str, target: Target) -> Vec<Finding> {
     let mut bounds = BTreeMap::<&str, Vec<&str>>::new();
     let mut first_lines = BTreeMap::new();
     for (line, raw) in lines(text).zip(text.lines()) {
+        // The first of its kind in an entry tells enough.
         let mut report = |defect| {
-            findings.push(Finding { file, line: Some(line.number), entry: line.entry.map(str::to_owned), defect });
+            let entry = line.entry.map(str::to_owned);
+            if !findings.iter().any(|known: &Finding| known.entry == entry && known.defect == defect) {
+                findings.push(Finding { file, line: Some(line.number), entry, defect });
+            }
         };
         if !raw.is_ascii() {
             report(Defect::NotAscii);
@@ -208,5 +216,112 @@ fn forbidden(opcode: &str, line: Line, target: Target) -> Option<Defect> {
         }
         ".file" if !["\"kernels-gpu/src/", "\"library/"].iter().any(|root| code.contains(root)) => Some(Defect::Path),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expected::expected;
+
+    /// A text of every kernel that passes the gates.
+    fn clean() -> String {
+        let mut text = ".version 7.4\n.target sm_80\n".to_owned();
+        for kernel in KERNELS {
+            let counts = expected(*kernel);
+            text += &format!(".visible .entry {kernel}(\n)\n{}\n{{\n", launch_bounds(*kernel).join("\n"));
+            for (statement, times) in [
+                ("bar.sync 0;", counts.bar_sync),
+                ("bar.warp.sync -1;", counts.bar_warp_sync),
+                ("shfl.sync.bfly.b32 %r1, %r2, 1, 31, -1;", counts.shfl_sync),
+                ("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 ...;", counts.mma_sync),
+                ("ldmatrix.sync.aligned.m8n8.x4.shared.b16 ...;", counts.ldmatrix),
+                ("cp.async.cg.shared.global.L2::128B [%r1], [%rd1], 16;", counts.cp_async),
+                ("cp.async.wait_group 0;", counts.cp_async_wait),
+            ] {
+                text += &format!("\t{statement}\n").repeat(times as usize);
+            }
+            text += "\tret;\n}\n";
+        }
+        text + "\t.file 1 \"kernels-gpu/src/lib.rs\"\n\t.file 2 \"library/core/src/array/mod.rs\"\n"
+    }
+
+    /// The one defect that the gates find in `text`.
+    fn only_defect(text: &str) -> Finding {
+        let mut findings = inspect(text, Target::Sm80);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        findings.remove(0)
+    }
+
+    /// The one defect after `statement` was added at the end of the first entry.
+    fn planted(statement: &str) -> Finding {
+        only_defect(&clean().replacen("\tret;", &format!("\t{statement}\n\tret;"), 1))
+    }
+
+    #[test]
+    fn clean_text_passes() {
+        assert_eq!(inspect(&clean(), Target::Sm80), []);
+    }
+
+    #[test]
+    fn local_memory_is_found_and_its_entry_and_line_are_named() {
+        for statement in
+            [".local .align 8 .b8 __local_depot0[32];", "@%p1 st.local.b32 [%rd1], %r1;", "cvta.local.u64 %rd1, %rd2;"]
+        {
+            let finding = planted(statement);
+            assert_eq!(finding.defect, Defect::LocalMemory);
+            let line = clean().lines().position(|line| line == "\tret;").unwrap() + 1;
+            assert!(finding.to_string().starts_with(&format!("sm_80.ptx:{line}: {}: local memory", KERNELS[0])));
+        }
+    }
+
+    #[test]
+    fn calls_functions_and_traps_are_found() {
+        assert_eq!(planted("call.uni (retval0), memcpy, (param0);").defect, Defect::Call);
+        assert_eq!(planted("{ setp.ne.u32 p, 1, 2; @p trap; }").defect, Defect::Trap);
+        assert_eq!(only_defect(&(clean() + ".func stray()\n{\n\tret;\n}\n")).defect, Defect::Function);
+        assert_eq!(only_defect(&(clean() + ".extern .func memcpy;\n")).defect, Defect::Function);
+    }
+
+    #[test]
+    fn one_barrier_too_many_is_found() {
+        let found = expected(KERNELS[0]).bar_sync + 1;
+        let defect = Defect::Count { instruction: "bar.sync", found, expected: found - 1 };
+        assert_eq!(planted("bar.sync 0;").defect, defect);
+    }
+
+    #[test]
+    fn missing_unknown_and_repeated_entries_are_found() {
+        let text = clean();
+        let start = text.find(".visible .entry").unwrap();
+        let end = start + text[start..].find("\n}\n").unwrap() + 3;
+        let entry = &text[start..end];
+        let name = KERNELS[0].to_string();
+
+        let finding = only_defect(&text.replace(entry, ""));
+        assert_eq!((finding.entry, finding.defect), (Some(name.clone()), Defect::MissingEntry));
+        let finding = only_defect(&(text.clone() + &entry.replace(&name, "stranger")));
+        assert_eq!((finding.entry, finding.defect), (Some("stranger".to_owned()), Defect::UnknownEntry));
+        let found: Vec<_> = inspect(&(text.clone() + entry), Target::Sm80).into_iter().map(|f| f.defect).collect();
+        assert!(found.contains(&Defect::RepeatedEntry), "{found:?}");
+    }
+
+    #[test]
+    fn wrong_and_absent_launch_bounds_are_found() {
+        let [threads, blocks] = launch_bounds(KERNELS[0]);
+        for text in
+            [clean().replacen(&threads, ".maxntid 1024, 1, 1", 1), clean().replacen(&format!("{blocks}\n"), "", 1)]
+        {
+            assert!(matches!(only_defect(&text).defect, Defect::LaunchBounds { .. }));
+        }
+    }
+
+    #[test]
+    fn another_target_foreign_characters_and_paths_of_the_machine_are_found() {
+        let other = clean().replace(".target sm_80", ".target sm_90");
+        assert!(matches!(only_defect(&other).defect, Defect::Target { .. }));
+        assert_eq!(planted("// \u{b5}").defect, Defect::NotAscii);
+        let path = clean().replace("\"library/core", "\"/home/me/core");
+        assert_eq!(only_defect(&path).defect, Defect::Path);
     }
 }

@@ -35,11 +35,45 @@ pub fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
 /// The opcodes and directives of a line, which may hold several statements: inline PTX often does.
 pub fn opcodes(code: &str) -> impl Iterator<Item = &str> {
     code.split(';').filter_map(|statement| {
-        let mut words = statement.split_whitespace().skip_while(|word| {
-            matches!(*word, "{" | "}") || word.starts_with('@') || word.ends_with(':')
-        });
+        let mut words = statement
+            .split_whitespace()
+            .skip_while(|word| matches!(*word, "{" | "}") || word.starts_with('@') || word.ends_with(':'));
         words.next().map(|word| word.trim_start_matches('{'))
     })
+}
+
+/// A PTX text in pieces, without its comments.
+#[derive(Debug, Default)]
+pub struct Parts<'a> {
+    /// What comes before the first entry point.
+    pub header: String,
+    /// Name and text of each entry point.
+    pub entries: Vec<(&'a str, String)>,
+    /// What comes between and behind them.
+    pub footer: String,
+}
+
+impl<'a> Parts<'a> {
+    /// The pieces that `lines` make up.
+    pub fn of(lines: impl Iterator<Item = Line<'a>>) -> Self {
+        let (mut header, mut footer) = (String::new(), String::new());
+        let mut entries = Vec::<(&str, String)>::new();
+        for Line { entry, code, .. } in lines {
+            if let Some(name) = entry
+                && entries.last().is_none_or(|(last, _)| *last != name)
+            {
+                entries.push((name, String::new()));
+            }
+            let piece = match (entry, entries.last_mut()) {
+                (Some(_), Some((_, body))) => body,
+                (_, None) => &mut header,
+                (None, Some(_)) => &mut footer,
+            };
+            piece.push_str(code.trim_end());
+            piece.push('\n');
+        }
+        Self { header, entries, footer }
+    }
 }
 
 #[cfg(test)]

@@ -130,10 +130,7 @@ mod tests {
         assert_eq!(minor_version(DEBIAN), Some((1, 96)));
         assert_eq!(minor_version("release: 1.98.0-nightly"), Some((1, 98)));
         assert_eq!(minor_version("gcc (Debian) 12"), None);
-        assert_eq!(
-            describe(DEBIAN),
-            "rustc 1.96.0 (ac68faa20 2026-05-25) (built from a source tarball), LLVM 22.1.8"
-        );
+        assert_eq!(describe(DEBIAN), "rustc 1.96.0 (ac68faa20 2026-05-25) (built from a source tarball), LLVM 22.1.8");
     }
 
     #[test]
