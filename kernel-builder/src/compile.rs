@@ -23,6 +23,8 @@ pub const FLAGS: &[&str] = &[
     "-Cdebuginfo=line-directives-only",
     // Loops over fragments must unroll: an array indexed at run time lives in local memory.
     "-Cllvm-args=-unroll-threshold=20000",
+    // Loop strength reduction turns each address of the main loop into a running sum of its own, and ptxas spills.
+    "-Cllvm-args=-disable-lsr",
     // Jump threading clones barriers into both arms of a branch.
     "-Zmir-enable-passes=-JumpThreading",
 ];
