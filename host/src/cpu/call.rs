@@ -30,7 +30,7 @@ impl<'a, T: Element> Call<'a, T> {
 
     /// Query rows of all sequences and heads.
     pub fn rows(&self) -> usize {
-        self.problem.batch() * self.problem.heads_q() * self.problem.q_len()
+        self.problem.q.elements() / self.problem.head_dim()
     }
 
     /// (batch, head, seq) of a query row counted over \[batch, heads_q, q_len\].

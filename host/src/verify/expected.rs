@@ -34,8 +34,9 @@ impl Expected {
     pub fn compute<T: Element>(inputs: &Inputs<T>) -> Result<Self> {
         let problem = inputs.problem();
         problem.validate()?;
-        let heads = problem.batch() * problem.heads_q();
         let (q_len, head_dim) = (problem.q_len(), problem.head_dim());
+        // Without rows there may be any number of heads.
+        let heads = if q_len == 0 { 0 } else { problem.batch() * problem.heads_q() };
         let [q, k, v] = inputs.views()?;
         let mut expected = Self { heads, q_len, head_dim, share: q_len, out: vec![], plain: vec![], lse: vec![] };
         if problem.flops() <= WHOLE_FLOPS {
