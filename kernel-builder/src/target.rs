@@ -31,8 +31,8 @@ impl Target {
     /// CUDA 12.4 load versions up to 8.4.
     pub const fn isa(self) -> &'static str {
         match self {
-            // `cp.async` with a prefetch size.
-            Target::Sm80 => "ptx74",
+            // `cp.async` that a predicate turns into zeros.
+            Target::Sm80 => "ptx75",
         }
     }
 
