@@ -1,6 +1,6 @@
 //! The PTX that ships, against the kernel table and its manifest.
 
-use evo_sdpa::embedded::{MANIFEST, PTX_SM80};
+use evo_sdpa::{MANIFEST, PTX_SM80};
 use evo_sdpa_kernel_builder::{MAX_BYTES, Manifest, Output, Target, count, expected, inspect};
 use std::path::Path;
 

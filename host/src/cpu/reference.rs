@@ -1,0 +1,145 @@
+//! The oracle: attention row by row in f64, and the plain implementation whose error sets the tolerance.
+
+use super::call::Call;
+use crate::error::Result;
+use crate::problem::Options;
+use crate::tensor::{Element, TensorView};
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// What [`attention`] returns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exact {
+    /// Contiguous \[batch, heads_q, q_len, head_dim\].
+    pub out: Vec<f64>,
+    /// \[batch, heads_q, q_len\], natural logarithm.
+    pub lse: Vec<f64>,
+}
+
+/// `softmax(scale * q k^T + mask) v` in f64 from the rounded inputs; shapes as in [`super::attention`].
+///
+/// # Errors
+/// Those of [`super::attention`].
+pub fn attention<T: Element>(q: TensorView<T>, k: TensorView<T>, v: TensorView<T>, options: &Options) -> Result<Exact> {
+    Ok(exact(&Call::new(q, k, v, crate::Layout::bhsd(q.layout().shape()), options)?))
+}
+
+/// The same with the arithmetic that a textbook implementation in `T` has: products and sums in f32, scores,
+/// probabilities and output rounded to `T`. Contiguous \[batch, heads_q, q_len, head_dim\].
+///
+/// # Errors
+/// Those of [`super::attention`].
+pub fn plain<T: Element>(q: TensorView<T>, k: TensorView<T>, v: TensorView<T>, options: &Options) -> Result<Vec<f64>> {
+    let call = Call::new(q, k, v, crate::Layout::bhsd(q.layout().shape()), options)?;
+    let scale = call.problem.scale();
+    let round = |x: f32| T::from_f32(x).to_f32();
+    let mut out = vec![0.0; call.rows() * call.problem.head_dim()];
+    let (q, k, v) = (Rows::new(&call.q, T::to_f32), Rows::new(&call.k, T::to_f32), Rows::new(&call.v, T::to_f32));
+    for_each_row(&call, &mut out, |row, out, head_kv, visible| {
+        let query = q.row(row);
+        let mut weights: Vec<f32> = k.head(head_kv).take(visible).map(|key| round(dot(query, key) * scale)).collect();
+        let max = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        weights.iter_mut().for_each(|w| *w = (*w - max).exp());
+        let sum: f32 = weights.iter().sum();
+        let mut mix = vec![0.0f32; out.len()];
+        for (weight, value) in weights.iter().zip(v.head(head_kv)) {
+            let weight = round(weight / sum);
+            mix.iter_mut().zip(value).for_each(|(o, &x)| *o += weight * x);
+        }
+        out.iter_mut().zip(mix).for_each(|(o, x)| *o = round(x).into());
+    });
+    Ok(out)
+}
+
+pub(super) fn exact<T: Element>(call: &Call<T>) -> Exact {
+    let scale = f64::from(call.problem.scale());
+    let width = call.problem.head_dim() + 1;
+    let mut rows = vec![0.0; call.rows() * width];
+    let (q, k, v) = (Rows::new(&call.q, T::to_f64), Rows::new(&call.k, T::to_f64), Rows::new(&call.v, T::to_f64));
+    for_each_row(call, &mut rows, |row, out_and_lse, head_kv, visible| {
+        let (lse, out) = out_and_lse.split_last_mut().expect("a row holds its lse");
+        let query = q.row(row);
+        let mut weights: Vec<f64> = k.head(head_kv).take(visible).map(|key| dot(query, key) * scale).collect();
+        let max = weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        // Scores that are all -inf keep their weight of zero, and the row its 0/0.
+        let shift = if max == f64::NEG_INFINITY { 0.0 } else { max };
+        weights.iter_mut().for_each(|w| *w = (*w - shift).exp());
+        let sum: f64 = weights.iter().sum();
+        for (weight, value) in weights.iter().zip(v.head(head_kv)) {
+            out.iter_mut().zip(value).for_each(|(o, &x)| *o += weight * x);
+        }
+        if visible > 0 {
+            out.iter_mut().for_each(|o| *o /= sum);
+        }
+        *lse = shift + sum.ln();
+    });
+    let out = rows.chunks_exact(width).flat_map(|row| &row[..width - 1]).copied().collect();
+    let lse = rows.chunks_exact(width).map(|row| row[width - 1]).collect();
+    Exact { out, lse }
+}
+
+/// Calls `body(row, chunk of out, head of all key heads, visible keys)` for every query row, in parallel, with the
+/// widest vectors of this CPU.
+fn for_each_row<T: Element>(call: &Call<T>, out: &mut [f64], body: impl Fn(usize, &mut [f64], usize, usize) + Sync) {
+    if out.is_empty() {
+        return;
+    }
+    let arch = Arch::new();
+    let width = out.len() / call.rows();
+    out.par_chunks_exact_mut(width).enumerate().for_each(|(row, out)| {
+        let (batch, head, seq) = call.place(row);
+        let head_kv = batch * call.problem.heads_kv() + head / call.group();
+        arch.dispatch(
+            #[inline(always)]
+            || body(row, out, head_kv, call.visible(batch, seq)),
+        );
+    });
+}
+
+/// A tensor widened to contiguous \[batch, heads, seq, head_dim\].
+struct Rows<W> {
+    data: Vec<W>,
+    head_dim: usize,
+    head_len: usize,
+}
+
+impl<W: Copy> Rows<W> {
+    fn new<T: Element>(view: &TensorView<T>, widen: impl Fn(T) -> W) -> Self {
+        let [batch, heads, seq, head_dim] = view.layout().shape();
+        let mut data = Vec::with_capacity(view.layout().elements());
+        // Without rows there may be any number of heads.
+        let batch = if seq == 0 { 0 } else { batch };
+        for (b, h) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
+            for s in 0..seq {
+                let start = view.layout().row_offset(b, h, s);
+                data.extend(view.data()[start..start + head_dim].iter().map(|&x| widen(x)));
+            }
+        }
+        Self { data, head_dim, head_len: seq * head_dim }
+    }
+
+    fn row(&self, row: usize) -> &[W] {
+        &self.data[row * self.head_dim..][..self.head_dim]
+    }
+
+    /// The rows of one head, counted over \[batch, heads\].
+    fn head(&self, head: usize) -> impl Iterator<Item = &[W]> {
+        self.data[head * self.head_len..][..self.head_len].chunks_exact(self.head_dim)
+    }
+}
+
+/// Sums in eight lanes, so that the compiler may use vectors.
+#[inline(always)]
+fn dot<W>(a: &[W], b: &[W]) -> W
+where
+    W: Copy + Default + std::ops::Mul<Output = W> + std::ops::Add<Output = W>,
+{
+    let mut lanes = [W::default(); 8];
+    let (a, b) = (a.chunks(8), b.chunks(8));
+    for (a, b) in a.zip(b) {
+        for (lane, (&x, &y)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane = *lane + x * y;
+        }
+    }
+    lanes.into_iter().fold(W::default(), |sum, lane| sum + lane)
+}
