@@ -23,7 +23,7 @@ macro_rules! instances {
                     _ => panic!("listed under the wrong family"),
                 };
                 // SAFETY: the host launches an entry with the parameters that a plan validated.
-                unsafe { kernels::fwd_scalar::run::<{ CONFIG.dtype as u8 }>(params) }
+                unsafe { kernels::fwd_scalar::run(CONFIG, params) }
             }
         )*
 

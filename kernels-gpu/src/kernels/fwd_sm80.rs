@@ -1,0 +1,371 @@
+//! `fwd_sm80`: FlashAttention's forward pass with cp.async, ldmatrix and mma.sync (arXiv 2205.14135, 2307.08691).
+//!
+//! A block owns `tile_q` query rows of one head and walks the keys in steps of `kv_splits * tile_kv`, last step
+//! first, so that the steps that need a mask (ragged end, causal diagonal) come first, in a loop of their own.
+//!
+//! ```text
+//! shared memory   queries | keys, stage 0..S | values, stage 0..S          (merge area or output tile at the end)
+//! groups          Q, K0, V0, K1, V1, ... in the order of use; never more than 2S behind the newest
+//!
+//! step j   wait K(j)   barrier A   start V(j+S-1)   scores = Q K(j)^T   softmax
+//!          wait V(j)   barrier B   start K(j+S)     out += P V(j)
+//! ```
+//!
+//! | barrier | makes visible | frees |
+//! |---|---|---|
+//! | start | the queries | |
+//! | A(j) | K(j) of all threads | values of step j-1 |
+//! | B(j) | V(j) of all threads | keys of step j |
+//!
+//! At any point behind step 0, 2S-2 groups may still be in flight: one constant serves both waits.
+
+use super::element::{mma_m16n8k16, pack};
+use super::epilogue;
+use super::registers::Registers;
+use super::sequence_keys;
+use super::softmax::Softmax;
+use super::tile::{OperandAddress, TileCopy};
+use crate::config::{FwdSm80, WARP};
+use crate::fragment::{ldmatrix_chunks_first, ldmatrix_rows_first};
+use crate::mask::{kv_steps, visible_keys};
+use crate::params::{FwdParams, kv_head};
+use crate::ptx::ldmatrix::{ldmatrix_x4, ldmatrix_x4_trans};
+use crate::ptx::{barrier, cp_async, sreg};
+
+/// A kernel of the table: its configuration and the register arrays that follow from it.
+pub trait Instance {
+    /// The configuration that the entry name spells.
+    const CONFIG: FwdSm80;
+    /// Output accumulators, `row_frags * head_dim / 8` m16n8 fragments.
+    type OutFrags: Registers<[f32; 4]>;
+    /// Scores, then probabilities, `row_frags * tile_kv / 8` m16n8 fragments.
+    type ScoreFrags: Registers<[f32; 4]>;
+    /// Queries, `row_frags * head_dim / 16` m16k16 fragments, or none when they stay in shared memory.
+    type QFrags: Registers<[u32; 4]>;
+    /// One value for each row that a lane holds, `2 * row_frags`.
+    type Rows: Registers<f32>;
+}
+
+/// Where a block and a warp stand in the problem.
+#[derive(Clone, Copy)]
+pub struct Position {
+    /// Sequence.
+    pub batch: u32,
+    /// Query head.
+    pub head: u32,
+    /// First query row of the block.
+    pub block_row: u32,
+    /// First query row of the warp, relative to the block.
+    pub warp_row: u32,
+    /// Which part of a step's keys the warp owns.
+    pub split: u32,
+    /// Lane of the warp.
+    pub lane: u32,
+    /// Thread of the block.
+    pub thread: u32,
+}
+
+/// The kernel.
+///
+/// # Safety
+/// Launched with the grid, block and shared memory of a plan, whose parameters these are.
+#[inline(always)]
+pub unsafe fn run<I: Instance>(params: FwdParams) {
+    const { assert!(I::CONFIG.is_valid()) };
+    let config = I::CONFIG;
+    let thread = sreg::thread_idx_x();
+    let warp = thread / WARP;
+    let at = Position {
+        batch: sreg::block_idx_z(),
+        head: sreg::block_idx_y(),
+        // Under a causal mask later rows see more keys: they start first.
+        block_row: (sreg::grid_dim_x() - 1 - sreg::block_idx_x()) * config.tile_q,
+        warp_row: warp % config.row_warps() * config.rows_per_warp(),
+        split: warp / config.row_warps(),
+        lane: thread % WARP,
+        thread,
+    };
+    // SAFETY: the caller's promise; every thread of the block takes the same path through the barriers, as all
+    // conditions around them depend on the block alone.
+    unsafe {
+        let kv_len = sequence_keys(&params, at.batch);
+        let end_row = (at.block_row + config.tile_q).min(params.q_len);
+        let steps = kv_steps(at.block_row as i32, end_row as i32 - 1, kv_len, params.causal_offset, config.step());
+
+        let mut pipeline = Pipeline::start::<I>(&params, &at, steps.total, kv_len as u32);
+        let shared = sreg::dynamic_shared();
+        let q = Queries::<I>::load(shared, &at);
+        let mut out = I::OutFrags::splat([0.0; 4]);
+        let mut softmax = Softmax::<I>::new(params.scale_log2);
+
+        let mut step = 0;
+        while step < steps.masked {
+            let first_key = (steps.total - 1 - step) * config.step() + at.split * config.tile_kv;
+            let mask = Mask { first_key, kv_len, causal_offset: params.causal_offset };
+            process_step::<I, true>(&mut pipeline, step, &q, &at, &mask, &mut softmax, &mut out);
+            step += 1;
+        }
+        let no_mask = Mask { first_key: 0, kv_len, causal_offset: 0 };
+        while step < steps.total {
+            process_step::<I, false>(&mut pipeline, step, &q, &at, &no_mask, &mut softmax, &mut out);
+            step += 1;
+        }
+
+        softmax.finish();
+        if config.kv_splits == 1 {
+            epilogue::store::<I>(&params, &at, shared, &softmax, &out);
+        } else {
+            epilogue::merge_and_store::<I>(&params, &at, shared, steps.total == 0, &softmax, &out);
+        }
+    }
+}
+
+/// The copies of keys and values, and which stage is whose.
+struct Pipeline {
+    config: FwdSm80,
+    k: TileCopy,
+    v: TileCopy,
+    k_shared: u32,
+    v_shared: u32,
+    /// Number of steps of the block.
+    total: u32,
+    /// Stage of the step at hand.
+    stage: u32,
+}
+
+impl Pipeline {
+    /// Starts the copies of the queries and of the first stages, and waits for the queries.
+    #[inline(always)]
+    unsafe fn start<I: Instance>(params: &FwdParams, at: &Position, total: u32, kv_len: u32) -> Self {
+        let config = I::CONFIG;
+        let copy =
+            |address, stride, head| TileCopy::new(config, at.thread, address, stride, at.batch, head, params.head_dim);
+        let kv_head = kv_head(at.head, params.kv_head_reciprocal);
+        let shared = sreg::dynamic_shared();
+        let k_shared = shared + config.q_bytes();
+        let pipeline = Self {
+            config,
+            k: copy(params.k, &params.k_stride, kv_head),
+            v: copy(params.v, &params.v_stride, kv_head),
+            k_shared,
+            v_shared: k_shared + config.stages * config.step_bytes(),
+            total,
+            stage: 0,
+        };
+        // SAFETY: shared memory is free at the start; rows that do not exist are not read.
+        unsafe {
+            let q = copy(params.q, &params.q_stride, at.head);
+            q.start::<true>(shared, at.block_row, config.tile_q, params.q_len);
+            cp_async::commit();
+            for step in 0..config.stages {
+                let at = step * config.step_bytes();
+                if step < total {
+                    let first_row = (total - 1 - step) * config.step();
+                    pipeline.k.start::<true>(pipeline.k_shared + at, first_row, config.step(), kv_len);
+                    cp_async::commit();
+                    pipeline.v.start::<true>(pipeline.v_shared + at, first_row, config.step(), kv_len);
+                    cp_async::commit();
+                } else {
+                    cp_async::commit();
+                    cp_async::commit();
+                }
+            }
+            cp_async::wait(2 * config.stages);
+            barrier::sync_threads();
+        }
+        pipeline
+    }
+
+    /// Waits for the keys of step `step`, starts the values of a later one, and gives the address of the keys.
+    #[inline(always)]
+    unsafe fn keys(&mut self, step: u32) -> u32 {
+        let (config, stages) = (self.config, self.config.stages);
+        // SAFETY: barrier A, see the table above.
+        unsafe {
+            if step == 0 {
+                cp_async::wait(2 * stages - 1);
+                barrier::sync_threads();
+            } else {
+                cp_async::wait(2 * stages - 2);
+                barrier::sync_threads();
+                let later = step + stages - 1;
+                if later < self.total {
+                    let free = if self.stage == 0 { stages - 1 } else { self.stage - 1 };
+                    let tile = self.v_shared + free * config.step_bytes();
+                    self.v.start::<false>(tile, (self.total - 1 - later) * config.step(), config.step(), 0);
+                }
+                cp_async::commit();
+            }
+        }
+        self.k_shared + self.stage * config.step_bytes()
+    }
+
+    /// Waits for the values of step `step`, starts the keys of a later one, gives the address of the values and
+    /// moves on.
+    #[inline(always)]
+    unsafe fn values(&mut self, step: u32) -> u32 {
+        let (config, stages) = (self.config, self.config.stages);
+        // SAFETY: barrier B, see the table above.
+        unsafe {
+            cp_async::wait(2 * stages - 2);
+            barrier::sync_threads();
+            let later = step + stages;
+            if later < self.total {
+                let tile = self.k_shared + self.stage * config.step_bytes();
+                self.k.start::<false>(tile, (self.total - 1 - later) * config.step(), config.step(), 0);
+            }
+            cp_async::commit();
+        }
+        let values = self.v_shared + self.stage * config.step_bytes();
+        self.stage = if self.stage + 1 == stages { 0 } else { self.stage + 1 };
+        values
+    }
+}
+
+/// The warp's queries, in registers where they fit.
+struct Queries<I: Instance> {
+    frags: I::QFrags,
+    address: OperandAddress,
+}
+
+impl<I: Instance> Queries<I> {
+    #[inline(always)]
+    unsafe fn load(shared: u32, at: &Position) -> Self {
+        let config = I::CONFIG;
+        let lane = ldmatrix_rows_first(at.lane);
+        let offset = config.swizzle().offset(at.warp_row + lane.row, lane.chunk);
+        let mut q = Self { frags: I::QFrags::splat([0; 4]), address: OperandAddress::new(config, shared + offset) };
+        if config.q_in_registers() {
+            for frag in 0..config.row_frags() {
+                for k in 0..config.head_dim / 16 {
+                    // SAFETY: the queries are there since the pipeline's start.
+                    *q.frags.at(frag * config.head_dim / 16 + k) = unsafe { ldmatrix_x4(q.address.fragment(frag, k)) };
+                }
+            }
+        }
+        q
+    }
+
+    /// Operand of row fragment `frag` and k-step `k`.
+    #[inline(always)]
+    unsafe fn frag(&self, frag: u32, k: u32) -> [u32; 4] {
+        if I::CONFIG.q_in_registers() {
+            self.frags.get(frag * I::CONFIG.head_dim / 16 + k)
+        } else {
+            // SAFETY: the query tile stays in place until the epilogue.
+            unsafe { ldmatrix_x4(self.address.fragment(frag, k)) }
+        }
+    }
+}
+
+/// What hides keys from rows in a step.
+struct Mask {
+    /// First key of the warp's part of the step.
+    first_key: u32,
+    kv_len: i32,
+    causal_offset: i32,
+}
+
+impl Mask {
+    /// Sets scores of hidden keys to -inf.
+    #[inline(always)]
+    fn apply<I: Instance>(&self, at: &Position, scores: &mut I::ScoreFrags) {
+        let tiles = I::CONFIG.tile_kv / 8;
+        let first_column = (self.first_key + at.lane % 4 * 2) as i32;
+        for frag in 0..I::CONFIG.row_frags() {
+            for half in 0..2 {
+                let row = at.block_row + at.warp_row + 16 * frag + 8 * half + at.lane / 4;
+                let visible = visible_keys(row as i32, self.kv_len, self.causal_offset) - first_column;
+                for tile in 0..tiles {
+                    let s = scores.at(frag * tiles + tile);
+                    for i in 0..2 {
+                        let hidden = (8 * tile + i) as i32 >= visible;
+                        let register = (2 * half + i) as usize;
+                        s[register] = if hidden { f32::NEG_INFINITY } else { s[register] };
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn process_step<I: Instance, const MASKED: bool>(
+    pipeline: &mut Pipeline,
+    step: u32,
+    q: &Queries<I>,
+    at: &Position,
+    mask: &Mask,
+    softmax: &mut Softmax<I>,
+    out: &mut I::OutFrags,
+) {
+    // SAFETY: the whole block is here, converged; the pipeline hands out tiles that are there.
+    unsafe {
+        let mut scores = I::ScoreFrags::splat([0.0; 4]);
+        let keys = pipeline.keys(step);
+        multiply_keys(q, keys, at, &mut scores);
+        if MASKED {
+            mask.apply::<I>(at, &mut scores);
+        }
+        softmax.update::<MASKED>(&mut scores, out);
+        let values = pipeline.values(step);
+        multiply_values::<I>(&scores, values, at, out);
+    }
+}
+
+/// `scores += Q K^T` for the warp's rows and keys.
+#[inline(always)]
+unsafe fn multiply_keys<I: Instance>(q: &Queries<I>, keys: u32, at: &Position, scores: &mut I::ScoreFrags) {
+    let config = I::CONFIG;
+    let lane = ldmatrix_chunks_first(at.lane);
+    let offset = config.swizzle().offset(at.split * config.tile_kv + lane.row, lane.chunk);
+    let address = OperandAddress::new(config, keys + offset);
+    let tiles = config.tile_kv / 8;
+    for k in 0..config.head_dim / 16 {
+        for pair in 0..tiles / 2 {
+            // SAFETY: the caller holds the tiles.
+            let b = unsafe { ldmatrix_x4(address.fragment(pair, k)) };
+            for frag in 0..config.row_frags() {
+                let s = frag * tiles + 2 * pair;
+                // SAFETY: converged.
+                unsafe {
+                    let a = q.frag(frag, k);
+                    mma_m16n8k16(config.dtype, scores.at(s), a, [b[0], b[1]]);
+                    mma_m16n8k16(config.dtype, scores.at(s + 1), a, [b[2], b[3]]);
+                }
+            }
+        }
+    }
+}
+
+/// `out += P V` for the warp's rows and keys.
+#[inline(always)]
+unsafe fn multiply_values<I: Instance>(p: &I::ScoreFrags, values: u32, at: &Position, out: &mut I::OutFrags) {
+    let config = I::CONFIG;
+    let lane = ldmatrix_rows_first(at.lane);
+    let offset = config.swizzle().offset(at.split * config.tile_kv + lane.row, lane.chunk);
+    let address = OperandAddress::new(config, values + offset);
+    let (p_tiles, out_tiles) = (config.tile_kv / 8, config.head_dim / 8);
+    for k in 0..config.tile_kv / 16 {
+        for pair in 0..out_tiles / 2 {
+            // SAFETY: the caller holds the tiles.
+            let b = unsafe { ldmatrix_x4_trans(address.fragment(k, pair)) };
+            for frag in 0..config.row_frags() {
+                let (left, right) = (p.get(frag * p_tiles + 2 * k), p.get(frag * p_tiles + 2 * k + 1));
+                let pair_of = |x, y| pack(config.dtype, x, y);
+                let a = [
+                    pair_of(left[0], left[1]),
+                    pair_of(left[2], left[3]),
+                    pair_of(right[0], right[1]),
+                    pair_of(right[2], right[3]),
+                ];
+                let o = frag * out_tiles + 2 * pair;
+                // SAFETY: converged.
+                unsafe {
+                    mma_m16n8k16(config.dtype, out.at(o), a, [b[0], b[1]]);
+                    mma_m16n8k16(config.dtype, out.at(o + 1), a, [b[2], b[3]]);
+                }
+            }
+        }
+    }
+}
