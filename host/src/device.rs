@@ -1,5 +1,7 @@
 //! What a plan has to know about a GPU.
 
+use evo_sdpa_kernels::config::Kernel;
+
 /// The figures of a GPU that a plan depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeviceSpec {
@@ -32,5 +34,11 @@ impl DeviceSpec {
             90 => Some(Self::H200),
             _ => None,
         }
+    }
+
+    /// Blocks of `kernel` that one SM holds at a time, by its register budget and its shared memory.
+    pub fn resident_blocks(&self, kernel: Kernel) -> u32 {
+        let by_shared = self.shared_per_sm / (kernel.shared_bytes() + 1024);
+        kernel.min_blocks_per_sm().min(by_shared).max(1)
     }
 }

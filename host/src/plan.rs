@@ -6,15 +6,15 @@ use crate::layout::Layout;
 use crate::problem::Problem;
 use evo_sdpa_kernels::config::{FwdSm80, Kernel, MAX_HEAD_DIM};
 use evo_sdpa_kernels::instances::KERNELS;
-use evo_sdpa_kernels::params::{FwdParams, Strides, kv_head_reciprocal};
+use evo_sdpa_kernels::params::{FwdParams, MAX_ROW_STRIDE, STRIDE_UNIT, Strides, kv_head_reciprocal};
 use std::fmt;
 
 /// Rows of every tensor start on such a boundary, bytes: the width of one `cp.async`.
-const ROW_ALIGNMENT: u64 = 16;
+const ROW_ALIGNMENT: u64 = STRIDE_UNIT as u64;
 /// Grid limits of CUDA for the y and z dimension.
 const MAX_GRID_YZ: usize = 65535;
-/// Sequence lengths and causal offsets stay below, so that their sums fit in an i32 on the device.
-const MAX_LEN: usize = 1 << 30;
+/// Longest sequence: row numbers and causal offsets are added as i32 on the device.
+const MAX_LEN: usize = 1 << 29;
 
 /// Why a plan has the kernel that it has.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,35 +90,35 @@ pub struct DevicePointers {
 impl Plan {
     /// The plan with the least predicted time on `device`.
     pub fn new(problem: &Problem, device: &DeviceSpec) -> Result<Self> {
-        validate_for_gpu(problem)?;
-        let mut best: Option<(f64, Kernel)> = None;
-        let mut second = f64::INFINITY;
-        let mut candidates = 0;
-        for &kernel in KERNELS.iter().filter(|kernel| takes(kernel, problem, device).is_ok()) {
-            candidates += 1;
-            let time = predicted_time(kernel, problem, device);
-            match best {
-                Some((least, _)) if least <= time => second = second.min(time),
-                previous => {
-                    second = previous.map_or(second, |(least, _)| least);
-                    best = Some((time, kernel));
-                }
+        let candidates = Self::candidates(problem, device)?;
+        let reason = match candidates[..] {
+            [] => {
+                return Err(Error::Unsupported {
+                    field: "device",
+                    value: format!("compute capability {}", device.compute_capability),
+                    allowed: "80 or later".into(),
+                });
             }
-        }
-        let Some((time, kernel)) = best else {
-            return Err(Error::Unsupported {
-                field: "device",
-                value: format!("compute capability {}", device.compute_capability),
-                allowed: "80 or later".into(),
-            });
+            [_] => Reason::Only,
+            [(kernel, time), (_, second), ..] => Reason::Predicted {
+                candidates: candidates.len(),
+                blocks: grid(kernel, problem).iter().map(|&n| u64::from(n)).product(),
+                resident: device.resident_blocks(kernel),
+                // Nothing to compute takes no time.
+                ratio: if second > 0.0 { time / second } else { 1.0 },
+            },
         };
-        let reason = if candidates == 1 {
-            Reason::Only
-        } else {
-            let blocks = grid(kernel, problem).iter().map(|&n| u64::from(n)).product();
-            Reason::Predicted { candidates, blocks, resident: resident_blocks(kernel, device), ratio: time / second }
-        };
+        let (kernel, _) = candidates[0];
         Ok(Self::assemble(kernel, problem, reason))
+    }
+
+    /// The kernels that take `problem` on `device`, each with its predicted time in arbitrary units, the least first.
+    pub fn candidates(problem: &Problem, device: &DeviceSpec) -> Result<Vec<(Kernel, f64)>> {
+        validate_for_gpu(problem)?;
+        let taken = KERNELS.iter().filter(|kernel| takes(kernel, problem, device).is_ok());
+        let mut candidates: Vec<_> = taken.map(|&kernel| (kernel, predicted_time(kernel, problem, device))).collect();
+        candidates.sort_by(|a, b| a.1.total_cmp(&b.1));
+        Ok(candidates)
     }
 
     /// The plan with a kernel of the caller's choice.
@@ -172,10 +172,15 @@ impl Plan {
 
     fn assemble(kernel: Kernel, problem: &Problem, reason: Reason) -> Self {
         let strides = |layout: &Layout| {
-            let [batch, head, row, _] = layout.strides().map(|s| s as u64 * u64::from(problem.dtype.size()));
-            Strides { batch, head, row }
+            // A stride that is never taken may be anything.
+            let unit = |axis: usize| match layout.shape()[axis] {
+                ..=1 => 0,
+                _ => (layout.strides()[axis] as u64 * u64::from(problem.dtype.size()) / ROW_ALIGNMENT) as u32,
+            };
+            Strides { batch: unit(0), head: unit(1), row: unit(2) }
         };
-        let clamp = |offset: i64| offset.clamp(-(MAX_LEN as i64), MAX_LEN as i64) as i32;
+        // A larger offset hides nothing more, or nothing less.
+        let clamp = |offset: i64| offset.clamp(-(1 << 30), 1 << 30) as i32;
         let params = FwdParams {
             q_stride: strides(&problem.q),
             k_stride: strides(&problem.k),
@@ -260,6 +265,14 @@ fn validate_for_gpu(problem: &Problem) -> Result<()> {
                     allowed: format!("multiples of {ROW_ALIGNMENT} bytes"),
                 });
             }
+            let limit = if axis == 2 { u64::from(MAX_ROW_STRIDE) } else { 1 << 32 } * ROW_ALIGNMENT;
+            if layout.shape()[axis] > 1 && bytes >= limit {
+                return Err(Error::Layout {
+                    field,
+                    value: format!("a stride of {bytes} bytes along {}", crate::layout::AXES[axis]),
+                    allowed: format!("below {limit} bytes"),
+                });
+            }
         }
     }
     Ok(())
@@ -291,12 +304,6 @@ fn takes(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Result<()> 
     Ok(())
 }
 
-/// Blocks of `kernel` that one SM holds at a time.
-fn resident_blocks(kernel: Kernel, device: &DeviceSpec) -> u32 {
-    let by_shared = device.shared_per_sm / (kernel.shared_bytes() + 1024);
-    kernel.min_blocks_per_sm().min(by_shared).max(1)
-}
-
 /// Predicted time in arbitrary units, good for comparing kernels on one problem.
 fn predicted_time(kernel: Kernel, problem: &Problem, device: &DeviceSpec) -> f64 {
     let blocks: f64 = grid(kernel, problem).iter().map(|&n| f64::from(n)).product();
@@ -304,7 +311,7 @@ fn predicted_time(kernel: Kernel, problem: &Problem, device: &DeviceSpec) -> f64
     match kernel {
         // f32 arithmetic runs at a small fraction of the tensor cores' rate.
         Kernel::FwdScalar(_) => per_sm * f64::from(kernel.tile_q()) * problem.kv_len() as f64 * 1e3,
-        Kernel::FwdSm80(config) => sm80_time(config, problem, per_sm, resident_blocks(kernel, device)),
+        Kernel::FwdSm80(config) => sm80_time(config, problem, per_sm, device.resident_blocks(kernel)),
     }
 }
 

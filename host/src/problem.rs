@@ -50,6 +50,38 @@ pub struct Options<'a> {
     pub kv_lens: Option<&'a [i32]>,
 }
 
+impl Options<'_> {
+    /// The problem that these options make of tensors of these layouts; the output is contiguous and the log-sum-exp
+    /// not wanted.
+    ///
+    /// # Errors
+    /// Those of [`Problem::validate`], and [`Error::Shape`] when `kv_lens` does not hold one length in `0..=kv_len` for
+    /// each sequence.
+    pub fn problem(&self, dtype: DType, q: Layout, k: Layout, v: Layout) -> Result<Problem> {
+        let problem = Problem::new(dtype, q, k, v)
+            .with_causal(self.causal)
+            .with_scale(self.scale)
+            .with_kv_lens(self.kv_lens.is_some());
+        problem.validate()?;
+        if let Some(lens) = self.kv_lens {
+            check_kv_lens(lens, problem.batch(), problem.kv_len())?;
+        }
+        Ok(problem)
+    }
+}
+
+/// One length in `0..=kv_len` for each sequence.
+fn check_kv_lens(lens: &[i32], batch: usize, kv_len: usize) -> Result<()> {
+    let refused = |value, allowed| Err(Error::Shape { field: "kv_lens", value, allowed });
+    if lens.len() != batch {
+        return refused(format!("{} entries", lens.len()), format!("{batch}, one for each sequence"));
+    }
+    match lens.iter().find(|&&len| usize::try_from(len).map_or(true, |len| len > kv_len)) {
+        None => Ok(()),
+        Some(len) => refused(format!("an entry of {len}"), format!("0..={kv_len}, the keys of k")),
+    }
+}
+
 /// One attention problem: `out = softmax(scale * q k^T + mask) v`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Problem {
@@ -298,6 +330,16 @@ mod tests {
         assert!(refused(q([1 << 62, 8192, 64, 1])).contains("overflow"));
         assert!(refused(p.with_out(strided([0, 4096, 64, 1]))).contains("overlap"));
         assert_eq!(q([0, 4096, 64, 1]).validate(), Ok(()));
+    }
+
+    #[test]
+    fn lengths_must_be_one_a_sequence_and_within_the_keys() {
+        let p = problem();
+        let with = |lens| Options { kv_lens: Some(lens), ..Options::default() }.problem(p.dtype, p.q, p.k, p.v);
+        assert!(with(&[0, 96]).is_ok_and(|p| p.kv_lens));
+        for (lens, value) in [(&[96][..], "1 entries"), (&[0, 97], "an entry of 97"), (&[-1, 0], "an entry of -1")] {
+            assert!(with(lens).unwrap_err().to_string().contains(value), "{lens:?}");
+        }
     }
 
     #[test]

@@ -91,6 +91,33 @@ impl Element for f32 {
     }
 }
 
+/// Evaluates an expression with `T` as the element type of a [`DType`] that is known at run time.
+///
+/// ```
+/// use evo_sdpa_host::{DType, with_element};
+/// let size = with_element!(DType::Bf16, T => size_of::<T>());
+/// assert_eq!(size, 2);
+/// ```
+#[macro_export]
+macro_rules! with_element {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            $crate::DType::F16 => {
+                type $T = $crate::half::f16;
+                $body
+            }
+            $crate::DType::Bf16 => {
+                type $T = $crate::half::bf16;
+                $body
+            }
+            $crate::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+        }
+    };
+}
+
 fn check_storage(layout: &Layout, len: usize) -> Result<()> {
     match layout.extent() {
         Some(extent) if extent <= len => Ok(()),

@@ -1,6 +1,6 @@
 //! One checked call: the tensors with everything that the options say about them.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layout::Layout;
 use crate::problem::{Options, Problem};
 use crate::tensor::{Element, TensorView};
@@ -23,21 +23,14 @@ impl<'a, T: Element> Call<'a, T> {
         out: Layout,
         options: &Options<'a>,
     ) -> Result<Self> {
-        let problem = Problem::new(T::DTYPE, *q.layout(), *k.layout(), *v.layout())
-            .with_out(out)
-            .with_causal(options.causal)
-            .with_scale(options.scale)
-            .with_kv_lens(options.kv_lens.is_some());
+        let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_out(out);
         problem.validate()?;
-        if let Some(lens) = options.kv_lens {
-            check_kv_lens(lens, problem.batch(), problem.kv_len())?;
-        }
         Ok(Self { problem, q, k, v, kv_lens: options.kv_lens })
     }
 
     /// Query rows of all sequences and heads.
     pub fn rows(&self) -> usize {
-        self.problem.batch() * self.problem.heads_q() * self.problem.q_len()
+        self.problem.q.elements() / self.problem.head_dim()
     }
 
     /// (batch, head, seq) of a query row counted over \[batch, heads_q, q_len\].
@@ -58,24 +51,5 @@ impl<'a, T: Element> Call<'a, T> {
             None => len,
             Some(offset) => (seq as i64).saturating_add(offset).saturating_add(1).clamp(0, len as i64) as usize,
         }
-    }
-}
-
-/// One length in `0..=kv_len` for each sequence.
-fn check_kv_lens(lens: &[i32], batch: usize, kv_len: usize) -> Result<()> {
-    if lens.len() != batch {
-        return Err(Error::Shape {
-            field: "kv_lens",
-            value: format!("{} entries", lens.len()),
-            allowed: format!("{batch}, one for each sequence"),
-        });
-    }
-    match lens.iter().find(|&&len| !usize::try_from(len).is_ok_and(|len| len <= kv_len)) {
-        None => Ok(()),
-        Some(len) => Err(Error::Shape {
-            field: "kv_lens",
-            value: format!("an entry of {len}"),
-            allowed: format!("0..={kv_len}, the keys of k"),
-        }),
     }
 }

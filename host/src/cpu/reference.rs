@@ -102,6 +102,8 @@ impl<W: Copy> Rows<W> {
     fn new<T: Element>(view: &TensorView<T>, widen: impl Fn(T) -> W) -> Self {
         let [batch, heads, seq, head_dim] = view.layout().shape();
         let mut data = Vec::with_capacity(view.layout().elements());
+        // Without rows there may be any number of heads.
+        let batch = if seq == 0 { 0 } else { batch };
         for (b, h) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
             for s in 0..seq {
                 let start = view.layout().row_offset(b, h, s);

@@ -1,1 +1,35 @@
+//! The kernels, a file each, and the pieces that they share.
 
+pub mod fwd_scalar;
+pub mod fwd_sm80;
+
+mod element;
+mod epilogue;
+mod registers;
+mod softmax;
+mod tile;
+
+use crate::params::FwdParams;
+use crate::ptx::ld_st::load_global_4;
+
+/// Number of keys of sequence `batch`, in `0..=kv_len` whatever the memory holds.
+///
+/// # Safety
+/// `params.kv_lens` is null or holds an entry for `batch`.
+#[inline(always)]
+unsafe fn sequence_keys(params: &FwdParams, batch: u32) -> i32 {
+    let all = params.kv_len as i32;
+    if params.kv_lens == 0 {
+        return all;
+    }
+    // SAFETY: the caller's promise.
+    let given = unsafe { load_global_4(params.kv_lens + u64::from(batch) * 4) } as i32;
+    given.min(all).max(0)
+}
+
+/// Address of the log-sum-exp of row `row`, or null when it is not wanted.
+#[inline(always)]
+fn lse_address(params: &FwdParams, batch: u32, head: u32, row: u32) -> u64 {
+    let index = u64::from(batch * params.heads_q + head) * u64::from(params.q_len) + u64::from(row);
+    if params.lse == 0 { 0 } else { params.lse + index * 4 }
+}

@@ -1,0 +1,194 @@
+//! Whole calls on a [`Gpu`]: plan, allocate, launch, wait.
+
+use super::graph::Graph;
+use super::open::Gpu;
+use super::session::Memory;
+use super::tensor::GpuTensor;
+use crate::cpu;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::plan::{DevicePointers, Plan};
+use crate::problem::Options;
+use crate::tensor::{Element, TensorView};
+use evo_sdpa_kernels::config::Kernel;
+
+/// What [`Gpu::attention`] returns.
+#[derive(Debug)]
+pub struct GpuOutput<T> {
+    /// Contiguous \[batch, heads_q, q_len, head_dim\].
+    pub out: GpuTensor<T>,
+    /// Log-sum-exp, natural logarithm: \[batch, heads_q, q_len, 1\].
+    pub lse: GpuTensor<f32>,
+    /// How it was computed.
+    pub plan: Plan,
+}
+
+/// A plan with memory for its results.
+struct Call<T> {
+    output: GpuOutput<T>,
+    pointers: DevicePointers,
+    /// Behind `pointers.kv_lens`.
+    _kv_lens: Option<Memory>,
+}
+
+impl Gpu {
+    /// A copy of `view` on the device, in the same layout.
+    ///
+    /// # Errors
+    /// [`Error::Driver`] when memory is short or the copy fails.
+    pub fn upload<T: Element>(&self, view: TensorView<T>) -> Result<GpuTensor<T>> {
+        GpuTensor::upload(&self.session, view)
+    }
+
+    /// `softmax(scale * q k^T + mask) v` with the kernel that the planner picks; returns when it is done.
+    ///
+    /// `q` is \[batch, heads_q, q_len, head_dim\], `k` and `v` are \[batch, heads_kv, kv_len, head_dim\].
+    ///
+    /// # Errors
+    /// Those of [`Options::problem`], [`Plan::new`] and [`Kernels::launch`](super::Kernels::launch);
+    /// [`Error::Driver`] when memory is short or the kernel fails.
+    pub fn attention<T: Element>(
+        &self,
+        q: &GpuTensor<T>,
+        k: &GpuTensor<T>,
+        v: &GpuTensor<T>,
+        options: &Options,
+    ) -> Result<GpuOutput<T>> {
+        self.run(self.call(q, k, v, options, None)?)
+    }
+
+    /// [`Gpu::attention`] with a kernel of the caller's choice.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::attention`], with [`Plan::with_kernel`] for [`Plan::new`].
+    pub fn attention_with<T: Element>(
+        &self,
+        q: &GpuTensor<T>,
+        k: &GpuTensor<T>,
+        v: &GpuTensor<T>,
+        options: &Options,
+        kernel: Kernel,
+    ) -> Result<GpuOutput<T>> {
+        self.run(self.call(q, k, v, options, Some(kernel))?)
+    }
+
+    /// [`Gpu::attention`] from and to host memory, with a kernel of the caller's choice or the planner's.
+    ///
+    /// `out` and `lse` are filled with NaN before the launch, so that an element which the kernel fails to write
+    /// shows.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::attention`] and [`Plan::with_kernel`].
+    pub fn attention_host<T: Element>(
+        &self,
+        q: TensorView<T>,
+        k: TensorView<T>,
+        v: TensorView<T>,
+        options: &Options,
+        kernel: Option<Kernel>,
+    ) -> Result<(cpu::Output<T>, Plan)> {
+        let (q, k, v) = (self.upload(q)?, self.upload(k)?, self.upload(v)?);
+        let call = self.call(&q, &k, &v, options, kernel)?;
+        call.output.out.poison()?;
+        call.output.lse.poison()?;
+        let GpuOutput { out, lse, plan } = self.run(call)?;
+        Ok((cpu::Output { out: out.download()?, lse: lse.download()? }, plan))
+    }
+
+    /// Microseconds of one call in each of `replays` runs of a CUDA graph with `calls` launches back to back, and the
+    /// plan. One run before them is not counted; a zero counts as one.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::attention`] and [`Plan::with_kernel`].
+    pub fn time_attention<T: Element>(
+        &self,
+        [q, k, v]: [&GpuTensor<T>; 3],
+        options: &Options,
+        kernel: Option<Kernel>,
+        calls: u32,
+        replays: u32,
+    ) -> Result<(Vec<f32>, Plan)> {
+        let Call { output, pointers, _kv_lens } = self.call(q, k, v, options, kernel)?;
+        // SAFETY: `call` made the pointers from tensors that live until the graph has run.
+        let times = unsafe { self.time_graph(&output.plan, &pointers, calls, replays) }?;
+        Ok((times, output.plan))
+    }
+
+    /// [`Gpu::time_attention`] for a plan and addresses of the caller's, on a stream that waits for no other.
+    ///
+    /// # Errors
+    /// Those of [`Kernels::launch`](super::Kernels::launch), and [`Error::Driver`] when a graph
+    /// cannot be made or the kernel fails.
+    ///
+    /// # Safety
+    /// What [`Kernels::launch`](super::Kernels::launch) asks of `pointers`, until this function returns.
+    pub unsafe fn time_graph(
+        &self,
+        plan: &Plan,
+        pointers: &DevicePointers,
+        calls: u32,
+        replays: u32,
+    ) -> Result<Vec<f32>> {
+        let (calls, replays) = (calls.max(1), replays.max(1));
+        self.kernels().prepare(plan.kernel)?;
+        let _current = self.session.enter()?;
+        let graph = Graph::capture(|stream| {
+            // SAFETY: the stream is of the kernels' context, and the caller vouches for the pointers.
+            (0..calls).try_for_each(|_| unsafe { self.kernels().launch(plan, pointers, stream) })
+        })?;
+        Ok(graph.time(replays)?.into_iter().map(|time| time / calls as f32).collect())
+    }
+
+    /// Plans, and allocates what the plan writes.
+    fn call<T: Element>(
+        &self,
+        q: &GpuTensor<T>,
+        k: &GpuTensor<T>,
+        v: &GpuTensor<T>,
+        options: &Options,
+        kernel: Option<Kernel>,
+    ) -> Result<Call<T>> {
+        for (field, tensor) in [("q", q), ("k", k), ("v", v)] {
+            if !tensor.is_on(&self.session) {
+                return Err(Error::Unsupported {
+                    field,
+                    value: "a tensor on another device".into(),
+                    allowed: format!("tensors on this {}", self.name()),
+                });
+            }
+        }
+        let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
+        let plan = match kernel {
+            None => Plan::new(&problem, self.spec()),
+            Some(kernel) => Plan::with_kernel(&problem, self.spec(), kernel),
+        }?;
+        let [batch, heads, q_len, _] = problem.q.shape();
+        let out = GpuTensor::uninitialized(&self.session, problem.out)?;
+        let lse = GpuTensor::uninitialized(&self.session, Layout::bhsd([batch, heads, q_len, 1]))?;
+        let kv_lens = options
+            .kv_lens
+            .map(|lens| {
+                let memory = Memory::new(&self.session, size_of_val(lens))?;
+                memory.write(lens).map(|()| memory)
+            })
+            .transpose()?;
+        let pointers = DevicePointers {
+            q: q.device_ptr(),
+            k: k.device_ptr(),
+            v: v.device_ptr(),
+            out: out.device_ptr(),
+            lse: lse.device_ptr(),
+            kv_lens: kv_lens.as_ref().map_or(0, Memory::address),
+        };
+        Ok(Call { output: GpuOutput { out, lse, plan }, pointers, _kv_lens: kv_lens })
+    }
+
+    /// Launches and waits.
+    fn run<T: Element>(&self, call: Call<T>) -> Result<GpuOutput<T>> {
+        // SAFETY: the stream is of the kernels' context; `call` made the pointers from tensors that live until the
+        // stream has been waited for.
+        unsafe { self.kernels().launch(&call.output.plan, &call.pointers, self.stream()) }?;
+        self.synchronize()?;
+        Ok(call.output)
+    }
+}

@@ -1,0 +1,23 @@
+//! The launch on a GPU, through the CUDA driver.
+//!
+//! [`Kernels`] lives in a context of somebody else's and launches on streams and memory of somebody else's: the way in
+//! for an inference engine. [`Gpu`] owns a device's primary context and a stream, for everybody who has none.
+//!
+//! A program built with this feature needs `libcuda.so.1`, which comes with the driver, to start at all.
+
+mod attention;
+mod context;
+mod driver;
+mod graph;
+mod kernels;
+mod open;
+mod session;
+mod tensor;
+
+pub use attention::GpuOutput;
+/// The raw driver interface, for callers that hand over handles.
+pub use cust::sys;
+pub use cust::sys::{CUcontext, CUstream};
+pub use kernels::{Kernels, Resources};
+pub use open::Gpu;
+pub use tensor::GpuTensor;

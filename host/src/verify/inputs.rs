@@ -1,0 +1,169 @@
+//! The tensors and options of one call, and how a case makes them.
+
+use super::cases::{Case, Kind, Storage, subnormal};
+use super::rng::Rng;
+use crate::error::Result;
+use crate::layout::Layout;
+use crate::problem::{Causal, Options, Problem};
+use crate::tensor::{Element, TensorView};
+
+/// Distance of two rows beyond head_dim in [`Storage::Padded`], elements; it keeps rows aligned for every type.
+const ROW_PADDING: usize = 8;
+/// What stands in the values of keys that `kv_lens` leaves out: a mask that lets one through is seen.
+const MASKED_VALUE: f64 = 1000.0;
+
+/// Owned tensors of one call with its options.
+#[derive(Clone, Debug)]
+pub struct Inputs<T> {
+    /// Storage of the queries.
+    pub q: Vec<T>,
+    /// Storage of the keys.
+    pub k: Vec<T>,
+    /// Storage of the values.
+    pub v: Vec<T>,
+    /// Where queries lie.
+    pub q_layout: Layout,
+    /// Where keys lie.
+    pub k_layout: Layout,
+    /// Where values lie.
+    pub v_layout: Layout,
+    /// Causal mask.
+    pub causal: Option<Causal>,
+    /// Factor on the scores, or the default.
+    pub scale: Option<f32>,
+    /// Number of valid keys of each sequence.
+    pub kv_lens: Option<Vec<i32>>,
+}
+
+impl<T: Element> Inputs<T> {
+    /// The inputs of a case, the same ones each time. `T` takes the place of the case's own type.
+    pub fn generate(case: &Case) -> Self {
+        let [batch, heads_q, heads_kv, q_len, kv_len, head_dim] = case.shape;
+        let layout = |shape: [usize; 4]| match case.storage {
+            Storage::Bhsd => Layout::bhsd(shape),
+            Storage::Bshd => Layout::bshd(shape),
+            Storage::Padded => padded(shape),
+        };
+        let q_layout = layout([batch, heads_q, q_len, head_dim]);
+        let kv_layout = layout([batch, heads_kv, kv_len, head_dim]);
+        let mut rng = Rng::new(case.seed);
+        let kv_lens = case.kv_lens.then(|| {
+            let mut len = |b| match b {
+                0 => kv_len,
+                b if b + 1 == batch => 0,
+                _ => rng.below(kv_len + 1),
+            };
+            (0..batch).map(|b| len(b) as i32).collect::<Vec<_>>()
+        });
+        let hot = rng.below(kv_len);
+        let (smallest, steps) = subnormal::<T>();
+        // The upper half of the subnormal range: means of such numbers keep enough digits to be compared.
+        let mut number = |at: [usize; 4], kind: Kind, tensor: Tensor| match (kind, tensor) {
+            (Kind::Normal, _) | (Kind::Large, Tensor::V) => rng.normal(),
+            (Kind::Large, _) => 8.0 * rng.normal(),
+            (Kind::Constant, Tensor::Q) => 0.5,
+            (Kind::Constant, Tensor::K) => -0.75,
+            (Kind::Constant, Tensor::V) => 1.5,
+            (Kind::Hot, Tensor::Q) => 1.0 + 0.25 * rng.normal(),
+            (Kind::Hot, Tensor::K) => rng.normal() + if at[2] == hot { 3.0 } else { 0.0 },
+            (Kind::Hot, Tensor::V) => rng.normal() * if at[2] == hot { 16.0 } else { 1.0 },
+            (Kind::Denormal, _) => smallest * (steps / 2 + rng.below(steps / 2)) as f64,
+        };
+        let q = fill(&q_layout, |at| number(at, case.kind, Tensor::Q));
+        let k = fill(&kv_layout, |at| number(at, case.kind, Tensor::K));
+        let v = fill(&kv_layout, |at| match &kv_lens {
+            Some(lens) if at[2] >= lens[at[0]] as usize => MASKED_VALUE,
+            _ => number(at, case.kind, Tensor::V),
+        });
+        let (k_layout, v_layout) = (kv_layout, kv_layout);
+        Self { q, k, v, q_layout, k_layout, v_layout, causal: case.causal, scale: case.scale, kv_lens }
+    }
+
+    /// The call as a problem, with the log-sum-exp.
+    pub fn problem(&self) -> Problem {
+        Problem::new(T::DTYPE, self.q_layout, self.k_layout, self.v_layout)
+            .with_causal(self.causal)
+            .with_scale(self.scale)
+            .with_kv_lens(self.kv_lens.is_some())
+            .with_lse(true)
+    }
+
+    /// The options of the call.
+    pub fn options(&self) -> Options<'_> {
+        Options { causal: self.causal, scale: self.scale, kv_lens: self.kv_lens.as_deref() }
+    }
+
+    /// Views of q, k and v.
+    pub fn views(&self) -> Result<[TensorView<'_, T>; 3]> {
+        Ok([
+            TensorView::new(&self.q, self.q_layout)?,
+            TensorView::new(&self.k, self.k_layout)?,
+            TensorView::new(&self.v, self.v_layout)?,
+        ])
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Tensor {
+    Q,
+    K,
+    V,
+}
+
+fn padded(shape: [usize; 4]) -> Layout {
+    let [batch, heads, seq, dim] = shape;
+    let wide = Layout::bhsd([batch, heads, seq, dim + ROW_PADDING]);
+    Layout::strided(&shape, &wide.strides()).expect("four axes")
+}
+
+/// Storage for `layout` with `number` at every element and NaN between them.
+fn fill<T: Element>(layout: &Layout, mut number: impl FnMut([usize; 4]) -> f64) -> Vec<T> {
+    let [batch, heads, seq, dim] = layout.shape();
+    let mut data = vec![T::from_f32(f32::NAN); layout.extent().unwrap_or(0)];
+    for b in 0..batch {
+        for h in 0..heads {
+            for s in 0..seq {
+                let row = layout.row_offset(b, h, s);
+                for (d, place) in data[row..row + dim].iter_mut().enumerate() {
+                    *place = T::from_f64(number([b, h, s, d]));
+                }
+            }
+        }
+    }
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::f16;
+
+    #[test]
+    fn storage_changes_the_place_of_a_number_and_not_the_number() {
+        let case = Case::new([2, 4, 2, 5, 7, 16]);
+        let [plain, ..] = Storage::ALL.map(|storage| Inputs::<f16>::generate(&Case { storage, ..case }));
+        for storage in Storage::ALL {
+            let inputs = Inputs::<f16>::generate(&Case { storage, ..case });
+            let (a, b) = (plain.views().unwrap(), inputs.views().unwrap());
+            for (a, b) in a.iter().zip(&b) {
+                assert_eq!(a.at(1, 1, 4, 15), b.at(1, 1, 4, 15), "{storage:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn denormal_inputs_are_subnormal_in_every_type() {
+        let case = Case { kind: Kind::Denormal, ..Case::new([1, 1, 1, 3, 3, 8]) };
+        assert!(Inputs::<f16>::generate(&case).q.iter().all(|x| x.classify() == std::num::FpCategory::Subnormal));
+        assert!(Inputs::<half::bf16>::generate(&case).v.iter().all(|x| !x.is_normal() && x.to_f32() > 0.0));
+        assert!(Inputs::<f32>::generate(&case).k.iter().all(|x| x.is_subnormal()));
+    }
+
+    #[test]
+    fn lengths_reach_from_all_keys_to_none() {
+        let case = Case { kv_lens: true, ..Case::new([3, 1, 1, 2, 9, 8]) };
+        let lens = Inputs::<f32>::generate(&case).kv_lens.unwrap();
+        assert_eq!((lens[0], lens[2]), (9, 0));
+        assert!((0..=9).contains(&lens[1]));
+    }
+}

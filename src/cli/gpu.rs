@@ -1,0 +1,65 @@
+//! The GPU, where the program is built with it.
+
+#[cfg(feature = "gpu")]
+pub use evo_sdpa::gpu::Gpu;
+#[cfg(not(feature = "gpu"))]
+pub use stand_in::Gpu;
+
+use anyhow::Result;
+
+/// The first GPU, with the kernels of `ptx` or the built-in ones.
+#[cfg(feature = "gpu")]
+pub fn open(ptx: Option<&str>) -> Result<Gpu> {
+    Ok(Gpu::open(0, ptx.unwrap_or(evo_sdpa::PTX_SM80))?)
+}
+
+/// Says why there is none.
+#[cfg(not(feature = "gpu"))]
+pub fn open(_ptx: Option<&str>) -> Result<Gpu> {
+    anyhow::bail!("no GPU can be used: built without the feature `gpu`")
+}
+
+/// A GPU that cannot exist, so that nothing else depends on the feature.
+#[cfg(not(feature = "gpu"))]
+mod stand_in {
+    use evo_sdpa::{DeviceSpec, Element, Kernel, Options, Plan, Result, TensorView, cpu};
+
+    /// Has no values.
+    pub enum Gpu {}
+
+    impl Gpu {
+        pub fn name(&self) -> &str {
+            match *self {}
+        }
+
+        pub fn spec(&self) -> &DeviceSpec {
+            match *self {}
+        }
+
+        pub fn upload<T: Element>(&self, _: TensorView<T>) -> Result<T> {
+            match *self {}
+        }
+
+        pub fn attention_host<T: Element>(
+            &self,
+            _: TensorView<T>,
+            _: TensorView<T>,
+            _: TensorView<T>,
+            _: &Options,
+            _: Option<Kernel>,
+        ) -> Result<(cpu::Output<T>, Plan)> {
+            match *self {}
+        }
+
+        pub fn time_attention<T: Element>(
+            &self,
+            _: [&T; 3],
+            _: &Options,
+            _: Option<Kernel>,
+            _: u32,
+            _: u32,
+        ) -> Result<(Vec<f32>, Plan)> {
+            match *self {}
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The command line: one module a subcommand, and what they share.
+
+mod device;
+mod file;
+mod gpu;
+mod inspect;
+mod run;
+mod table;
+mod verify;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use evo_sdpa::{Causal, KERNELS, Kernel};
+use std::io::Write;
+
+/// Scaled dot-product attention for NVIDIA GPUs, every kernel written in Rust.
+#[derive(Parser)]
+#[command(version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Run),
+    Verify(verify::Verify),
+    Inspect(inspect::Inspect),
+}
+
+impl Cli {
+    /// Carries the command out. `Ok(false)` means that it ran and that an answer was wrong.
+    pub fn run(self, out: &mut impl Write) -> Result<bool> {
+        match self.command {
+            Command::Run(command) => command.run(out),
+            Command::Verify(command) => command.run(out),
+            Command::Inspect(command) => command.run(out),
+        }
+    }
+}
+
+/// A mask as an argument. The alias keeps clap from taking the `Option` for an argument that may be absent.
+type Mask = Option<Causal>;
+
+/// `none`, `bottom-right`, `top-left` or an offset.
+fn parse_mask(text: &str) -> Result<Mask> {
+    Ok(match text {
+        "none" => None,
+        "bottom-right" => Some(Causal::BottomRight),
+        "top-left" => Some(Causal::TopLeft),
+        offset => {
+            let allowed = || format!("`{offset}`, allowed: none, bottom-right, top-left or a whole number");
+            Some(Causal::Offset(offset.parse().with_context(allowed)?))
+        }
+    })
+}
+
+/// A kernel that ships, by its entry name.
+fn parse_kernel(name: &str) -> Result<Kernel> {
+    Kernel::parse(name)
+        .filter(|kernel| KERNELS.contains(kernel))
+        .with_context(|| format!("no kernel `{name}` ships, allowed: a name that `evo-sdpa inspect` lists"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn masks_are_read_by_name_or_offset() {
+        assert_eq!(parse_mask("none").unwrap(), None);
+        assert_eq!(parse_mask("bottom-right").unwrap(), Some(Causal::BottomRight));
+        assert_eq!(parse_mask("-7").unwrap(), Some(Causal::Offset(-7)));
+        assert!(parse_mask("lower").unwrap_err().to_string().contains("bottom-right"));
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_ship_is_refused() {
+        assert!(parse_kernel("fwd_sm80_bf16_d64_q64_kv64_w4_s2").is_ok());
+        assert!(parse_kernel("fwd_sm80_bf16_d64_q64_kv64_w4_s1").is_err());
+    }
+}

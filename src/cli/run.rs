@@ -1,0 +1,257 @@
+//! `evo-sdpa run`: attention on the tensors of a file, or on the acceptance shapes.
+
+use super::device::{Device, DeviceArgs};
+use super::file::{self, Answers, File};
+use super::table::Table;
+use super::{Mask, parse_mask};
+use anyhow::{Context, Result};
+use clap::Args;
+use evo_sdpa::compare::{Comparison, compare_lse, compare_out};
+use evo_sdpa::verify::{ACCEPTANCE, Case, Expected, Inputs, Verdict};
+use evo_sdpa::{Element, cpu, with_element};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Compute attention on tensors from a file, or on the acceptance shapes
+///
+/// The file holds q, k and v as [batch, heads, seq, head_dim] in f16, bf16 or f32, and may hold kv_len, the number of
+/// valid keys of each sequence. Where it also holds out or lse (out_causal and lse_causal for a causal run), the answer
+/// is compared with them, and a wrong one gives exit code 1. Without a file, seeded tensors of the acceptance shapes
+/// are computed and compared with a reference in f64.
+#[derive(Args)]
+pub struct Run {
+    /// File with the tensors q, k and v
+    #[arg(value_name = "INPUT.safetensors")]
+    input: Option<PathBuf>,
+    /// Write the tensors out and lse to this file
+    #[arg(long, value_name = "OUT.safetensors", requires = "input")]
+    out: Option<PathBuf>,
+    /// Mask: none, bottom-right, top-left or an offset
+    #[arg(long, default_value = "none", requires = "input", allow_hyphen_values = true, value_parser = parse_mask)]
+    causal: Mask,
+    /// Factor on the scores; by default the file's metadata `scale`, else 1/sqrt(head_dim)
+    #[arg(long, requires = "input", allow_hyphen_values = true)]
+    scale: Option<f32>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl Run {
+    /// Computes and reports. `Ok(false)` when an answer is not the expected one.
+    pub fn run(self, out: &mut impl Write) -> Result<bool> {
+        let Some(path) = &self.input else { return self.run_acceptance(out) };
+        let name = path.display();
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
+        let file = File::parse(&bytes).with_context(|| name.to_string())?;
+        let device = self.device.open()?;
+        let report =
+            with_element!(file.dtype(), T => self.run_file::<T>(&file, &device).with_context(|| name.to_string()))?;
+        if self.json {
+            writeln!(out, "{}", report.json(&name.to_string()))?;
+        } else {
+            writeln!(out, "input    {name}")?;
+            report.write(out)?;
+        }
+        Ok(report.right() != Some(false))
+    }
+
+    fn run_file<T: Element>(&self, file: &File, device: &Device) -> Result<Report> {
+        let (scale, scale_source) = match (self.scale, file.scale()) {
+            (Some(scale), _) => (Some(scale), "--scale"),
+            (None, Some(scale)) => (Some(scale), "metadata of the file"),
+            (None, None) => (None, "1/sqrt(head_dim)"),
+        };
+        let inputs = file.inputs::<T>(self.causal, scale)?;
+        let shape = inputs.q_layout.shape();
+        let expected = file.answers(self.causal.is_some(), shape)?;
+        let answer = device.attention(&inputs, self.device.kernel)?;
+        if let Some(path) = &self.out {
+            file::write(path, shape, &answer.output.out, &answer.output.lse)?;
+        }
+        let all = || inputs.q.iter().chain(&inputs.k).chain(&inputs.v);
+        Ok(Report {
+            problem: inputs.problem().to_string(),
+            kv_lens: inputs.kv_lens.clone(),
+            scale: inputs.problem().scale(),
+            scale_source,
+            device: device.about.clone(),
+            kernel: answer.plan.map(|plan| plan.kernel.to_string()),
+            plan: answer.plan.map(|plan| plan.to_string()),
+            seconds: answer.seconds,
+            kernel_seconds: device.kernel_seconds(&inputs, self.device.kernel)?,
+            non_finite: all().filter(|x| !x.to_f32().is_finite()).count(),
+            out: compare_file_out(&expected, &inputs, &answer.output)?,
+            lse: expected.lse.map(|exact| compare_lse(&answer.output.lse, &exact)),
+        })
+    }
+
+    fn run_acceptance(&self, out: &mut impl Write) -> Result<bool> {
+        let device = self.device.open()?;
+        let header = ["problem", "kernel", "call ms", "kernel us", "max error", "relative", "rows checked", "verdict"];
+        let mut table = Table::new(&header);
+        let mut objects = Vec::new();
+        let mut right = true;
+        for (shape, causal) in ACCEPTANCE {
+            let case = Case { causal, ..Case::new(shape) };
+            let Shape { kernel, seconds, kernel_seconds, checked_part, verdict } =
+                with_element!(case.dtype, T => self.run_shape::<T>(&case, &device)?);
+            right &= verdict.passes();
+            objects.push(json!({
+                "problem": case.problem().to_string(),
+                "kernel": kernel,
+                "seconds": seconds,
+                "kernel_seconds": kernel_seconds,
+                "rows_checked": checked_part,
+                "out": comparison_json(&verdict.out),
+                "lse": comparison_json(&verdict.lse),
+                "right": verdict.passes(),
+            }));
+            table.row([
+                case.problem().to_string(),
+                kernel,
+                format!("{:.3}", seconds * 1e3),
+                kernel_seconds.map_or("-".into(), |seconds| format!("{:.2}", seconds * 1e6)),
+                format!("{:.2e}", verdict.out.max_abs),
+                format!("{:.2e}", verdict.out.relative),
+                format!("{:.1} %", checked_part * 100.0),
+                word(verdict.passes()).into(),
+            ]);
+        }
+        if self.json {
+            writeln!(out, "{}", json!({ "device": device.about, "right": right, "shapes": objects }))?;
+            return Ok(right);
+        }
+        writeln!(out, "device   {}\n", device.about)?;
+        table.write(out)?;
+        writeln!(
+            out,
+            "\nSeeded normal numbers against a reference in f64; of a large problem, each head answers for its"
+        )?;
+        writeln!(out, "own share of the rows. A call's time is wall time, with its copies where there are any.")?;
+        Ok(right)
+    }
+
+    fn run_shape<T: Element>(&self, case: &Case, device: &Device) -> Result<Shape> {
+        let inputs = Inputs::<T>::generate(case);
+        let expected = Expected::compute(&inputs)?;
+        let answer = device.attention(&inputs, self.device.kernel)?;
+        Ok(Shape {
+            kernel: answer.plan.map_or("cpu".into(), |plan| plan.kernel.to_string()),
+            seconds: answer.seconds,
+            kernel_seconds: device.kernel_seconds(&inputs, self.device.kernel)?,
+            checked_part: expected.checked_part(),
+            verdict: expected.check(&answer.output),
+        })
+    }
+}
+
+/// The result on one acceptance shape.
+struct Shape {
+    kernel: String,
+    seconds: f64,
+    kernel_seconds: Option<f64>,
+    checked_part: f64,
+    verdict: Verdict,
+}
+
+/// Compares with the file's answer; the allowance comes from a plain implementation on the file's inputs.
+fn compare_file_out<T: Element>(
+    expected: &Answers,
+    inputs: &Inputs<T>,
+    got: &cpu::Output<T>,
+) -> Result<Option<Comparison>> {
+    let Some(exact) = &expected.out else { return Ok(None) };
+    let [q, k, v] = inputs.views()?;
+    let plain = cpu::reference::plain(q, k, v, &inputs.options())?;
+    let [_, _, q_len, head_dim] = inputs.q_layout.shape();
+    Ok(Some(compare_out(&got.out, exact, &plain, q_len * head_dim)))
+}
+
+/// All that is said about a run on a file.
+struct Report {
+    problem: String,
+    kv_lens: Option<Vec<i32>>,
+    scale: f32,
+    scale_source: &'static str,
+    device: String,
+    kernel: Option<String>,
+    plan: Option<String>,
+    seconds: f64,
+    kernel_seconds: Option<f64>,
+    non_finite: usize,
+    out: Option<Comparison>,
+    lse: Option<Comparison>,
+}
+
+impl Report {
+    /// Whether the answer is the expected one, where the file says what to expect.
+    fn right(&self) -> Option<bool> {
+        let verdicts = [&self.out, &self.lse].into_iter().flatten().map(Comparison::passes);
+        verdicts.reduce(|a, b| a && b)
+    }
+
+    fn write(&self, out: &mut impl Write) -> Result<()> {
+        writeln!(out, "problem  {}", self.problem)?;
+        if let Some(lens) = &self.kv_lens {
+            writeln!(out, "kv_len   {lens:?}")?;
+        }
+        if self.non_finite > 0 {
+            writeln!(out, "inputs   {} of them not finite", self.non_finite)?;
+        }
+        writeln!(out, "scale    {} ({})", self.scale, self.scale_source)?;
+        writeln!(out, "device   {}", self.device)?;
+        writeln!(out, "kernel   {}", self.kernel.as_deref().unwrap_or("cpu"))?;
+        writeln!(out, "plan     {}", self.plan.as_deref().unwrap_or("none, the CPU needs none"))?;
+        writeln!(
+            out,
+            "time     {:.3} ms, wall time of one call{}",
+            self.seconds * 1e3,
+            if self.kernel_seconds.is_some() { " with its copies" } else { "" }
+        )?;
+        if let Some(seconds) = self.kernel_seconds {
+            writeln!(out, "         {:.2} us, the kernel alone, median", seconds * 1e6)?;
+        }
+        for (name, comparison) in [("out", &self.out), ("lse", &self.lse)] {
+            match comparison {
+                Some(c) => writeln!(out, "{name}      {c}")?,
+                None => writeln!(out, "{name}      not compared, the file does not say what to expect")?,
+            }
+        }
+        Ok(())
+    }
+
+    fn json(&self, input: &str) -> Value {
+        json!({
+            "input": input,
+            "problem": self.problem,
+            "kv_lens": self.kv_lens,
+            "scale": self.scale,
+            "scale_source": self.scale_source,
+            "device": self.device,
+            "kernel": self.kernel,
+            "plan": self.plan,
+            "seconds": self.seconds,
+            "kernel_seconds": self.kernel_seconds,
+            "non_finite_inputs": self.non_finite,
+            "out": self.out.as_ref().map(comparison_json),
+            "lse": self.lse.as_ref().map(comparison_json),
+            "right": self.right(),
+        })
+    }
+}
+
+fn comparison_json(comparison: &Comparison) -> Value {
+    json!({
+        "max_error": comparison.max_abs,
+        "relative_error": comparison.relative,
+        "right": comparison.passes(),
+    })
+}
+
+fn word(right: bool) -> &'static str {
+    if right { "right" } else { "WRONG" }
+}

@@ -1,0 +1,240 @@
+//! What the GPU path promises, on the first GPU. Without one every test that needs it is skipped and says so;
+//! with EVO_SDPA_REQUIRE_GPU=1 it fails.
+
+use evo_sdpa::gpu::{Gpu, Kernels, sys};
+use evo_sdpa::half::bf16;
+use evo_sdpa::verify::{ACCEPTANCE, Case, Expected, Inputs, Kind, Storage};
+use evo_sdpa::{Causal, DType, Element, Error, KERNELS, Kernel, Options, Plan, TensorView, with_element};
+use std::io::Write;
+use std::sync::OnceLock;
+
+#[path = "../examples/03_borrowed_stream.rs"]
+mod borrowed_stream;
+#[path = "../examples/02_gpu_tensors.rs"]
+mod gpu_tensors;
+
+/// The first GPU, shared by all tests so that each kernel is compiled once.
+fn gpu_or_skip() -> Option<&'static Gpu> {
+    static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
+    let open = || match evo_sdpa::gpu(0) {
+        Ok(gpu) => Some(gpu),
+        Err(error @ Error::NoDevice { .. }) if std::env::var("EVO_SDPA_REQUIRE_GPU").as_deref() != Ok("1") => {
+            // Not with eprintln, which the test harness keeps to itself when a test passes.
+            let _ = std::io::stderr().write_all(format!("\nGPU tests are SKIPPED: {error}\n").as_bytes());
+            None
+        }
+        Err(error) => panic!("{error}"),
+    };
+    GPU.get_or_init(open).as_ref()
+}
+
+/// The kernel's answer, poisoned before, against the exact one; `None` when it is right.
+fn fault(gpu: &Gpu, case: &Case, kernel: Option<Kernel>) -> Option<String> {
+    with_element!(case.dtype, T => {
+        let inputs = Inputs::<T>::generate(case);
+        let [q, k, v] = inputs.views().unwrap();
+        match gpu.attention_host(q, k, v, &inputs.options(), kernel) {
+            Err(error) => Some(format!("{kernel:?} {case}: {error}")),
+            Ok((answer, plan)) => {
+                let verdict = Expected::compute(&inputs).unwrap().check(&answer);
+                (!verdict.passes()).then(|| format!("{plan} {case}: {verdict}"))
+            }
+        }
+    })
+}
+
+fn assert_no_faults(faults: impl Iterator<Item = String>) {
+    let faults: Vec<_> = faults.collect();
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// Head dims that a kernel takes: its own, and the one with the most padding.
+fn head_dims(kernel: Kernel) -> Vec<usize> {
+    let own = kernel.head_dim() as usize;
+    match kernel {
+        Kernel::FwdScalar(_) => vec![8, 40, 72, 104, own],
+        Kernel::FwdSm80(_) => vec![own - 24, own],
+    }
+}
+
+/// Few cases, each with more than one difficulty.
+fn nasty_cases(dtype: DType, head_dim: usize) -> Vec<Case> {
+    let case = |[batch, heads_q, heads_kv, q_len, kv_len]: [usize; 5], causal| Case {
+        dtype,
+        causal,
+        ..Case::new([batch, heads_q, heads_kv, q_len, kv_len, head_dim])
+    };
+    vec![
+        case([1, 2, 1, 1, 1], None),
+        case([1, 2, 2, 5, 0], None),
+        case([1, 2, 1, 65, 64], Some(Causal::Offset(-1000))),
+        Case { storage: Storage::Bshd, ..case([2, 4, 2, 77, 95], Some(Causal::BottomRight)) },
+        Case { storage: Storage::Bshd, seed: 2, ..case([2, 6, 2, 195, 77], Some(Causal::TopLeft)) },
+        Case { storage: Storage::Padded, seed: 3, ..case([1, 3, 1, 33, 557], Some(Causal::Offset(3))) },
+        Case { kv_lens: true, ..case([3, 4, 1, 140, 350], Some(Causal::Offset(-5))) },
+        Case { kv_lens: true, ..case([4, 2, 2, 1, 700], None) },
+        Case { kind: Kind::Large, ..case([1, 2, 2, 130, 130], None) },
+        Case { kind: Kind::Hot, ..case([1, 1, 1, 257, 513], None) },
+        Case { kind: Kind::Denormal, ..case([1, 1, 1, 40, 40], None) },
+        Case { scale: Some(0.0), ..case([1, 2, 2, 64, 64], Some(Causal::BottomRight)) },
+    ]
+}
+
+#[test]
+fn every_kernel_is_right_on_nasty_cases() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    assert_no_faults(KERNELS.iter().flat_map(|&kernel| {
+        let cases = head_dims(kernel).into_iter().flat_map(move |dim| nasty_cases(kernel.dtype(), dim));
+        cases.filter_map(move |case| fault(gpu, &case, Some(kernel)))
+    }));
+}
+
+#[test]
+fn the_planned_kernel_is_right_on_the_acceptance_shapes() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    let cases = [DType::F16, DType::Bf16].into_iter().flat_map(|dtype| {
+        ACCEPTANCE
+            .into_iter()
+            .flat_map(move |(shape, causal)| (1..=3).map(move |seed| Case { dtype, causal, seed, ..Case::new(shape) }))
+    });
+    assert_no_faults(cases.filter_map(|case| fault(gpu, &case, None)));
+}
+
+#[test]
+fn a_hundred_calls_give_the_same_bits() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    for &kernel in KERNELS {
+        let head_dim = kernel.head_dim() as usize;
+        let causal = Some(Causal::BottomRight);
+        let case = Case { dtype: kernel.dtype(), causal, ..Case::new([2, 4, 2, 200, 300, head_dim]) };
+        with_element!(kernel.dtype(), T => {
+            let inputs = Inputs::<T>::generate(&case);
+            let [q, k, v] = inputs.views().unwrap().map(|view| gpu.upload(view).unwrap());
+            let bits = || {
+                let answer = gpu.attention_with(&q, &k, &v, &inputs.options(), kernel).unwrap();
+                let (out, lse) = (answer.out.download().unwrap(), answer.lse.download().unwrap());
+                let bits: Vec<u32> = out.into_iter().map(|x| Element::to_f32(x).to_bits()).collect();
+                (bits, lse.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+            };
+            let first = bits();
+            assert!((1..100).all(|_| bits() == first), "{kernel}");
+        });
+    }
+}
+
+#[test]
+fn tensors_without_elements_give_answers_without_elements() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    for [batch, q_len, kv_len] in [[0, 4, 4], [1, 0, 4], [1, 0, 0]] {
+        let empty = [0.0f32; 0];
+        let keys = vec![0.0f32; batch * kv_len * 8];
+        let q = TensorView::bhsd(&empty, [batch, 1, q_len, 8]).unwrap();
+        let k = TensorView::bhsd(&keys, [batch, 1, kv_len, 8]).unwrap();
+        let (answer, plan) = gpu.attention_host(q, k, k, &Options::default(), None).unwrap();
+        assert!(plan.is_empty() && answer.out.is_empty() && answer.lse.is_empty());
+    }
+}
+
+#[test]
+fn a_kernel_beyond_the_shared_memory_is_refused_with_both_sizes() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    let kernel = Kernel::parse("fwd_sm80_bf16_d128_q256_kv128_w8_s3").unwrap();
+    let needed = kernel.shared_bytes();
+    let available = gpu.spec().shared_per_block;
+    let expected = Error::SharedMemory { kernel: kernel.to_string(), needed, available };
+    assert_eq!(gpu.kernels().prepare(kernel), Err(expected.clone()));
+    let problem = Case::new([1, 1, 1, 64, 64, 128]).problem();
+    assert_eq!(Plan::with_kernel(&problem, gpu.spec(), kernel), Err(expected));
+}
+
+#[test]
+fn a_kernel_that_the_ptx_lacks_is_named() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    let name = "fwd_sm80_bf16_d64_q64_kv16_w4_s1";
+    let error = gpu.kernels().prepare(Kernel::parse(name).unwrap()).unwrap_err();
+    assert!(matches!(&error, Error::Unsupported { field: "kernel", value, .. } if value == name), "{error}");
+}
+
+#[test]
+fn the_compiler_log_comes_with_the_error() {
+    let Some(_) = gpu_or_skip() else { return };
+    let kernel = KERNELS[0];
+    let body = format!(".target sm_80\n.address_size 64\n.visible .entry {kernel}(\n)\n{{\n\tnonsense.b32 %r1;\n}}\n");
+    let refused = |version| Gpu::open(0, &format!(".version {version}\n{body}")).unwrap().kernels().prepare(kernel);
+    let error = refused("8.4").unwrap_err().to_string();
+    assert!(error.starts_with("cuModuleLoadDataEx") && error.contains("nonsense"), "{error}");
+    let error = refused("99.0").unwrap_err();
+    assert!(matches!(error, Error::DriverTooOld { needed: "12.4", .. }), "{error}");
+}
+
+#[test]
+fn a_device_that_does_not_exist_is_refused_with_a_reason() {
+    let error = Gpu::open(u32::MAX, "").unwrap_err();
+    assert!(matches!(&error, Error::NoDevice { reason } if !reason.is_empty()), "{error}");
+}
+
+#[test]
+fn no_kernel_uses_local_memory() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    for &kernel in KERNELS {
+        let resources = gpu.kernels().resources(kernel).unwrap();
+        assert_eq!(resources.local_bytes, 0, "{kernel} {resources:?}");
+        assert!(resources.max_threads >= kernel.threads(), "{kernel} {resources:?}");
+        assert!(resources.ptx_version >= 80 && resources.binary_version <= gpu.spec().compute_capability);
+    }
+}
+
+#[test]
+fn a_launch_leaves_the_current_context_as_it_was() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    let current = || {
+        let mut context = std::ptr::null_mut();
+        // SAFETY: the driver writes one handle.
+        assert_eq!(unsafe { sys::cuCtxGetCurrent(&mut context) }, sys::CUresult::CUDA_SUCCESS);
+        context
+    };
+    let before = current();
+    assert_eq!(fault(gpu, &Case::new([1, 2, 2, 64, 64, 64]), None), None);
+    assert_eq!(current(), before);
+}
+
+#[test]
+fn threads_may_share_a_gpu() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            scope.spawn(move || {
+                let case = Case { seed, ..Case::new([1, 4, 2, 100 + seed as usize, 100, 64]) };
+                assert_eq!(fault(gpu, &case, None), None);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_graph_gives_a_time_for_each_replay() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    let case = Case::new([1, 8, 8, 512, 512, 64]);
+    let inputs = Inputs::<bf16>::generate(&case);
+    let tensors = inputs.views().unwrap().map(|view| gpu.upload(view).unwrap());
+    let (times, plan) = gpu.time_attention(tensors.each_ref(), &inputs.options(), None, 10, 5).unwrap();
+    assert_eq!(times.len(), 5);
+    assert!(times.iter().all(|&time| time > 0.5 && time < 1e5), "{plan}: {times:?} us");
+}
+
+#[test]
+fn a_null_context_is_refused() {
+    // SAFETY: null is told apart before anything is done with it.
+    let error = unsafe { Kernels::in_context(std::ptr::null_mut(), "") }.unwrap_err().to_string();
+    assert!(error.contains("null"), "{error}");
+}
+
+#[test]
+fn attention_on_gpu_tensors_runs() {
+    gpu_tensors::main().unwrap();
+}
+
+#[test]
+fn attention_in_a_borrowed_context_and_graph_agrees_with_the_cpu() {
+    borrowed_stream::main().unwrap();
+}

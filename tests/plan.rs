@@ -1,0 +1,136 @@
+//! What the planner promises, without a GPU.
+
+use evo_sdpa::verify::ACCEPTANCE;
+use evo_sdpa::{Causal, DType, DeviceSpec, Error, KERNELS, Kernel, Layout, Plan, Problem};
+
+const DEVICES: [DeviceSpec; 3] = [DeviceSpec::L4, DeviceSpec::H200, DeviceSpec::A100];
+
+fn mission(dtype: DType) -> Problem {
+    let (shape, causal) = ACCEPTANCE[0];
+    Problem::contiguous(dtype, shape).with_causal(causal)
+}
+
+#[test]
+fn every_acceptance_shape_plans_on_every_device_within_its_limits() {
+    for device in DEVICES {
+        for (shape, causal) in ACCEPTANCE {
+            for dtype in DType::ALL {
+                let problem = Problem::contiguous(dtype, shape).with_causal(causal).with_lse(true);
+                let plan = Plan::new(&problem, &device).unwrap_or_else(|error| panic!("{problem}: {error}"));
+                assert_eq!(plan.kernel.dtype(), dtype, "{problem}");
+                assert!(plan.shared_bytes <= device.shared_per_block, "{problem}: {plan}");
+                assert!(plan.block <= 1024, "{problem}: {plan}");
+                let rows = plan.grid[0] as usize * plan.kernel.tile_q() as usize;
+                assert!(rows >= problem.q_len(), "{problem}: {plan} leaves rows out");
+                assert_eq!(plan.grid[1..], [8, shape[0] as u32], "{problem}");
+            }
+        }
+    }
+}
+
+#[test]
+fn half_precision_gets_tensor_cores() {
+    for device in DEVICES {
+        for (shape, causal) in ACCEPTANCE {
+            for dtype in [DType::F16, DType::Bf16] {
+                let problem = Problem::contiguous(dtype, shape).with_causal(causal);
+                let kernel = Plan::new(&problem, &device).unwrap().kernel;
+                assert!(!matches!(kernel, Kernel::FwdScalar(_)), "{problem}: {kernel}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_problem_gets_the_same_plan() {
+    for device in DEVICES {
+        assert_eq!(Plan::new(&mission(DType::Bf16), &device), Plan::new(&mission(DType::Bf16), &device));
+    }
+}
+
+#[test]
+fn every_multiple_of_eight_up_to_128_plans_and_no_other_head_dim() {
+    for head_dim in 1..=136 {
+        let problem = Problem::contiguous(DType::F16, [1, 2, 2, 64, 64, head_dim]);
+        let plan = Plan::new(&problem, &DeviceSpec::L4);
+        if head_dim % 8 == 0 && head_dim <= 128 {
+            assert!(plan.unwrap().kernel.head_dim() as usize >= head_dim);
+        } else {
+            let error = plan.unwrap_err();
+            assert!(matches!(error, Error::Unsupported { field: "head_dim", .. } | Error::Layout { .. }), "{error}");
+            assert!(error.to_string().contains("multiples of"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_device_before_sm_80_is_refused_by_name() {
+    let turing =
+        DeviceSpec { compute_capability: 75, sm_count: 40, shared_per_block: 64 << 10, shared_per_sm: 64 << 10 };
+    let error = Plan::new(&mission(DType::F16), &turing).unwrap_err().to_string();
+    assert!(error.contains("compute capability 75") && error.contains("80 or later"), "{error}");
+}
+
+#[test]
+fn misaligned_strides_are_refused_and_name_their_tensor() {
+    let shape = [1, 2, 16, 64];
+    let layout = Layout::strided(&shape, &[2 * 16 * 65, 16 * 65, 65, 1]).unwrap();
+    let good = Problem::contiguous(DType::F16, [1, 2, 2, 16, 16, 64]);
+    for (field, problem) in
+        [("q", Problem { q: layout, ..good }), ("k", Problem { k: layout, ..good }), ("out", good.with_out(layout))]
+    {
+        let error = Plan::new(&problem, &DeviceSpec::H200).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{field}: a stride of 130 bytes along seq")), "{error}");
+    }
+}
+
+#[test]
+fn a_view_of_another_axis_order_plans() {
+    let shape = [2, 8, 300, 64];
+    let problem = Problem { q: Layout::bshd(shape), ..Problem::contiguous(DType::Bf16, [2, 8, 8, 300, 300, 64]) };
+    assert!(Plan::new(&problem, &DeviceSpec::L4).is_ok());
+}
+
+#[test]
+fn a_kernel_asked_for_by_name_is_the_one_that_runs_or_an_error() {
+    for device in DEVICES {
+        for &kernel in KERNELS {
+            let head_dim = kernel.head_dim() as usize;
+            let problem = Problem::contiguous(kernel.dtype(), [1, 4, 4, 100, 100, head_dim]);
+            match Plan::with_kernel(&problem, &device, kernel) {
+                Ok(plan) => assert_eq!(plan.kernel, kernel),
+                Err(error) => assert!(
+                    matches!(error, Error::SharedMemory { .. }) && kernel.shared_bytes() > device.shared_per_block,
+                    "{kernel}: {error}"
+                ),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kernel_of_another_type_or_head_dim_is_refused() {
+    let kernel = Kernel::parse("fwd_sm80_bf16_d64_q64_kv64_w4_s2").unwrap();
+    let refused = |problem: Problem| Plan::with_kernel(&problem, &DeviceSpec::L4, kernel).unwrap_err().to_string();
+    assert!(refused(mission(DType::F16)).starts_with("dtype: f16 is not supported, allowed: bf16"));
+    let wide = Problem::contiguous(DType::Bf16, [1, 1, 1, 8, 8, 96]);
+    assert!(refused(wide).starts_with("head_dim: 96 is not supported, allowed: 40 to 64"));
+}
+
+#[test]
+fn nothing_to_compute_is_an_empty_plan_and_no_keys_is_not() {
+    let shape = |q_len, kv_len| Problem::contiguous(DType::F16, [1, 2, 2, q_len, kv_len, 64]);
+    assert!(Plan::new(&shape(0, 8), &DeviceSpec::L4).unwrap().is_empty());
+    assert!(!Plan::new(&shape(8, 0), &DeviceSpec::L4).unwrap().is_empty(), "rows without keys are zeros");
+}
+
+#[test]
+fn causal_offsets_beyond_i32_stay_what_they_mean() {
+    let problem = Problem::contiguous(DType::F16, [1, 1, 1, 8, 8, 64]);
+    let offset = |n| {
+        let problem = problem.with_causal(Some(Causal::Offset(n)));
+        Plan::new(&problem, &DeviceSpec::L4).unwrap().params.causal_offset
+    };
+    assert!(offset(i64::MAX) > 8);
+    assert!(offset(i64::MIN) < -8);
+}
