@@ -1,10 +1,9 @@
 //! Scaled dot-product attention for NVIDIA GPUs, every kernel written in Rust.
 
-pub use evo_sdpa_host::*;
+mod embedded;
 
-/// The kernels as PTX text for compute capability 8.0 and later.
-#[cfg(feature = "gpu")]
-pub const PTX_SM80: &str = "";
+pub use embedded::{MANIFEST, PTX_SM80};
+pub use evo_sdpa_host::*;
 
 /// The GPU with this ordinal, as the driver counts, and the built-in kernels.
 ///

@@ -6,15 +6,15 @@ use crate::layout::Layout;
 use crate::problem::Problem;
 use evo_sdpa_kernels::config::{FwdSm80, Kernel, MAX_HEAD_DIM};
 use evo_sdpa_kernels::instances::KERNELS;
-use evo_sdpa_kernels::params::{FwdParams, Strides, kv_head_reciprocal};
+use evo_sdpa_kernels::params::{FwdParams, MAX_ROW_STRIDE, STRIDE_UNIT, Strides, kv_head_reciprocal};
 use std::fmt;
 
 /// Rows of every tensor start on such a boundary, bytes: the width of one `cp.async`.
-const ROW_ALIGNMENT: u64 = 16;
+const ROW_ALIGNMENT: u64 = STRIDE_UNIT as u64;
 /// Grid limits of CUDA for the y and z dimension.
 const MAX_GRID_YZ: usize = 65535;
-/// Sequence lengths and causal offsets stay below, so that their sums fit in an i32 on the device.
-const MAX_LEN: usize = 1 << 30;
+/// Longest sequence: row numbers and causal offsets are added as i32 on the device.
+const MAX_LEN: usize = 1 << 29;
 
 /// Why a plan has the kernel that it has.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -172,10 +172,15 @@ impl Plan {
 
     fn assemble(kernel: Kernel, problem: &Problem, reason: Reason) -> Self {
         let strides = |layout: &Layout| {
-            let [batch, head, row, _] = layout.strides().map(|s| s as u64 * u64::from(problem.dtype.size()));
-            Strides { batch, head, row }
+            // A stride that is never taken may be anything.
+            let unit = |axis: usize| match layout.shape()[axis] {
+                ..=1 => 0,
+                _ => (layout.strides()[axis] as u64 * u64::from(problem.dtype.size()) / ROW_ALIGNMENT) as u32,
+            };
+            Strides { batch: unit(0), head: unit(1), row: unit(2) }
         };
-        let clamp = |offset: i64| offset.clamp(-(MAX_LEN as i64), MAX_LEN as i64) as i32;
+        // A larger offset hides nothing more, or nothing less.
+        let clamp = |offset: i64| offset.clamp(-(1 << 30), 1 << 30) as i32;
         let params = FwdParams {
             q_stride: strides(&problem.q),
             k_stride: strides(&problem.k),
@@ -258,6 +263,14 @@ fn validate_for_gpu(problem: &Problem) -> Result<()> {
                     field,
                     value: format!("a stride of {bytes} bytes along {}", crate::layout::AXES[axis]),
                     allowed: format!("multiples of {ROW_ALIGNMENT} bytes"),
+                });
+            }
+            let limit = if axis == 2 { u64::from(MAX_ROW_STRIDE) } else { 1 << 32 } * ROW_ALIGNMENT;
+            if layout.shape()[axis] > 1 && bytes >= limit {
+                return Err(Error::Layout {
+                    field,
+                    value: format!("a stride of {bytes} bytes along {}", crate::layout::AXES[axis]),
+                    allowed: format!("below {limit} bytes"),
                 });
             }
         }

@@ -1,1 +1,36 @@
 //! Compiles the kernels of evo-sdpa to PTX and checks the result.
+//!
+//! ```text
+//! kernels-gpu/src -> rustc -> finish (order, launch bounds) -> gates -> [ptxas: registers, spills] -> ptx/
+//! ```
+//!
+//! [`build`] does all but the ptxas part, which is [`measure`]; [`Output`] is what `ptx/` holds. The root package's
+//! build script uses both when the kernels have changed, and the binary `kernel-builder` to write and check `ptx/`.
+
+mod build;
+mod compile;
+mod count;
+mod error;
+mod expected;
+mod finish;
+mod gates;
+mod manifest;
+mod ptxas;
+mod report;
+mod source;
+mod target;
+mod text;
+mod toolchain;
+
+pub use build::{Output, Verdict, build, check, measure};
+pub use compile::FLAGS;
+pub use count::{Counts, count};
+pub use error::{Error, Result};
+pub use expected::expected;
+pub use finish::finish;
+pub use gates::{Defect, Finding, MAX_BYTES, inspect};
+pub use manifest::{EntryRecord, FileRecord, Manifest, Resources};
+pub use ptxas::{ARCHS, Ptxas};
+pub use source::source_hash;
+pub use target::Target;
+pub use toolchain::{MIN_VERSION, Refusal, Toolchain};

@@ -116,7 +116,7 @@ impl FwdSm80 {
             && self.copy_rows().is_multiple_of(8)
             && self.stages >= 1
             && self.stages <= 3
-            && (self.kv_splits == 1 || (self.q_in_registers() && self.merge_bytes() <= self.shared_bytes()))
+            && (self.kv_splits == 1 || self.merge_bytes() <= self.shared_bytes())
     }
 
     /// Threads of a block.
@@ -164,14 +164,18 @@ impl FwdSm80 {
         self.row_frags() * self.tile_kv / 8
     }
 
-    /// Whether a warp keeps its queries in registers; larger ones are read from shared memory in every step.
-    pub const fn q_in_registers(self) -> bool {
-        self.row_frags() * self.head_dim <= 128
+    /// How many k16 steps of its queries a warp keeps in registers: as many as leave `SPARE` of the budget for
+    /// operands and addresses beside outputs and scores. It reads the others from shared memory in every step.
+    pub const fn q_steps_in_registers(self) -> u32 {
+        const SPARE: u32 = 56;
+        let taken = self.rows_per_warp() * (self.head_dim + self.tile_kv) / WARP + SPARE;
+        let steps = self.register_budget().saturating_sub(taken) / (4 * self.row_frags());
+        if steps < self.head_dim / 16 { steps } else { self.head_dim / 16 }
     }
 
     /// m16k16 query fragments that a warp keeps in registers.
     pub const fn q_frags(self) -> u32 {
-        if self.q_in_registers() { self.row_frags() * self.head_dim / 16 } else { 0 }
+        self.row_frags() * self.q_steps_in_registers()
     }
 
     /// Threads that copy one row, each a 16-byte chunk of every swizzle span.
@@ -230,7 +234,7 @@ impl FwdSm80 {
         }
         match (self.rows_per_warp(), self.head_dim) {
             (16, ..=64) => 128,
-            (16, _) | (_, ..=32) => 168,
+            (16, 128) => 168,
             _ => 255,
         }
     }

@@ -60,15 +60,15 @@ instances! {
         fwd_sm80_f16_d32_q64_kv64_w4_s2
         fwd_sm80_f16_d32_q32_kv128_w8_x4_s1
         fwd_sm80_f16_d64_q128_kv64_w4_s2
-        fwd_sm80_f16_d64_q64_kv64_w4_s2
+        fwd_sm80_f16_d64_q64_kv64_w4_s1
         fwd_sm80_f16_d64_q32_kv128_w8_x4_s1
         fwd_sm80_f16_d64_q32_kv64_w8_x4_s1
-        fwd_sm80_f16_d96_q128_kv64_w4_s1
-        fwd_sm80_f16_d96_q64_kv64_w4_s2
+        fwd_sm80_f16_d96_q128_kv32_w4_s2
+        fwd_sm80_f16_d96_q64_kv64_w4_s1
         fwd_sm80_f16_d96_q32_kv32_w8_x4_s1
-        fwd_sm80_f16_d128_q128_kv64_w4_s2
         fwd_sm80_f16_d128_q128_kv32_w4_s2
-        fwd_sm80_f16_d128_q64_kv64_w4_s1
+        fwd_sm80_f16_d128_q64_kv64_w4_s2
+        fwd_sm80_f16_d128_q64_kv32_w4_s2
         fwd_sm80_f16_d128_q32_kv64_w8_x4_s1
         fwd_sm80_f16_d128_q32_kv32_w8_x4_s1
         fwd_sm80_bf16_d32_q128_kv64_w4_s2
@@ -77,15 +77,15 @@ instances! {
         fwd_sm80_bf16_d64_q128_kv64_w4_s1
         fwd_sm80_bf16_d64_q128_kv64_w4_s2
         fwd_sm80_bf16_d64_q128_kv64_w4_s3
-        fwd_sm80_bf16_d64_q64_kv64_w4_s2
+        fwd_sm80_bf16_d64_q64_kv64_w4_s1
         fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1
         fwd_sm80_bf16_d64_q32_kv64_w8_x4_s1
-        fwd_sm80_bf16_d96_q128_kv64_w4_s1
-        fwd_sm80_bf16_d96_q64_kv64_w4_s2
+        fwd_sm80_bf16_d96_q128_kv32_w4_s2
+        fwd_sm80_bf16_d96_q64_kv64_w4_s1
         fwd_sm80_bf16_d96_q32_kv32_w8_x4_s1
-        fwd_sm80_bf16_d128_q128_kv64_w4_s2
         fwd_sm80_bf16_d128_q128_kv32_w4_s2
-        fwd_sm80_bf16_d128_q64_kv64_w4_s1
+        fwd_sm80_bf16_d128_q64_kv64_w4_s2
+        fwd_sm80_bf16_d128_q64_kv32_w4_s2
         fwd_sm80_bf16_d128_q32_kv64_w8_x4_s1
         fwd_sm80_bf16_d128_q32_kv32_w8_x4_s1
 }

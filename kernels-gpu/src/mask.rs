@@ -3,21 +3,21 @@
 /// Number of keys that query row `row` sees: keys `0..visible`, never negative.
 ///
 /// One rule covers the three masks: the key exists (`kv_len`, the sequence's own length), and
-/// `key <= row + causal_offset`.
+/// `key <= row + causal_offset`. Rows and offsets are at most 2^30 in size, so that the sum fits.
 #[inline(always)]
 pub const fn visible_keys(row: i32, kv_len: i32, causal_offset: i32) -> i32 {
-    let causal_end = row.saturating_add(causal_offset).saturating_add(1);
+    let causal_end = row + causal_offset + 1;
     let end = if causal_end < kv_len { causal_end } else { kv_len };
     if end > 0 { end } else { 0 }
 }
 
-/// The key steps that a block of query rows walks, last step first.
+/// The steps of keys that a block of query rows walks, from the last down to the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvSteps {
     /// Steps in which some row of the block sees some key.
     pub total: u32,
-    /// How many of them, at the end of the keys and thus walked first, hold a key that some row does not see.
-    pub masked: u32,
+    /// Steps, counted from the first key, in which every row sees every key: they need no mask.
+    pub full: u32,
 }
 
 /// The steps of `step` keys for query rows `first_row..=last_row`.
@@ -25,8 +25,7 @@ pub struct KvSteps {
 pub const fn kv_steps(first_row: i32, last_row: i32, kv_len: i32, causal_offset: i32, step: u32) -> KvSteps {
     let any = visible_keys(last_row, kv_len, causal_offset) as u32;
     let all = visible_keys(first_row, kv_len, causal_offset) as u32;
-    let total = any.div_ceil(step);
-    KvSteps { total, masked: total - all / step }
+    KvSteps { total: any.div_ceil(step), full: all / step }
 }
 
 #[cfg(test)]
@@ -47,7 +46,7 @@ mod tests {
                             let any = keys().any(|key| (first..=last).any(|row| sees(row, key)));
                             let all = keys().all(|key| (first..=last).all(|row| sees(row, key)));
                             assert_eq!(any, s < steps.total);
-                            assert_eq!(all, s < steps.total - steps.masked);
+                            assert_eq!(all, s < steps.full);
                         }
                     }
                 }
@@ -56,8 +55,8 @@ mod tests {
     }
 
     #[test]
-    fn visible_keys_saturates_at_the_ends_of_i32() {
-        assert_eq!(visible_keys(i32::MAX, 7, i32::MAX), 7);
-        assert_eq!(visible_keys(0, 7, i32::MIN), 0);
+    fn visible_keys_holds_at_the_ends_of_its_range() {
+        assert_eq!(visible_keys(1 << 29, 7, 1 << 30), 7);
+        assert_eq!(visible_keys(0, 7, -(1 << 30)), 0);
     }
 }

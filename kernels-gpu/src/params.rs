@@ -1,22 +1,46 @@
 //! The one parameter block that every forward kernel takes by value.
 
-/// Byte distances between neighbours of one tensor with axes \[batch, head, row, column\].
+/// Distances between neighbours of one tensor with axes \[batch, head, row, column\], in units of 16 bytes.
 ///
-/// Columns are contiguous; every distance is a multiple of 16 bytes.
+/// Columns are contiguous, rows 16-byte aligned. 32 bits reach 64 GiB and keep the parameter block short: it is the
+/// first thing a block waits for.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Strides {
-    /// Bytes from one batch entry to the next.
-    pub batch: u64,
-    /// Bytes from one head to the next.
-    pub head: u64,
-    /// Bytes from one row (sequence position) to the next.
-    pub row: u64,
+    /// From one batch entry to the next.
+    pub batch: u32,
+    /// From one head to the next.
+    pub head: u32,
+    /// From one row (sequence position) to the next, below [`MAX_ROW_STRIDE`].
+    pub row: u32,
+}
+
+/// Bytes of a unit of [`Strides`].
+pub const STRIDE_UNIT: u32 = 16;
+
+/// Bound of [`Strides::row`]: offsets inside a tile of fewer than 256 rows stay below 2^32 bytes.
+pub const MAX_ROW_STRIDE: u32 = 1 << 20;
+
+impl Strides {
+    /// Byte offset of the first row of head `head` of sequence `batch`.
+    #[inline(always)]
+    pub const fn slice_offset(&self, batch: u32, head: u32) -> u64 {
+        (batch as u64 * self.batch as u64 + head as u64 * self.head as u64) * STRIDE_UNIT as u64
+    }
+
+    /// Byte offset of row `row` of a slice.
+    #[inline(always)]
+    pub const fn row_offset(&self, row: u32) -> u64 {
+        row as u64 * self.row as u64 * STRIDE_UNIT as u64
+    }
 }
 
 /// Parameters of a forward kernel, passed by value (`.param` space), 8-byte aligned.
 ///
 /// Addresses are global device addresses. The host fills this in from a validated problem; a kernel trusts it.
+///
+/// The block lies at 0x210 of the constant bank. A cold 64-byte line costs a block over a hundred cycles each, so
+/// what the first copies need fills the first two lines (48 and 64 bytes), and the last 16 bytes are for the end.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FwdParams {
@@ -26,13 +50,16 @@ pub struct FwdParams {
     pub k: u64,
     /// Values, \[batch, heads_kv, kv_len, head_dim\].
     pub v: u64,
-    /// Output, \[batch, heads_q, q_len, head_dim\], the type of `q`.
-    pub out: u64,
-    /// Log-sum-exp, f32 \[batch, heads_q, q_len\] contiguous, natural logarithm; 0 when not wanted.
-    pub lse: u64,
     /// Number of valid keys of each sequence, 32-bit \[batch\]; 0 when every key is valid.
     /// A value is clamped to `0..=kv_len`.
     pub kv_lens: u64,
+    /// `2^32 / group` rounded up, where `group = heads_q / heads_kv`: [`kv_head`] turns a query head into its
+    /// key head with it, without a division.
+    pub kv_head_reciprocal: u64,
+    /// Number of query rows of a sequence.
+    pub q_len: u32,
+    /// Number of key rows of a sequence.
+    pub kv_len: u32,
     /// Strides of `q`.
     pub q_stride: Strides,
     /// Strides of `k`.
@@ -41,15 +68,6 @@ pub struct FwdParams {
     pub v_stride: Strides,
     /// Strides of `out`.
     pub out_stride: Strides,
-    /// `2^32 / group` rounded up, where `group = heads_q / heads_kv`: [`kv_head`] turns a query head into its
-    /// key head with it, without a division.
-    pub kv_head_reciprocal: u64,
-    /// Number of query heads.
-    pub heads_q: u32,
-    /// Number of query rows of a sequence.
-    pub q_len: u32,
-    /// Number of key rows of a sequence.
-    pub kv_len: u32,
     /// Columns of a row that exist, a multiple of 8, at most the kernel's own head dim.
     pub head_dim: u32,
     /// Query row `i` sees keys `j <= i + causal_offset`. Without a causal mask the host passes `kv_len`,
@@ -57,6 +75,12 @@ pub struct FwdParams {
     pub causal_offset: i32,
     /// Softmax scale times log2(e), positive and finite.
     pub scale_log2: f32,
+    /// Number of query heads.
+    pub heads_q: u32,
+    /// Output, \[batch, heads_q, q_len, head_dim\], the type of `q`.
+    pub out: u64,
+    /// Log-sum-exp, f32 \[batch, heads_q, q_len\] contiguous, natural logarithm; 0 when not wanted.
+    pub lse: u64,
 }
 
 /// The value of [`FwdParams::kv_head_reciprocal`] for `group` query heads per key head.
@@ -77,10 +101,10 @@ mod tests {
 
     #[test]
     fn parameter_block_has_the_layout_that_the_ptx_reads() {
-        assert_eq!((size_of::<FwdParams>(), align_of::<FwdParams>()), (176, 8));
+        assert_eq!((size_of::<FwdParams>(), align_of::<FwdParams>()), (128, 8));
         assert_eq!(offset_of!(FwdParams, q_stride), 48);
-        assert_eq!(offset_of!(FwdParams, kv_head_reciprocal), 144);
-        assert_eq!(offset_of!(FwdParams, scale_log2), 172);
+        assert_eq!(offset_of!(FwdParams, kv_head_reciprocal), 32);
+        assert_eq!(offset_of!(FwdParams, out), 112);
     }
 
     #[test]

@@ -18,10 +18,8 @@ const MAX_SPLITS: usize = 8;
 /// Address of row `row` of the block's output.
 #[inline(always)]
 fn out_row(params: &FwdParams, at: &Position, row: u32) -> u64 {
-    params.out
-        + u64::from(at.batch) * params.out_stride.batch
-        + u64::from(at.head) * params.out_stride.head
-        + u64::from(at.block_row + row) * params.out_stride.row
+    let stride = &params.out_stride;
+    params.out + stride.slice_offset(at.batch, at.head) + stride.row_offset(at.block_row + row)
 }
 
 /// Normalises and stores the rows of a warp that saw all keys.

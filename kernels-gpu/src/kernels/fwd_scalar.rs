@@ -32,11 +32,9 @@ pub unsafe fn run(config: FwdScalar, params: FwdParams) {
         return;
     }
     let key_head = kv_head(head, params.kv_head_reciprocal);
-    let slice = |address: u64, stride: &Strides, head: u32| {
-        address + u64::from(batch) * stride.batch + u64::from(head) * stride.head
-    };
+    let slice = |address: u64, stride: &Strides, head: u32| address + stride.slice_offset(batch, head);
     let (k, v) = (slice(params.k, &params.k_stride, key_head), slice(params.v, &params.v_stride, key_head));
-    let q = slice(params.q, &params.q_stride, head) + u64::from(row) * params.q_stride.row;
+    let q = slice(params.q, &params.q_stride, head) + params.q_stride.row_offset(row);
     let column = 4 * lane;
     let owns_columns = column < params.head_dim;
     let q_shared = sreg::dynamic_shared() + warp * MAX_HEAD_DIM * 4;
@@ -57,7 +55,7 @@ pub unsafe fn run(config: FwdScalar, params: FwdParams) {
         while first_key < visible {
             let key = first_key + lane;
             let hidden = key >= visible;
-            let k_row = k + u64::from(if hidden { first_key } else { key }) * params.k_stride.row;
+            let k_row = k + params.k_stride.row_offset(if hidden { first_key } else { key });
             let score = if hidden { f32::NEG_INFINITY } else { dot(dtype, q_shared, k_row, params.head_dim) };
 
             let new_max = max(row_max, warp_max(score));
@@ -72,7 +70,7 @@ pub unsafe fn run(config: FwdScalar, params: FwdParams) {
             while i < keys {
                 let weight = broadcast(p, i);
                 if owns_columns {
-                    let v_row = v + u64::from(first_key + i) * params.v_stride.row;
+                    let v_row = v + params.v_stride.row_offset(first_key + i);
                     let x = load_4(dtype, v_row + u64::from(column * dtype.size()));
                     out = core::array::from_fn(|c| fma(weight, x[c], out[c]));
                 }
@@ -85,7 +83,7 @@ pub unsafe fn run(config: FwdScalar, params: FwdParams) {
         if owns_columns {
             let factor = inverse(row_sum);
             let address = slice(params.out, &params.out_stride, head)
-                + u64::from(row) * params.out_stride.row
+                + params.out_stride.row_offset(row)
                 + u64::from(column * dtype.size());
             store_4(dtype, address, out.map(|o| o * factor));
         }

@@ -1,23 +1,24 @@
 //! `fwd_sm80`: FlashAttention's forward pass with cp.async, ldmatrix and mma.sync (arXiv 2205.14135, 2307.08691).
 //!
-//! A block owns `tile_q` query rows of one head and walks the keys in steps of `kv_splits * tile_kv`, last step
-//! first, so that the steps that need a mask (ragged end, causal diagonal) come first, in a loop of their own.
+//! A block owns `tile_q` query rows of one head and walks the keys in steps of `kv_splits * tile_kv`, from the last
+//! step down to step 0, so that the steps that need a mask (ragged end, causal diagonal) come first, in a loop of
+//! their own. Step `t` lives in stage `t % S`.
 //!
 //! ```text
 //! shared memory   queries | keys, stage 0..S | values, stage 0..S          (merge area or output tile at the end)
-//! groups          Q, K0, V0, K1, V1, ... in the order of use; never more than 2S behind the newest
+//! groups          Q and K(n-1), V(n-1), K(n-2), V(n-2), ... in the order of use
 //!
-//! step j   wait K(j)   barrier A   start V(j+S-1)   scores = Q K(j)^T   softmax
-//!          wait V(j)   barrier B   start K(j+S)     out += P V(j)
+//! start    wait Q, K(n-1)   barrier A
+//! step t   scores = Q K(t)^T   softmax   wait V(t)     barrier B   start K(t-S)     out += P V(t)
+//!                                        wait K(t-1)   barrier A   start V(t-S)     unless t is 0
 //! ```
 //!
 //! | barrier | makes visible | frees |
 //! |---|---|---|
-//! | start | the queries | |
-//! | A(j) | K(j) of all threads | values of step j-1 |
-//! | B(j) | V(j) of all threads | keys of step j |
+//! | A before step t | K(t) of all threads, and the queries | values of step t+1 |
+//! | B in step t | V(t) of all threads | keys of step t |
 //!
-//! At any point behind step 0, 2S-2 groups may still be in flight: one constant serves both waits.
+//! In the loop 2S-2 groups may still be in flight at either wait: K and V are one stage apart.
 
 use super::element::{mma_m16n8k16, pack};
 use super::epilogue;
@@ -32,6 +33,9 @@ use crate::params::{FwdParams, kv_head};
 use crate::ptx::ldmatrix::{ldmatrix_x4, ldmatrix_x4_trans};
 use crate::ptx::{barrier, cp_async, sreg};
 
+/// Most m16 tiles of a warp.
+const MAX_ROW_FRAGS: usize = 2;
+
 /// A kernel of the table: its configuration and the register arrays that follow from it.
 pub trait Instance {
     /// The configuration that the entry name spells.
@@ -40,7 +44,7 @@ pub trait Instance {
     type OutFrags: Registers<[f32; 4]>;
     /// Scores, then probabilities, `row_frags * tile_kv / 8` m16n8 fragments.
     type ScoreFrags: Registers<[f32; 4]>;
-    /// Queries, `row_frags * head_dim / 16` m16k16 fragments, or none when they stay in shared memory.
+    /// The queries that stay in registers, m16k16 fragments.
     type QFrags: Registers<[u32; 4]>;
     /// One value for each row that a lane holds, `2 * row_frags`.
     type Rows: Registers<f32>;
@@ -65,6 +69,25 @@ pub struct Position {
     pub thread: u32,
 }
 
+impl Position {
+    /// Reads the special registers; to call it again costs less than to keep its fields through a loop.
+    #[inline(always)]
+    fn current(config: FwdSm80) -> Self {
+        let thread = sreg::thread_idx_x();
+        let warp = thread / WARP;
+        Self {
+            batch: sreg::block_idx_z(),
+            head: sreg::block_idx_y(),
+            // Under a causal mask later rows see more keys: they start first.
+            block_row: (sreg::grid_dim_x() - 1 - sreg::block_idx_x()) * config.tile_q,
+            warp_row: warp % config.row_warps() * config.rows_per_warp(),
+            split: warp / config.row_warps(),
+            lane: thread % WARP,
+            thread,
+        }
+    }
+}
+
 /// The kernel.
 ///
 /// # Safety
@@ -73,18 +96,7 @@ pub struct Position {
 pub unsafe fn run<I: Instance>(params: FwdParams) {
     const { assert!(I::CONFIG.is_valid()) };
     let config = I::CONFIG;
-    let thread = sreg::thread_idx_x();
-    let warp = thread / WARP;
-    let at = Position {
-        batch: sreg::block_idx_z(),
-        head: sreg::block_idx_y(),
-        // Under a causal mask later rows see more keys: they start first.
-        block_row: (sreg::grid_dim_x() - 1 - sreg::block_idx_x()) * config.tile_q,
-        warp_row: warp % config.row_warps() * config.rows_per_warp(),
-        split: warp / config.row_warps(),
-        lane: thread % WARP,
-        thread,
-    };
+    let at = Position::current(config);
     // SAFETY: the caller's promise; every thread of the block takes the same path through the barriers, as all
     // conditions around them depend on the block alone.
     unsafe {
@@ -92,26 +104,25 @@ pub unsafe fn run<I: Instance>(params: FwdParams) {
         let end_row = (at.block_row + config.tile_q).min(params.q_len);
         let steps = kv_steps(at.block_row as i32, end_row as i32 - 1, kv_len, params.causal_offset, config.step());
 
-        let mut pipeline = Pipeline::start::<I>(&params, &at, steps.total, kv_len as u32);
+        let pipeline = Pipeline::start::<I>(&params, &at, steps.total, kv_len as u32);
         let shared = sreg::dynamic_shared();
         let q = Queries::<I>::load(shared, &at);
         let mut out = I::OutFrags::splat([0.0; 4]);
         let mut softmax = Softmax::<I>::new(params.scale_log2);
 
-        let mut step = 0;
-        while step < steps.masked {
-            let first_key = (steps.total - 1 - step) * config.step() + at.split * config.tile_kv;
-            let mask = Mask { first_key, kv_len, causal_offset: params.causal_offset };
-            process_step::<I, true>(&mut pipeline, step, &q, &at, &mask, &mut softmax, &mut out);
-            step += 1;
+        let mut step = steps.total;
+        while step > steps.full {
+            step -= 1;
+            let mask = Mask { first_key: step * config.step(), kv_len, causal_offset: params.causal_offset };
+            process_step::<I>(&pipeline, step, &q, &at, Some(mask), &mut softmax, &mut out);
         }
-        let no_mask = Mask { first_key: 0, kv_len, causal_offset: 0 };
-        while step < steps.total {
-            process_step::<I, false>(&mut pipeline, step, &q, &at, &no_mask, &mut softmax, &mut out);
-            step += 1;
+        while step > 0 {
+            step -= 1;
+            process_step::<I>(&pipeline, step, &q, &at, None, &mut softmax, &mut out);
         }
 
         softmax.finish();
+        let at = Position::current(config);
         if config.kv_splits == 1 {
             epilogue::store::<I>(&params, &at, shared, &softmax, &out);
         } else {
@@ -127,14 +138,10 @@ struct Pipeline {
     v: TileCopy,
     k_shared: u32,
     v_shared: u32,
-    /// Number of steps of the block.
-    total: u32,
-    /// Stage of the step at hand.
-    stage: u32,
 }
 
 impl Pipeline {
-    /// Starts the copies of the queries and of the first stages, and waits for the queries.
+    /// Starts the copies of the queries and of the first stages, and waits for the queries and the first keys.
     #[inline(always)]
     unsafe fn start<I: Instance>(params: &FwdParams, at: &Position, total: u32, kv_len: u32) -> Self {
         let config = I::CONFIG;
@@ -149,80 +156,80 @@ impl Pipeline {
             v: copy(params.v, &params.v_stride, kv_head),
             k_shared,
             v_shared: k_shared + config.stages * config.step_bytes(),
-            total,
-            stage: 0,
         };
         // SAFETY: shared memory is free at the start; rows that do not exist are not read.
         unsafe {
             let q = copy(params.q, &params.q_stride, at.head);
             q.start::<true>(shared, at.block_row, config.tile_q, params.q_len);
-            cp_async::commit();
-            for step in 0..config.stages {
-                let at = step * config.step_bytes();
-                if step < total {
-                    let first_row = (total - 1 - step) * config.step();
-                    pipeline.k.start::<true>(pipeline.k_shared + at, first_row, config.step(), kv_len);
-                    cp_async::commit();
-                    pipeline.v.start::<true>(pipeline.v_shared + at, first_row, config.step(), kv_len);
-                    cp_async::commit();
-                } else {
-                    cp_async::commit();
-                    cp_async::commit();
+            for ahead in 0..config.stages {
+                let step = total - 1 - ahead;
+                let first_row = step * config.step();
+                if ahead < total {
+                    pipeline.k.start::<true>(pipeline.keys(step), first_row, config.step(), kv_len);
                 }
+                cp_async::commit();
+                if ahead < total {
+                    pipeline.v.start::<true>(pipeline.values(step), first_row, config.step(), kv_len);
+                }
+                cp_async::commit();
             }
-            cp_async::wait(2 * config.stages);
+            cp_async::wait(2 * config.stages - 1);
             barrier::sync_threads();
         }
         pipeline
     }
 
-    /// Waits for the keys of step `step`, starts the values of a later one, and gives the address of the keys.
+    /// Address of the keys of step `step`.
     #[inline(always)]
-    unsafe fn keys(&mut self, step: u32) -> u32 {
-        let (config, stages) = (self.config, self.config.stages);
-        // SAFETY: barrier A, see the table above.
-        unsafe {
-            if step == 0 {
-                cp_async::wait(2 * stages - 1);
-                barrier::sync_threads();
-            } else {
-                cp_async::wait(2 * stages - 2);
-                barrier::sync_threads();
-                let later = step + stages - 1;
-                if later < self.total {
-                    let free = if self.stage == 0 { stages - 1 } else { self.stage - 1 };
-                    let tile = self.v_shared + free * config.step_bytes();
-                    self.v.start::<false>(tile, (self.total - 1 - later) * config.step(), config.step(), 0);
-                }
-                cp_async::commit();
-            }
-        }
-        self.k_shared + self.stage * config.step_bytes()
+    fn keys(&self, step: u32) -> u32 {
+        self.k_shared + step % self.config.stages * self.config.step_bytes()
     }
 
-    /// Waits for the values of step `step`, starts the keys of a later one, gives the address of the values and
-    /// moves on.
+    /// Address of the values of step `step`.
     #[inline(always)]
-    unsafe fn values(&mut self, step: u32) -> u32 {
-        let (config, stages) = (self.config, self.config.stages);
+    fn values(&self, step: u32) -> u32 {
+        self.v_shared + step % self.config.stages * self.config.step_bytes()
+    }
+
+    /// Waits for the values of step `step`, and starts later keys in place of its own.
+    #[inline(always)]
+    unsafe fn wait_values(&self, step: u32) {
+        cp_async::wait(2 * self.config.stages - 2);
         // SAFETY: barrier B, see the table above.
         unsafe {
-            cp_async::wait(2 * stages - 2);
             barrier::sync_threads();
-            let later = step + stages;
-            if later < self.total {
-                let tile = self.k_shared + self.stage * config.step_bytes();
-                self.k.start::<false>(tile, (self.total - 1 - later) * config.step(), config.step(), 0);
-            }
-            cp_async::commit();
+            self.start_later(&self.k, self.keys(step), step);
         }
-        let values = self.v_shared + self.stage * config.step_bytes();
-        self.stage = if self.stage + 1 == stages { 0 } else { self.stage + 1 };
-        values
+    }
+
+    /// Waits for the keys of the step after `step`, if there is one, and starts later values in place of its own.
+    #[inline(always)]
+    unsafe fn wait_next_keys(&self, step: u32) {
+        if step == 0 {
+            return;
+        }
+        cp_async::wait(2 * self.config.stages - 2);
+        // SAFETY: barrier A, see the table above.
+        unsafe {
+            barrier::sync_threads();
+            self.start_later(&self.v, self.values(step), step);
+        }
+    }
+
+    /// Starts the copy that takes the place of step `step` in the tile at `shared`, and closes the group.
+    #[inline(always)]
+    unsafe fn start_later(&self, copy: &TileCopy, shared: u32, step: u32) {
+        let config = self.config;
+        if step >= config.stages {
+            let first_row = (step - config.stages) * config.step();
+            // SAFETY: the caller freed the tile; only rows of the last step can lie past the end.
+            unsafe { copy.start::<false>(shared, first_row, config.step(), 0) }
+        }
+        cp_async::commit();
     }
 }
 
-/// The warp's queries, in registers where they fit.
+/// The warp's queries: the first k-steps in registers, as many as fit, the others in shared memory.
 struct Queries<I: Instance> {
     frags: I::QFrags,
     address: OperandAddress,
@@ -235,12 +242,10 @@ impl<I: Instance> Queries<I> {
         let lane = ldmatrix_rows_first(at.lane);
         let offset = config.swizzle().offset(at.warp_row + lane.row, lane.chunk);
         let mut q = Self { frags: I::QFrags::splat([0; 4]), address: OperandAddress::new(config, shared + offset) };
-        if config.q_in_registers() {
+        for k in 0..config.q_steps_in_registers() {
             for frag in 0..config.row_frags() {
-                for k in 0..config.head_dim / 16 {
-                    // SAFETY: the queries are there since the pipeline's start.
-                    *q.frags.at(frag * config.head_dim / 16 + k) = unsafe { ldmatrix_x4(q.address.fragment(frag, k)) };
-                }
+                // SAFETY: the queries are there since the pipeline's start.
+                *q.frags.at(k * config.row_frags() + frag) = unsafe { ldmatrix_x4(q.address.fragment(frag, k)) };
             }
         }
         q
@@ -249,8 +254,8 @@ impl<I: Instance> Queries<I> {
     /// Operand of row fragment `frag` and k-step `k`.
     #[inline(always)]
     unsafe fn frag(&self, frag: u32, k: u32) -> [u32; 4] {
-        if I::CONFIG.q_in_registers() {
-            self.frags.get(frag * I::CONFIG.head_dim / 16 + k)
+        if k < I::CONFIG.q_steps_in_registers() {
+            self.frags.get(k * I::CONFIG.row_frags() + frag)
         } else {
             // SAFETY: the query tile stays in place until the epilogue.
             unsafe { ldmatrix_x4(self.address.fragment(frag, k)) }
@@ -260,7 +265,7 @@ impl<I: Instance> Queries<I> {
 
 /// What hides keys from rows in a step.
 struct Mask {
-    /// First key of the warp's part of the step.
+    /// First key of the step.
     first_key: u32,
     kv_len: i32,
     causal_offset: i32,
@@ -269,9 +274,10 @@ struct Mask {
 impl Mask {
     /// Sets scores of hidden keys to -inf.
     #[inline(always)]
-    fn apply<I: Instance>(&self, at: &Position, scores: &mut I::ScoreFrags) {
+    fn apply<I: Instance>(&self, scores: &mut I::ScoreFrags) {
         let tiles = I::CONFIG.tile_kv / 8;
-        let first_column = (self.first_key + at.lane % 4 * 2) as i32;
+        let at = Position::current(I::CONFIG);
+        let first_column = (self.first_key + at.split * I::CONFIG.tile_kv + at.lane % 4 * 2) as i32;
         for frag in 0..I::CONFIG.row_frags() {
             for half in 0..2 {
                 let row = at.block_row + at.warp_row + 16 * frag + 8 * half + at.lane / 4;
@@ -279,9 +285,10 @@ impl Mask {
                 for tile in 0..tiles {
                     let s = scores.at(frag * tiles + tile);
                     for i in 0..2 {
-                        let hidden = (8 * tile + i) as i32 >= visible;
                         let register = (2 * half + i) as usize;
-                        s[register] = if hidden { f32::NEG_INFINITY } else { s[register] };
+                        if (8 * tile + i) as i32 >= visible {
+                            s[register] = f32::NEG_INFINITY;
+                        }
                     }
                 }
             }
@@ -289,27 +296,30 @@ impl Mask {
     }
 }
 
+/// One step of keys, with a mask or without.
 #[inline(always)]
-unsafe fn process_step<I: Instance, const MASKED: bool>(
-    pipeline: &mut Pipeline,
+unsafe fn process_step<I: Instance>(
+    pipeline: &Pipeline,
     step: u32,
     q: &Queries<I>,
     at: &Position,
-    mask: &Mask,
+    mask: Option<Mask>,
     softmax: &mut Softmax<I>,
     out: &mut I::OutFrags,
 ) {
-    // SAFETY: the whole block is here, converged; the pipeline hands out tiles that are there.
+    // SAFETY: the whole block is here, converged; the pipeline waited for the tiles.
     unsafe {
         let mut scores = I::ScoreFrags::splat([0.0; 4]);
-        let keys = pipeline.keys(step);
-        multiply_keys(q, keys, at, &mut scores);
-        if MASKED {
-            mask.apply::<I>(at, &mut scores);
+        multiply_keys(q, pipeline.keys(step), at, &mut scores);
+        if let Some(mask) = mask {
+            mask.apply::<I>(&mut scores);
+            softmax.update::<true>(&mut scores, out);
+        } else {
+            softmax.update::<false>(&mut scores, out);
         }
-        softmax.update::<MASKED>(&mut scores, out);
-        let values = pipeline.values(step);
-        multiply_values::<I>(&scores, values, at, out);
+        pipeline.wait_values(step);
+        multiply_values::<I>(&scores, pipeline.values(step), at, out);
+        pipeline.wait_next_keys(step);
     }
 }
 
@@ -322,16 +332,20 @@ unsafe fn multiply_keys<I: Instance>(q: &Queries<I>, keys: u32, at: &Position, s
     let address = OperandAddress::new(config, keys + offset);
     let tiles = config.tile_kv / 8;
     for k in 0..config.head_dim / 16 {
+        let mut a = [[0; 4]; MAX_ROW_FRAGS];
+        for frag in 0..config.row_frags() {
+            // SAFETY: the query tile is there until the epilogue.
+            *a.at(frag) = unsafe { q.frag(frag, k) };
+        }
         for pair in 0..tiles / 2 {
-            // SAFETY: the caller holds the tiles.
+            // SAFETY: the caller holds the tile.
             let b = unsafe { ldmatrix_x4(address.fragment(pair, k)) };
             for frag in 0..config.row_frags() {
                 let s = frag * tiles + 2 * pair;
                 // SAFETY: converged.
                 unsafe {
-                    let a = q.frag(frag, k);
-                    mma_m16n8k16(config.dtype, scores.at(s), a, [b[0], b[1]]);
-                    mma_m16n8k16(config.dtype, scores.at(s + 1), a, [b[2], b[3]]);
+                    mma_m16n8k16(config.dtype, scores.at(s), a.get(frag), [b[0], b[1]]);
+                    mma_m16n8k16(config.dtype, scores.at(s + 1), a.get(frag), [b[2], b[3]]);
                 }
             }
         }
@@ -348,7 +362,7 @@ unsafe fn multiply_values<I: Instance>(p: &I::ScoreFrags, values: u32, at: &Posi
     let (p_tiles, out_tiles) = (config.tile_kv / 8, config.head_dim / 8);
     for k in 0..config.tile_kv / 16 {
         for pair in 0..out_tiles / 2 {
-            // SAFETY: the caller holds the tiles.
+            // SAFETY: the caller holds the tile.
             let b = unsafe { ldmatrix_x4_trans(address.fragment(k, pair)) };
             for frag in 0..config.row_frags() {
                 let (left, right) = (p.get(frag * p_tiles + 2 * k), p.get(frag * p_tiles + 2 * k + 1));

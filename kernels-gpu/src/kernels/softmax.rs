@@ -3,15 +3,22 @@
 //!
 //! Scores stay unscaled. `p = 2^(scale_log2 * s - scale_log2 * row_max)` is one fused multiply-add and one
 //! exponential. The row sum stays a lane's own until the end, only the row maximum is exchanged in every step.
+//!
+//! `row_max` need not be the true maximum, only close: it moves when a row outgrows it by [`SLACK`], and the output
+//! is multiplied only in steps where some row of the warp moved (FlashAttention-4's rule; exact, since sums and
+//! outputs carry the same factor). Each row decides for itself, so its bits do not depend on its neighbours.
 
 use super::fwd_sm80::Instance;
 use super::registers::Registers;
 use crate::ptx::math::{ex2, fma, lg2, max};
 use crate::ptx::shuffle::butterfly;
 
+/// How far scores may outgrow `row_max`, in powers of two: probabilities then stay below 2^8, well inside f16.
+const SLACK: f32 = 8.0;
+
 /// Row statistics of a warp: entry `2 * row_frag + half` is row `16 * row_frag + 8 * half + lane / 4`.
 pub struct Softmax<I: Instance> {
-    /// Largest unscaled score so far; -inf before the first visible key.
+    /// About the largest unscaled score so far; -inf before the first visible key.
     pub row_max: I::Rows,
     /// Sum of the lane's own probabilities, of the whole row after [`Softmax::finish`].
     pub row_sum: I::Rows,
@@ -33,39 +40,36 @@ impl<I: Instance> Softmax<I> {
     pub unsafe fn update<const MASKED: bool>(&mut self, scores: &mut I::ScoreFrags, out: &mut I::OutFrags) {
         let config = I::CONFIG;
         let (score_tiles, out_tiles) = (config.tile_kv / 8, config.head_dim / 8);
-        for frag in 0..config.row_frags() {
-            for half in 0..2 {
-                let row = 2 * frag + half;
-                let (i, j) = (2 * half as usize, 2 * half as usize + 1);
-                let old = self.row_max.get(row);
-                let mut new = old;
-                for tile in 0..score_tiles {
-                    let s = scores.get(frag * score_tiles + tile);
-                    new = max(new, max(s[i], s[j]));
-                }
-                // SAFETY: the caller's promise. The four lanes of a row are neighbours.
-                unsafe {
-                    new = max(new, butterfly(new, 1));
-                    new = max(new, butterfly(new, 2));
-                }
-                *self.row_max.at(row) = new;
-                // Without a visible key the maximum is -inf, and -inf - -inf would be NaN.
-                let base = if MASKED && new == f32::NEG_INFINITY { 0.0 } else { new };
-                let rescale = ex2((old - base) * self.scale_log2);
-                let shift = -base * self.scale_log2;
-                let mut sum = 0.0;
-                for tile in 0..score_tiles {
-                    let s = scores.at(frag * score_tiles + tile);
-                    s[i] = ex2(fma(s[i], self.scale_log2, shift));
-                    s[j] = ex2(fma(s[j], self.scale_log2, shift));
-                    sum += s[i] + s[j];
-                }
-                *self.row_sum.at(row) = fma(self.row_sum.get(row), rescale, sum);
-                for tile in 0..out_tiles {
-                    let o = out.at(frag * out_tiles + tile);
-                    o[i] *= rescale;
-                    o[j] *= rescale;
-                }
+        for row in 0..2 * config.row_frags() {
+            let (frag, i) = (row / 2, 2 * (row % 2) as usize);
+            let old = self.row_max.get(row);
+            let mut new = old;
+            for tile in 0..score_tiles {
+                let s = scores.get(frag * score_tiles + tile);
+                new = max(new, max(s[i], s[i + 1]));
+            }
+            // SAFETY: the caller's promise. The four lanes of a row are neighbours.
+            unsafe {
+                new = max(new, butterfly(new, 1));
+                new = max(new, butterfly(new, 2));
+            }
+            *self.row_max.at(row) = new;
+            // Without a visible key the maximum is -inf, and -inf - -inf would be NaN.
+            let base = if MASKED && new == f32::NEG_INFINITY { 0.0 } else { new };
+            let factor = ex2((old - base) * self.scale_log2);
+            let shift = -base * self.scale_log2;
+            let mut sum = 0.0;
+            for tile in 0..score_tiles {
+                let s = scores.at(frag * score_tiles + tile);
+                s[i] = ex2(fma(s[i], self.scale_log2, shift));
+                s[i + 1] = ex2(fma(s[i + 1], self.scale_log2, shift));
+                sum += s[i] + s[i + 1];
+            }
+            *self.row_sum.at(row) = fma(self.row_sum.get(row), factor, sum);
+            for tile in 0..out_tiles {
+                let o = out.at(frag * out_tiles + tile);
+                o[i] *= factor;
+                o[i + 1] *= factor;
             }
         }
     }

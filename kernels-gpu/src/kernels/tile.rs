@@ -1,24 +1,28 @@
 //! Tiles of rows on their way from global memory into swizzled shared memory.
 
 use crate::config::FwdSm80;
-use crate::params::Strides;
+use crate::params::{STRIDE_UNIT, Strides};
 use crate::ptx::cp_async;
+use crate::ptx::ld_st::offset_address;
 
 /// One thread's share of copying rows of one tensor: the same 16-byte chunk of every swizzle span, in every
 /// `copy_rows()`-th row. Its swizzled shared offset is computed once.
+///
+/// What all threads share (`slice`, `stride`) fits uniform registers; a thread's own part is 32 bits wide.
 #[derive(Clone, Copy)]
 pub struct TileCopy {
     config: FwdSm80,
-    /// Address of the thread's chunk in the row `row` of the tensor.
-    source: u64,
-    /// Bytes from a row to the next.
-    row_stride: u64,
+    /// Address of the first row.
+    slice: u64,
+    stride: Strides,
     /// First row of a tile that the thread copies.
     row: u32,
-    /// Shared offset of the thread's chunk in that row.
-    offset: u32,
-    /// Bytes to read of the chunk in each span: 0 past the head dim, where the tile is padded with zeros.
-    bytes: [u32; 3],
+    /// Bytes from the tile's first row in global memory to the thread's chunk.
+    global_offset: u32,
+    /// Bytes from the tile in shared memory to the thread's chunk.
+    shared_offset: u32,
+    /// How many spans hold a chunk of the thread's that exists; past the head dim the tile is padded with zeros.
+    spans: u32,
 }
 
 impl TileCopy {
@@ -35,21 +39,15 @@ impl TileCopy {
     ) -> Self {
         let row = thread / config.copy_threads_per_row();
         let chunk = thread % config.copy_threads_per_row();
-        let slice = address + u64::from(batch) * stride.batch + u64::from(head) * stride.head;
-        let mut bytes = [0; 3];
-        let mut span = 0;
-        while span < config.copy_spans() {
-            let column = (chunk + span * config.copy_threads_per_row()) * 8;
-            bytes[span as usize] = if column < head_dim { 16 } else { 0 };
-            span += 1;
-        }
         Self {
             config,
-            source: slice + u64::from(row) * stride.row + u64::from(chunk * 16),
-            row_stride: stride.row,
+            slice: address + stride.slice_offset(batch, head),
+            stride: *stride,
             row,
-            offset: config.swizzle().offset(row, chunk),
-            bytes,
+            global_offset: (row * stride.row + chunk) * STRIDE_UNIT,
+            shared_offset: config.swizzle().offset(row, chunk),
+            // Chunks of the thread that start below the head dim.
+            spans: (head_dim / 8 + config.copy_threads_per_row() - 1 - chunk) / config.copy_threads_per_row(),
         }
     }
 
@@ -64,55 +62,47 @@ impl TileCopy {
         if rows < config.copy_rows() && self.row >= rows {
             return;
         }
-        let pass_stride = self.row_stride * u64::from(config.copy_rows());
-        let mut source = self.source + u64::from(first_row) * self.row_stride;
-        let mut pass = 0;
-        while pass < rows.div_ceil(config.copy_rows()) {
+        let pass_stride = self.stride.row_offset(config.copy_rows());
+        let tile = self.slice + self.stride.row_offset(first_row);
+        let mut source = offset_address(tile, self.global_offset);
+        let rows_left = if BOUNDED { end_row as i32 - (first_row + self.row) as i32 } else { i32::MAX };
+        for pass in 0..rows.div_ceil(config.copy_rows()) {
             let row = pass * config.copy_rows();
-            let exists = !BOUNDED || first_row + self.row + row < end_row;
-            let mut span = 0;
-            while span < config.copy_spans() {
-                let bytes = if exists { self.bytes[span as usize] } else { 0 };
+            for span in 0..config.copy_spans() {
                 let at = span * config.swizzle().span();
+                let end = if span < self.spans { rows_left } else { 0 };
                 // SAFETY: the caller's promise; rows and chunks that do not exist are not read.
                 unsafe {
-                    cp_async::copy_16(
-                        shared + self.offset + row * config.row_bytes() + at,
-                        source + u64::from(at),
-                        bytes,
-                    );
+                    let target = shared + self.shared_offset + row * config.row_bytes() + at;
+                    cp_async::copy_16(target, source + u64::from(at), row as i32, end);
                 }
-                span += 1;
             }
             source += pass_stride;
-            pass += 1;
         }
     }
 }
 
 /// A lane's addresses for `ldmatrix` on a swizzled tile: its own row and chunk, moved along the columns in steps of
-/// 32 bytes (one k16 fragment). Inside a span a step is an XOR, so a few addresses serve the whole tile with
+/// 32 bytes (one k16 fragment). Inside a span a step is an XOR, so two or four addresses serve the whole tile with
 /// constants added.
 #[derive(Clone, Copy)]
 pub struct OperandAddress {
     config: FwdSm80,
-    steps: [u32; 4],
+    address: u32,
 }
 
 impl OperandAddress {
     /// `address` is that of the lane's row and chunk in the first 32 bytes.
     #[inline(always)]
     pub fn new(config: FwdSm80, address: u32) -> Self {
-        Self { config, steps: [address, address ^ 32, address ^ 64, address ^ 96] }
+        Self { config, address }
     }
 
     /// Address of the fragment `row_tile * 16` rows down and `column_tile * 32` bytes along.
     #[inline(always)]
     pub fn fragment(&self, row_tile: u32, column_tile: u32) -> u32 {
-        let per_span = self.config.swizzle().span() / 32;
-        let span = column_tile / per_span;
-        self.steps[(column_tile % per_span) as usize]
-            + row_tile * 16 * self.config.row_bytes()
-            + span * self.config.swizzle().span()
+        let span = self.config.swizzle().span();
+        let along = column_tile * 32;
+        (self.address ^ (along % span)) + row_tile * 16 * self.config.row_bytes() + along / span * span
     }
 }

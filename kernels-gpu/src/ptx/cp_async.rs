@@ -2,19 +2,20 @@
 
 use core::arch::asm;
 
-/// `cp.async.cg.shared.global` of 16 bytes, past L1, with a 128-byte L2 prefetch. With `bytes` 0 nothing is read and
-/// the 16 bytes are zeroed.
+/// `cp.async.cg.shared.global` of 16 bytes, past L1, with a 128-byte L2 prefetch, where `row < end`; else nothing is
+/// read and the 16 bytes are zeroed.
 ///
 /// # Safety
 /// `shared` is a 16-byte aligned shared address that nobody else uses until the copy is waited for; `global` is a
-/// 16-byte aligned readable global address unless `bytes` is 0; `bytes` is 0 or 16.
+/// 16-byte aligned readable global address where `row < end`.
 #[inline(always)]
-pub unsafe fn copy_16(shared: u32, global: u64, bytes: u32) {
+pub unsafe fn copy_16(shared: u32, global: u64, row: i32, end: i32) {
     // SAFETY: the caller's promise.
     unsafe {
         asm!(
-            "cp.async.cg.shared.global.L2::128B [{}], [{}], 16, {};",
-            in(reg32) shared, in(reg64) global, in(reg32) bytes, options(nostack),
+            "{{ .reg .pred zero; setp.ge.s32 zero, {}, {}; \
+             cp.async.cg.shared.global.L2::128B [{}], [{}], 16, zero; }}",
+            in(reg32) row, in(reg32) end, in(reg32) shared, in(reg64) global, options(nostack),
         );
     }
 }

@@ -2,6 +2,21 @@
 
 use core::arch::asm;
 
+/// `base + offset`. Not `pure`: LLVM would move a loop-invariant offset to the invariant part of `base` and keep the
+/// 64-bit sum in registers.
+#[inline(always)]
+pub fn offset_address(base: u64, offset: u32) -> u64 {
+    let address;
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        asm!(
+            "{{ .reg .b64 wide; cvt.u64.u32 wide, {}; add.s64 {}, {}, wide; }}",
+            in(reg32) offset, out(reg64) address, in(reg64) base, options(nomem, nostack),
+        );
+    }
+    address
+}
+
 /// `ld.global.v4.b32`.
 ///
 /// # Safety

@@ -1,42 +1,55 @@
 //! Special registers and the address of the dynamic shared memory. Functions keep the names of `cuda_std::thread`.
+//!
+//! A read is not `pure`: to read again behind a loop is cheaper than a register kept through it, and LLVM would merge
+//! the two.
 
-use core::arch::{asm, global_asm, nvptx};
+use core::arch::{asm, global_asm};
 
 global_asm!(".extern .shared .align 1024 .b8 dyn_smem[];");
 
 /// `%tid.x`.
 #[inline(always)]
 pub fn thread_idx_x() -> u32 {
+    let value;
     // SAFETY: reads a special register.
-    unsafe { nvptx::_thread_idx_x() as u32 }
+    unsafe { asm!("mov.u32 {}, %tid.x;", out(reg32) value, options(nomem, nostack)) }
+    value
 }
 
 /// `%ctaid.x`.
 #[inline(always)]
 pub fn block_idx_x() -> u32 {
+    let value;
     // SAFETY: reads a special register.
-    unsafe { nvptx::_block_idx_x() as u32 }
+    unsafe { asm!("mov.u32 {}, %ctaid.x;", out(reg32) value, options(nomem, nostack)) }
+    value
 }
 
 /// `%ctaid.y`.
 #[inline(always)]
 pub fn block_idx_y() -> u32 {
+    let value;
     // SAFETY: reads a special register.
-    unsafe { nvptx::_block_idx_y() as u32 }
+    unsafe { asm!("mov.u32 {}, %ctaid.y;", out(reg32) value, options(nomem, nostack)) }
+    value
 }
 
 /// `%ctaid.z`.
 #[inline(always)]
 pub fn block_idx_z() -> u32 {
+    let value;
     // SAFETY: reads a special register.
-    unsafe { nvptx::_block_idx_z() as u32 }
+    unsafe { asm!("mov.u32 {}, %ctaid.z;", out(reg32) value, options(nomem, nostack)) }
+    value
 }
 
 /// `%nctaid.x`.
 #[inline(always)]
 pub fn grid_dim_x() -> u32 {
+    let value;
     // SAFETY: reads a special register.
-    unsafe { nvptx::_grid_dim_x() as u32 }
+    unsafe { asm!("mov.u32 {}, %nctaid.x;", out(reg32) value, options(nomem, nostack)) }
+    value
 }
 
 /// Address of the dynamic shared memory in the shared window, a multiple of 1024.

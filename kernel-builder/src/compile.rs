@@ -1,0 +1,125 @@
+//! From Rust sources to the text that LLVM writes.
+//!
+//! rustc is called by itself, three times: for `core`, for an empty `compiler_builtins` and for the kernels. Without
+//! Cargo there is no registry to ask, no lock file, and nothing in the output that depends on where it was built.
+
+use crate::error::{Error, Result};
+use crate::source::sha256;
+use crate::target::Target;
+use crate::toolchain::Toolchain;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Flags of every crate that ends up in the PTX.
+pub const FLAGS: &[&str] = &[
+    "--target=nvptx64-nvidia-cuda",
+    "--edition=2024",
+    "-Copt-level=3",
+    "-Cpanic=abort",
+    "-Ccodegen-units=1",
+    // `.loc` lines, for the simulator's reports and for profilers. They change no instruction.
+    "-Cdebuginfo=line-directives-only",
+    // Loops over fragments must unroll: an array indexed at run time lives in local memory.
+    "-Cllvm-args=-unroll-threshold=20000",
+    // Jump threading clones barriers into both arms of a branch.
+    "-Zmir-enable-passes=-JumpThreading",
+];
+
+/// `no_std` crates are linked to `compiler_builtins`. A kernel calls nothing, and a gate sees to that, so an empty
+/// one will do.
+const BUILTINS: &str = "\
+#![no_std]
+#![allow(internal_features)]
+#![feature(compiler_builtins)]
+#![compiler_builtins]
+";
+
+/// The text that the compiler makes of the crate whose `lib.rs` is in `kernels`. What takes long and never changes
+/// is kept in `scratch`.
+pub fn compile(toolchain: &Toolchain, kernels: &Path, scratch: &Path, target: Target) -> Result<String> {
+    let library = library(toolchain, scratch, target)?;
+    let output = scratch.join(target.file()).with_extension("s");
+    rustc(toolchain, target, "the kernels", |command| {
+        command
+            .args(["--crate-name=evo_sdpa_kernels", "--crate-type=cdylib", "-Clto=fat"])
+            .args(["-Dwarnings", "-Ainternal_features"])
+            // The linker is not ours to have, and the assembly is all that is wanted.
+            .arg("-Clinker=true")
+            .arg(joined("--emit=asm=", &output))
+            .arg(remap(kernels, "kernels-gpu/src"))
+            .arg(joined("--extern=core=", &library.join("libcore.rlib")))
+            .arg(joined("--extern=compiler_builtins=", &library.join("libcompiler_builtins.rlib")))
+            .arg(kernels.join("lib.rs"))
+    })?;
+    fs::read_to_string(&output).map_err(Error::io(&output))
+}
+
+/// The folder with `core` and `compiler_builtins`, compiled for `target`.
+fn library(toolchain: &Toolchain, scratch: &Path, target: Target) -> Result<PathBuf> {
+    let key = sha256(format!("{} {FLAGS:?} {target:?} {BUILTINS}", toolchain.version).as_bytes());
+    let done = scratch.join(format!("core-{}-{}", target.name(), &key[..16]));
+    if done.is_dir() {
+        return Ok(done);
+    }
+    // Only a complete library gets the name that is looked for.
+    let partial = scratch.join(format!("partial-{}", std::process::id()));
+    fs::create_dir_all(&partial).map_err(Error::io(&partial))?;
+    let builtins = partial.join("compiler_builtins.rs");
+    fs::write(&builtins, BUILTINS).map_err(Error::io(&builtins))?;
+
+    let crates = [("core", toolchain.library.join("core/src/lib.rs")), ("compiler_builtins", builtins)];
+    for (name, source) in &crates {
+        rustc(toolchain, target, name, |command| {
+            command
+                .args(["--crate-type=rlib", "-Clinker-plugin-lto", "--cap-lints=allow"])
+                .arg(format!("--crate-name={name}"))
+                .arg(joined("--out-dir=", &partial))
+                .arg(joined("-L", &partial))
+                .arg(source)
+        })?;
+    }
+    match fs::rename(&partial, &done) {
+        // Another build was faster.
+        Err(_) if done.is_dir() => fs::remove_dir_all(&partial).map_err(Error::io(&partial))?,
+        renamed => renamed.map_err(Error::io(&done))?,
+    }
+    Ok(done)
+}
+
+/// Runs rustc with the flags of every crate and the arguments that `add` adds.
+fn rustc(
+    toolchain: &Toolchain,
+    target: Target,
+    what: &'static str,
+    add: impl FnOnce(&mut Command) -> &mut Command,
+) -> Result<()> {
+    let mut command = Command::new(&toolchain.rustc);
+    command
+        .env("RUSTC_BOOTSTRAP", "1")
+        .args(FLAGS)
+        .arg(format!("-Ctarget-cpu={}", target.name()))
+        .arg(format!("-Ctarget-feature=+{}", target.isa()))
+        .arg(remap(&toolchain.library, "library"));
+    let output = add(&mut command).output().map_err(Error::io(&toolchain.rustc))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(Error::Compile { what, target: target.name(), stderr })
+}
+
+/// The flag under which paths below `from` are written as paths below `to`.
+fn remap(from: &Path, to: &str) -> OsString {
+    let mut flag = joined("--remap-path-prefix=", from);
+    flag.push("=");
+    flag.push(to);
+    flag
+}
+
+fn joined(flag: &str, path: &Path) -> OsString {
+    let mut argument = OsString::from(flag);
+    argument.push(path);
+    argument
+}

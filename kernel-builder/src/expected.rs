@@ -1,0 +1,102 @@
+//! How many instructions each kernel must hold, derived from its configuration alone.
+//!
+//! These formulas say what the kernels' sources spell out, and nothing about how the compiler got there. They are
+//! written independently of the device code on purpose: a barrier that the compiler clones, or a loop that it unrolls
+//! or peels, no longer fits them.
+
+use crate::count::Counts;
+use crate::gates::Defect;
+use evo_sdpa_kernels::config::{FwdScalar, FwdSm80, Kernel};
+
+/// What is counted in a kernel. Commits of copies are left out: they are recorded only, as it is harmless, and left
+/// to the compiler, whether two branches share one.
+pub fn expected(kernel: Kernel) -> Counts {
+    match kernel {
+        Kernel::FwdScalar(config) => scalar(config),
+        Kernel::FwdSm80(config) => sm80(config),
+    }
+}
+
+fn scalar(_: FwdScalar) -> Counts {
+    // One barrier behind the query row; maximum and sum over 32 lanes in five shuffles each, and one that hands a
+    // probability to all.
+    Counts { bar_warp_sync: 1, shfl_sync: 5 + 1 + 5, ..Counts::default() }
+}
+
+fn sm80(config: FwdSm80) -> Counts {
+    // The step of the masked loop and that of the loop without a mask.
+    let steps = 2;
+    let row_frags = config.row_frags();
+    // m16n8k16: each score fragment takes head_dim / 16 of them, each output fragment tile_kv / 16.
+    let mma = config.score_frags() * config.head_dim / 16 + config.out_frags() * config.tile_kv / 16;
+    // An x4 load covers 16 x 16 elements of keys or of values.
+    let kv_loads = 2 * (config.tile_kv / 16) * (config.head_dim / 16);
+    let q_loads = row_frags * config.head_dim / 16;
+    // Passes of the block over a tile, times the 16-byte chunks of a row that a thread copies.
+    let copies = |rows: u32| rows.div_ceil(config.copy_rows()) * config.copy_spans();
+    let split = config.kv_splits > 1;
+    Counts {
+        // Behind the queries, A and B of each step, and two around the merge.
+        bar_sync: 1 + 2 * steps + if split { 2 } else { 0 },
+        // Around a warp's own rows of the output tile.
+        bar_warp_sync: if split { 0 } else { 2 },
+        // A row lies in four lanes: two shuffles for its maximum in each step, two for its sum at the end.
+        shfl_sync: 2 * (2 * row_frags) * (steps + 1),
+        vote_sync: 0,
+        mma_sync: steps * mma,
+        ldmatrix: steps * kv_loads + if config.q_in_registers() { q_loads } else { steps * q_loads },
+        // Queries, keys and values of the first stages, then keys and values of a later step in each step.
+        cp_async: copies(config.tile_q) + (2 * config.stages + 2 * steps) * copies(config.step()),
+        cp_async_commit: 0,
+        cp_async_wait: 1 + 2 * steps,
+    }
+}
+
+/// Where `found` is not what the configuration of `kernel` calls for.
+pub fn mismatches(kernel: Kernel, found: &Counts) -> impl Iterator<Item = Defect> + use<> {
+    let expected = expected(kernel);
+    [
+        ("bar.sync", found.bar_sync, expected.bar_sync),
+        ("bar.warp.sync", found.bar_warp_sync, expected.bar_warp_sync),
+        ("shfl.sync", found.shfl_sync, expected.shfl_sync),
+        ("vote.sync", found.vote_sync, expected.vote_sync),
+        ("mma.sync", found.mma_sync, expected.mma_sync),
+        ("ldmatrix", found.ldmatrix, expected.ldmatrix),
+        ("cp.async", found.cp_async, expected.cp_async),
+        ("cp.async.wait_group", found.cp_async_wait, expected.cp_async_wait),
+    ]
+    .into_iter()
+    .filter(|(_, found, expected)| found != expected)
+    .map(|(instruction, found, expected)| Defect::Count { instruction, found, expected })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_a_kernel_worked_out_by_hand() {
+        // 4 warps of 32 rows, 64 keys a step, 64 columns.
+        let kernel = Kernel::parse("fwd_sm80_bf16_d64_q128_kv64_w4_s2").unwrap();
+        let counts = expected(kernel);
+        assert_eq!(counts.bar_sync, 5);
+        assert_eq!(counts.shfl_sync, 24);
+        // Q K^T: 2 x 8 fragments x 4 k-steps; P V: the same; in two loops.
+        assert_eq!(counts.mma_sync, 2 * (64 + 64));
+        // Keys 4 x 4, values 4 x 4, in two loops; queries 2 x 4, once.
+        assert_eq!(counts.ldmatrix, 2 * 32 + 8);
+        // 16 rows a pass: queries in 8; keys, values in 4, twice at the start and once in each loop.
+        assert_eq!(counts.cp_async, 8 + 4 * (4 + 4));
+    }
+
+    #[test]
+    fn one_barrier_too_many_is_a_mismatch_and_so_is_a_lost_mma() {
+        let kernel = Kernel::parse("fwd_sm80_bf16_d64_q32_kv64_w8_x4_s1").unwrap();
+        let right = expected(kernel);
+        assert_eq!(mismatches(kernel, &right).count(), 0);
+        let wrong = Counts { bar_sync: right.bar_sync + 1, mma_sync: right.mma_sync - 1, ..right };
+        let found: Vec<_> = mismatches(kernel, &wrong).map(|defect| defect.to_string()).collect();
+        assert_eq!(found.len(), 2);
+        assert!(found[0].starts_with("8 bar.sync instead of 7"), "{}", found[0]);
+    }
+}

@@ -1,0 +1,90 @@
+//! What ptxas makes of the kernels: registers, stack, spills.
+
+use crate::error::{Error, Result};
+use crate::report::{Report, parse_report, parse_version};
+use crate::text::{Parts, lines};
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The GPUs for which resources are reported.
+pub const ARCHS: [&str; 3] = ["sm_80", "sm_89", "sm_90"];
+
+/// The GPU to which `Kernel::register_budget` applies.
+pub(crate) const BUDGET_ARCH: &str = "sm_89";
+
+/// NVIDIA's assembler.
+#[derive(Clone, Debug)]
+pub struct Ptxas {
+    program: PathBuf,
+    /// For example 13.5.37.
+    pub version: String,
+}
+
+impl Ptxas {
+    /// The ptxas that `PTXAS` names, else one in `tools` (where `pip install --target` puts nvidia-cuda-nvcc), else
+    /// that of `PATH`.
+    pub fn find(tools: &Path) -> Option<Self> {
+        let named = std::env::var_os("PTXAS").map(PathBuf::from);
+        let packaged = std::fs::read_dir(tools.join("nvidia"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|package| package.path().join("bin/ptxas"))
+            .filter(|program| program.is_file());
+        named.into_iter().chain(packaged).chain([PathBuf::from("ptxas")]).find_map(Self::at)
+    }
+
+    fn at(program: PathBuf) -> Option<Self> {
+        let output = Command::new(&program).arg("--version").output().ok()?;
+        let version = parse_version(&String::from_utf8_lossy(&output.stdout))?;
+        Some(Self { program, version })
+    }
+
+    /// What is said about every entry of `text` on every GPU of [`ARCHS`].
+    ///
+    /// # Errors
+    /// [`Error::Assemble`] when ptxas refuses an entry.
+    pub(crate) fn reports(&self, text: &str, scratch: &Path) -> Result<Vec<(String, &'static str, Report)>> {
+        // One entry at a time keeps every core busy to the end.
+        let Parts { header, entries, footer } = Parts::of(lines(text));
+        let jobs: Vec<_> = entries.iter().flat_map(|entry| ARCHS.map(|arch| (entry, arch))).collect();
+        let next = AtomicUsize::new(0);
+        let work = |worker: usize| -> Result<Vec<_>> {
+            let input = scratch.join(format!("ptxas-{}-{worker}.ptx", std::process::id()));
+            let mut done = Vec::new();
+            while let Some(((entry, body), arch)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                std::fs::write(&input, [header.as_str(), body, &footer].concat()).map_err(Error::io(&input))?;
+                done.push(((*entry).to_owned(), *arch, self.assemble(&input, entry, arch)?));
+            }
+            // A leftover would do no harm.
+            let _ = (std::fs::remove_file(&input), std::fs::remove_file(input.with_extension("cubin")));
+            Ok(done)
+        };
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut reports = std::thread::scope(|scope| {
+            let work = &work;
+            let threads: Vec<_> = (0..workers).map(|worker| scope.spawn(move || work(worker))).collect();
+            let done = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            done.collect::<Result<Vec<_>>>()
+        })?
+        .concat();
+        reports.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+        Ok(reports)
+    }
+
+    fn assemble(&self, input: &Path, entry: &str, arch: &'static str) -> Result<Report> {
+        let output = Command::new(&self.program)
+            .args(["-v", "-arch", arch, "-o"])
+            .arg(input.with_extension("cubin"))
+            .arg(input)
+            .output()
+            .map_err(Error::io(&self.program))?;
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        match parse_report(&said) {
+            Some(report) if output.status.success() => Ok(report),
+            _ => Err(Error::Assemble { entry: entry.to_owned(), arch, stderr: said.into_owned() }),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The PTX files that ship.
+
+use evo_sdpa_kernels::config::Kernel;
+
+/// A PTX file: the kernels that need this architecture and no later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// cp.async, ldmatrix, mma.sync: every GPU since Ampere.
+    Sm80,
+}
+
+impl Target {
+    /// Every target, lowest first.
+    pub const ALL: [Target; 1] = [Target::Sm80];
+
+    /// The lowest target that can run `kernel`.
+    pub const fn of(kernel: Kernel) -> Target {
+        match kernel {
+            Kernel::FwdScalar(_) | Kernel::FwdSm80(_) => Target::Sm80,
+        }
+    }
+
+    /// What `.target` says, and rustc's `target-cpu`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Target::Sm80 => "sm_80",
+        }
+    }
+
+    /// The lowest PTX version that has every instruction in use, as a rustc target feature. Drivers since
+    /// CUDA 12.4 load versions up to 8.4.
+    pub const fn isa(self) -> &'static str {
+        match self {
+            // `cp.async` with a prefetch size.
+            Target::Sm80 => "ptx74",
+        }
+    }
+
+    /// The name of the file in `ptx/`.
+    pub const fn file(self) -> &'static str {
+        match self {
+            Target::Sm80 => "sm_80.ptx",
+        }
+    }
+}
