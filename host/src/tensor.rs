@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use evo_sdpa_kernels::config::DType;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 mod sealed {
@@ -26,6 +27,16 @@ pub trait Element: Copy + Default + Send + Sync + std::fmt::Debug + PartialEq + 
     fn to_f64(self) -> f64 {
         f64::from(self.to_f32())
     }
+    /// Widens as many elements as both slices have.
+    #[inline]
+    fn widen(values: &[Self], out: &mut [f32]) {
+        out.iter_mut().zip(values).for_each(|(to, x)| *to = x.to_f32());
+    }
+    /// Rounds as many elements as both slices have, as [`Element::from_f32`] does.
+    #[inline]
+    fn narrow(values: &[f32], out: &mut [Self]) {
+        out.iter_mut().zip(values).for_each(|(to, &x)| *to = Self::from_f32(x));
+    }
 }
 
 impl Element for f16 {
@@ -39,6 +50,14 @@ impl Element for f16 {
     fn from_f64(value: f64) -> Self {
         f16::from_f64(value)
     }
+    fn widen(values: &[Self], out: &mut [f32]) {
+        let len = values.len().min(out.len());
+        values[..len].convert_to_f32_slice(&mut out[..len]);
+    }
+    fn narrow(values: &[f32], out: &mut [Self]) {
+        let len = values.len().min(out.len());
+        out[..len].convert_from_f32_slice(&values[..len]);
+    }
 }
 
 impl Element for bf16 {
@@ -51,6 +70,11 @@ impl Element for bf16 {
     }
     fn from_f64(value: f64) -> Self {
         bf16::from_f64(value)
+    }
+    #[inline]
+    fn widen(values: &[Self], out: &mut [f32]) {
+        // A plain shift vectorises, half's conversion stops to make NaNs quiet.
+        out.iter_mut().zip(values).for_each(|(to, x)| *to = f32::from_bits(u32::from(x.to_bits()) << 16));
     }
 }
 

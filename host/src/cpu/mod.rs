@@ -6,7 +6,10 @@
 //! of -inf. A NaN reaches the rows that see it and no others.
 
 mod call;
+mod flash;
 pub mod reference;
+mod shared;
+mod simd;
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;
@@ -41,7 +44,7 @@ pub fn attention<T: Element>(
     let call = Call::new(q, k, v, layout, options)?;
     let mut out = vec![T::default(); layout.elements()];
     let mut lse = vec![0.0; call.rows()];
-    run(&call, &mut TensorViewMut::new(&mut out, layout)?, Some(&mut lse));
+    flash::run(&call, &mut TensorViewMut::new(&mut out, layout)?, Some(&mut lse));
     Ok(Output { out, lse })
 }
 
@@ -68,23 +71,6 @@ pub fn attention_into<T: Element>(
             allowed: format!("{}, batch * heads_q * q_len", call.rows()),
         });
     }
-    run(&call, out, lse);
+    flash::run(&call, out, lse);
     Ok(())
-}
-
-fn run<T: Element>(call: &Call<T>, out: &mut TensorViewMut<T>, lse: Option<&mut [f32]>) {
-    let exact = reference::exact(call);
-    let layout = *out.layout();
-    let data = out.data_mut();
-    let head_dim = call.problem.head_dim();
-    for (row, values) in exact.out.chunks_exact(head_dim).enumerate() {
-        let (batch, head, seq) = call.place(row);
-        let start = layout.row_offset(batch, head, seq);
-        for (to, &value) in data[start..start + head_dim].iter_mut().zip(values) {
-            *to = T::from_f64(value);
-        }
-    }
-    for (to, value) in lse.into_iter().flatten().zip(exact.lse) {
-        *to = value as f32;
-    }
 }

@@ -4,8 +4,9 @@ use super::call::Call;
 use crate::error::Result;
 use crate::problem::Options;
 use crate::tensor::{Element, TensorView};
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
+use std::ops::{Add, Mul};
 
 /// What [`attention`] returns.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,20 +33,19 @@ pub fn attention<T: Element>(q: TensorView<T>, k: TensorView<T>, v: TensorView<T
 pub fn plain<T: Element>(q: TensorView<T>, k: TensorView<T>, v: TensorView<T>, options: &Options) -> Result<Vec<f64>> {
     let call = Call::new(q, k, v, crate::Layout::bhsd(q.layout().shape()), options)?;
     let scale = call.problem.scale();
+    let arch = Arch::new();
     let round = |x: f32| T::from_f32(x).to_f32();
     let mut out = vec![0.0; call.rows() * call.problem.head_dim()];
     let (q, k, v) = (Rows::new(&call.q, T::to_f32), Rows::new(&call.k, T::to_f32), Rows::new(&call.v, T::to_f32));
     for_each_row(&call, &mut out, |row, out, head_kv, visible| {
         let query = q.row(row);
-        let mut weights: Vec<f32> = k.head(head_kv).take(visible).map(|key| round(dot(query, key) * scale)).collect();
+        let dots = arch.dispatch(Dots { query, keys: k.head(head_kv, visible) });
+        let mut weights: Vec<f32> = dots.into_iter().map(|dot| round(dot * scale)).collect();
         let max = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         weights.iter_mut().for_each(|w| *w = (*w - max).exp());
         let sum: f32 = weights.iter().sum();
-        let mut mix = vec![0.0f32; out.len()];
-        for (weight, value) in weights.iter().zip(v.head(head_kv)) {
-            let weight = round(weight / sum);
-            mix.iter_mut().zip(value).for_each(|(o, &x)| *o += weight * x);
-        }
+        weights.iter_mut().for_each(|w| *w = round(*w / sum));
+        let mix = arch.dispatch(Mix { weights: &weights, values: v.head(head_kv, visible), head_dim: out.len() });
         out.iter_mut().zip(mix).for_each(|(o, x)| *o = round(x).into());
     });
     Ok(out)
@@ -53,23 +53,23 @@ pub fn plain<T: Element>(q: TensorView<T>, k: TensorView<T>, v: TensorView<T>, o
 
 pub(super) fn exact<T: Element>(call: &Call<T>) -> Exact {
     let scale = f64::from(call.problem.scale());
+    let arch = Arch::new();
     let width = call.problem.head_dim() + 1;
     let mut rows = vec![0.0; call.rows() * width];
     let (q, k, v) = (Rows::new(&call.q, T::to_f64), Rows::new(&call.k, T::to_f64), Rows::new(&call.v, T::to_f64));
     for_each_row(call, &mut rows, |row, out_and_lse, head_kv, visible| {
         let (lse, out) = out_and_lse.split_last_mut().expect("a row holds its lse");
         let query = q.row(row);
-        let mut weights: Vec<f64> = k.head(head_kv).take(visible).map(|key| dot(query, key) * scale).collect();
+        let mut weights = arch.dispatch(Dots { query, keys: k.head(head_kv, visible) });
+        weights.iter_mut().for_each(|w| *w *= scale);
         let max = weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         // Scores that are all -inf keep their weight of zero, and the row its 0/0.
         let shift = if max == f64::NEG_INFINITY { 0.0 } else { max };
         weights.iter_mut().for_each(|w| *w = (*w - shift).exp());
         let sum: f64 = weights.iter().sum();
-        for (weight, value) in weights.iter().zip(v.head(head_kv)) {
-            out.iter_mut().zip(value).for_each(|(o, &x)| *o += weight * x);
-        }
         if visible > 0 {
-            out.iter_mut().for_each(|o| *o /= sum);
+            let mix = arch.dispatch(Mix { weights: &weights, values: v.head(head_kv, visible), head_dim: out.len() });
+            out.iter_mut().zip(mix).for_each(|(o, x)| *o = x / sum);
         }
         *lse = shift + sum.ln();
     });
@@ -78,21 +78,16 @@ pub(super) fn exact<T: Element>(call: &Call<T>) -> Exact {
     Exact { out, lse }
 }
 
-/// Calls `body(row, chunk of out, head of all key heads, visible keys)` for every query row, in parallel, with the
-/// widest vectors of this CPU.
+/// Calls `body(row, chunk of out, head of all key heads, visible keys)` for every query row, in parallel.
 fn for_each_row<T: Element>(call: &Call<T>, out: &mut [f64], body: impl Fn(usize, &mut [f64], usize, usize) + Sync) {
     if out.is_empty() {
         return;
     }
-    let arch = Arch::new();
     let width = out.len() / call.rows();
     out.par_chunks_exact_mut(width).enumerate().for_each(|(row, out)| {
         let (batch, head, seq) = call.place(row);
         let head_kv = batch * call.problem.heads_kv() + head / call.group();
-        arch.dispatch(
-            #[inline(always)]
-            || body(row, out, head_kv, call.visible(batch, seq)),
-        );
+        body(row, out, head_kv, call.visible(batch, seq));
     });
 }
 
@@ -122,24 +117,65 @@ impl<W: Copy> Rows<W> {
         &self.data[row * self.head_dim..][..self.head_dim]
     }
 
-    /// The rows of one head, counted over \[batch, heads\].
-    fn head(&self, head: usize) -> impl Iterator<Item = &[W]> {
-        self.data[head * self.head_len..][..self.head_len].chunks_exact(self.head_dim)
+    /// The first `rows` rows of one head, counted over \[batch, heads\].
+    fn head(&self, head: usize, rows: usize) -> &[W] {
+        &self.data[head * self.head_len..][..rows * self.head_dim]
     }
 }
 
-/// Sums in eight lanes, so that the compiler may use vectors.
-#[inline(always)]
-fn dot<W>(a: &[W], b: &[W]) -> W
-where
-    W: Copy + Default + std::ops::Mul<Output = W> + std::ops::Add<Output = W>,
-{
-    let mut lanes = [W::default(); 8];
-    let (a, b) = (a.chunks(8), b.chunks(8));
-    for (a, b) in a.zip(b) {
-        for (lane, (&x, &y)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *lane = *lane + x * y;
+/// A number that the compiler can put into vectors.
+trait Number: Copy + Default + Mul<Output = Self> + Add<Output = Self> {}
+impl Number for f32 {}
+impl Number for f64 {}
+
+/// The product of one query with each of some keys, with the widest vectors of this CPU.
+struct Dots<'a, W> {
+    query: &'a [W],
+    keys: &'a [W],
+}
+
+impl<W: Number> NullaryFnOnce for Dots<'_, W> {
+    type Output = Vec<W>;
+
+    #[inline(always)]
+    fn call(self) -> Vec<W> {
+        let mut dots = Vec::with_capacity(self.keys.len() / self.query.len());
+        for key in self.keys.chunks_exact(self.query.len()) {
+            // Sums in lanes, as vectors need them.
+            let mut lanes = [W::default(); 16];
+            for (a, b) in self.query.chunks(lanes.len()).zip(key.chunks(lanes.len())) {
+                for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+                    *lane = *lane + a * b;
+                }
+            }
+            let mut dot = W::default();
+            for lane in lanes {
+                dot = dot + lane;
+            }
+            dots.push(dot);
         }
+        dots
     }
-    lanes.into_iter().fold(W::default(), |sum, lane| sum + lane)
+}
+
+/// The sum of values, each with its weight, likewise.
+struct Mix<'a, W> {
+    weights: &'a [W],
+    values: &'a [W],
+    head_dim: usize,
+}
+
+impl<W: Number> NullaryFnOnce for Mix<'_, W> {
+    type Output = Vec<W>;
+
+    #[inline(always)]
+    fn call(self) -> Vec<W> {
+        let mut sum = vec![W::default(); self.head_dim];
+        for (&weight, value) in self.weights.iter().zip(self.values.chunks_exact(self.head_dim)) {
+            for (sum, &x) in sum.iter_mut().zip(value) {
+                *sum = *sum + weight * x;
+            }
+        }
+        sum
+    }
 }
