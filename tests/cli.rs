@@ -115,6 +115,13 @@ fn the_diagonal_of_bottom_right_comes_from_the_lengths() {
 }
 
 #[test]
+fn any_offset_of_the_diagonal_has_an_answer() {
+    assert_eq!(run_cpu(LAYER_4, &["--causal", &i64::MAX.to_string()]).code, 1, "out_causal has a mask");
+    let ran = run_cpu(LAYER_4, &["--causal", &i64::MIN.to_string(), "--json"]);
+    assert_eq!((ran.code, &json(&ran)["right"]), (1, &false.into()));
+}
+
+#[test]
 fn json_is_one_object_with_the_verdict() {
     let ran = run_cpu(LAYER_0, &["--json"]);
     let object = json(&ran);

@@ -110,11 +110,21 @@ fn a_kernel_asked_for_by_name_is_the_one_that_runs_or_an_error() {
 
 #[test]
 fn a_kernel_of_another_type_or_head_dim_is_refused() {
-    let kernel = Kernel::parse("fwd_sm80_bf16_d64_q64_kv64_w4_s2").unwrap();
+    let is_it = |kernel: &&Kernel| matches!(kernel, Kernel::FwdSm80(c) if c.dtype == DType::Bf16 && c.head_dim == 64);
+    let kernel = *KERNELS.iter().find(is_it).unwrap();
     let refused = |problem: Problem| Plan::with_kernel(&problem, &DeviceSpec::L4, kernel).unwrap_err().to_string();
     assert!(refused(mission(DType::F16)).starts_with("dtype: f16 is not supported, allowed: bf16"));
     let wide = Problem::contiguous(DType::Bf16, [1, 1, 1, 8, 8, 96]);
     assert!(refused(wide).starts_with("head_dim: 96 is not supported, allowed: 40 to 64"));
+}
+
+#[test]
+fn a_kernel_that_does_not_ship_is_refused_whatever_its_name_says() {
+    for name in ["fwd_sm80_bf16_d64_q8192_kv64_w4_s2", "fwd_sm80_bf16_d64_q999999_kv999999_w999999_x999999_s999999"] {
+        let kernel = Kernel::parse(name).unwrap();
+        let error = Plan::with_kernel(&mission(DType::Bf16), &DeviceSpec::L4, kernel).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("kernel: {name}")), "{error}");
+    }
 }
 
 #[test]

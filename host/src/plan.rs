@@ -281,6 +281,9 @@ fn validate_for_gpu(problem: &Problem) -> Result<()> {
 /// Whether `kernel` can run a problem, validated already, on `device`.
 fn takes(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Result<()> {
     let refused = |field, value: String, allowed: String| Err(Error::Unsupported { field, value, allowed });
+    if !KERNELS.contains(kernel) {
+        return refused("kernel", kernel.to_string(), "one of KERNELS".into());
+    }
     if kernel.dtype() != problem.dtype {
         return refused("dtype", problem.dtype.to_string(), format!("{} for {kernel}", kernel.dtype()));
     }

@@ -191,7 +191,7 @@ impl Problem {
             None => q_len as f64 * kv_len as f64,
             Some(offset) => {
                 // Rows first..ramp_end see i + offset + 1 keys, later rows all of them.
-                let first = (-offset).clamp(0, q_len);
+                let first = offset.saturating_neg().clamp(0, q_len);
                 let ramp_end = kv_len.saturating_sub(offset).clamp(first, q_len);
                 let ramp = (ramp_end - first) as f64 * ((first + ramp_end) as f64 / 2.0 + offset as f64 + 0.5);
                 ramp + (q_len - ramp_end) as f64 * kv_len as f64

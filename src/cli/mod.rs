@@ -81,8 +81,10 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_does_not_ship_is_refused() {
-        assert!(parse_kernel("fwd_sm80_bf16_d64_q64_kv64_w4_s2").is_ok());
-        assert!(parse_kernel("fwd_sm80_bf16_d64_q64_kv64_w4_s1").is_err());
+    fn kernels_that_ship_are_read_by_name_and_no_others() {
+        for kernel in KERNELS {
+            assert_eq!(parse_kernel(&kernel.to_string()).unwrap(), *kernel);
+        }
+        assert!(parse_kernel("fwd_sm80_bf16_d64_q8192_kv64_w4_s2").is_err());
     }
 }
