@@ -13,7 +13,7 @@ mod sealed {
     impl Sealed for f32 {}
 }
 
-/// An element type of attention: [`f16`], [`bf16`] or [`f32`].
+/// An element type of attention: [`struct@f16`], [`bf16`] or [`f32`].
 pub trait Element: Copy + Default + Send + Sync + std::fmt::Debug + PartialEq + sealed::Sealed + 'static {
     /// The type as a value.
     const DTYPE: DType;

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// Flags of every crate that ends up in the PTX.
 pub const FLAGS: &[&str] = &[
@@ -23,6 +24,8 @@ pub const FLAGS: &[&str] = &[
     "-Cdebuginfo=line-directives-only",
     // Loops over fragments must unroll: an array indexed at run time lives in local memory.
     "-Cllvm-args=-unroll-threshold=20000",
+    // Loop strength reduction turns each address of the main loop into a running sum of its own, and ptxas spills.
+    "-Cllvm-args=-disable-lsr",
     // Jump threading clones barriers into both arms of a branch.
     "-Zmir-enable-passes=-JumpThreading",
 ];
@@ -38,27 +41,29 @@ const BUILTINS: &str = "\
 
 /// The text that the compiler makes of the crate whose `lib.rs` is in `kernels`. What takes long and never changes
 /// is kept in `scratch`.
+///
+/// # Errors
+/// [`Error::Compile`] with what the compiler said; a warning is an error too.
 pub fn compile(toolchain: &Toolchain, kernels: &Path, scratch: &Path, target: Target) -> Result<String> {
     let library = library(toolchain, scratch, target)?;
-    let output = scratch.join(target.file()).with_extension("s");
     rustc(toolchain, target, "the kernels", |command| {
         command
             .args(["--crate-name=evo_sdpa_kernels", "--crate-type=cdylib", "-Clto=fat"])
             .args(["-Dwarnings", "-Ainternal_features"])
-            // The linker is not ours to have, and the assembly is all that is wanted.
-            .arg("-Clinker=true")
-            .arg(joined("--emit=asm=", &output))
+            .arg("--emit=asm=-")
             .arg(remap(kernels, "kernels-gpu/src"))
             .arg(joined("--extern=core=", &library.join("libcore.rlib")))
             .arg(joined("--extern=compiler_builtins=", &library.join("libcompiler_builtins.rlib")))
             .arg(kernels.join("lib.rs"))
-    })?;
-    fs::read_to_string(&output).map_err(Error::io(&output))
+    })
 }
 
 /// The folder with `core` and `compiler_builtins`, compiled for `target`.
 fn library(toolchain: &Toolchain, scratch: &Path, target: Target) -> Result<PathBuf> {
-    let key = sha256(format!("{} {FLAGS:?} {target:?} {BUILTINS}", toolchain.version).as_bytes());
+    // It takes half a minute: the threads of a process wait for the first one.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = sha256(format!("{} {FLAGS:?} {} {BUILTINS}", toolchain.version, target.isa()).as_bytes());
     let done = scratch.join(format!("core-{}-{}", target.name(), &key[..16]));
     if done.is_dir() {
         return Ok(done);
@@ -88,13 +93,13 @@ fn library(toolchain: &Toolchain, scratch: &Path, target: Target) -> Result<Path
     Ok(done)
 }
 
-/// Runs rustc with the flags of every crate and the arguments that `add` adds.
+/// Runs rustc with the flags of every crate and the arguments that `add` adds; gives what it prints.
 fn rustc(
     toolchain: &Toolchain,
     target: Target,
     what: &'static str,
     add: impl FnOnce(&mut Command) -> &mut Command,
-) -> Result<()> {
+) -> Result<String> {
     let mut command = Command::new(&toolchain.rustc);
     command
         .env("RUSTC_BOOTSTRAP", "1")
@@ -104,7 +109,7 @@ fn rustc(
         .arg(remap(&toolchain.library, "library"));
     let output = add(&mut command).output().map_err(Error::io(&toolchain.rustc))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     Err(Error::Compile { what, target: target.name(), stderr })

@@ -31,12 +31,14 @@ fn sm80(config: FwdSm80) -> Counts {
     let mma = config.score_frags() * config.head_dim / 16 + config.out_frags() * config.tile_kv / 16;
     // An x4 load covers 16 x 16 elements of keys or of values.
     let kv_loads = 2 * (config.tile_kv / 16) * (config.head_dim / 16);
-    let q_loads = row_frags * config.head_dim / 16;
+    // Each k-step of the queries is loaded once where it stays in registers, else in every step.
+    let held = config.q_steps_in_registers();
+    let q_loads = row_frags * (held + steps * (config.head_dim / 16 - held));
     // Passes of the block over a tile, times the 16-byte chunks of a row that a thread copies.
     let copies = |rows: u32| rows.div_ceil(config.copy_rows()) * config.copy_spans();
     let split = config.kv_splits > 1;
     Counts {
-        // Behind the queries, A and B of each step, and two around the merge.
+        // At the start, A and B of each step, and two around the merge.
         bar_sync: 1 + 2 * steps + if split { 2 } else { 0 },
         // Around a warp's own rows of the output tile.
         bar_warp_sync: if split { 0 } else { 2 },
@@ -44,7 +46,7 @@ fn sm80(config: FwdSm80) -> Counts {
         shfl_sync: 2 * (2 * row_frags) * (steps + 1),
         vote_sync: 0,
         mma_sync: steps * mma,
-        ldmatrix: steps * kv_loads + if config.q_in_registers() { q_loads } else { steps * q_loads },
+        ldmatrix: steps * kv_loads + q_loads,
         // Queries, keys and values of the first stages, then keys and values of a later step in each step.
         cp_async: copies(config.tile_q) + (2 * config.stages + 2 * steps) * copies(config.step()),
         cp_async_commit: 0,

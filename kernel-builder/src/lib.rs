@@ -23,7 +23,7 @@ mod text;
 mod toolchain;
 
 pub use build::{Output, Verdict, build, check, measure};
-pub use compile::FLAGS;
+pub use compile::{FLAGS, compile};
 pub use count::{Counts, count};
 pub use error::{Error, Result};
 pub use expected::expected;

@@ -28,11 +28,11 @@ impl Target {
     }
 
     /// The lowest PTX version that has every instruction in use, as a rustc target feature. Drivers since
-    /// CUDA 12.4 load versions up to 8.4.
+    /// CUDA 11.5 load 7.5.
     pub const fn isa(self) -> &'static str {
         match self {
-            // `cp.async` with a prefetch size.
-            Target::Sm80 => "ptx74",
+            // `cp.async` with a predicate that zeroes.
+            Target::Sm80 => "ptx75",
         }
     }
 

@@ -132,20 +132,29 @@ impl Inspect {
     }
 }
 
-/// What ptxas said of the kernels on one architecture, as far as the manifest knows.
-struct Resources(Value);
+/// What ptxas makes of the kernels, as far as the manifest has it.
+struct Resources {
+    arch: String,
+    manifest: Value,
+}
 
 impl Resources {
-    fn of(_arch: &DeviceSpec) -> Result<Self> {
-        Ok(Self(Value::Null))
+    fn of(device: &DeviceSpec) -> Result<Self> {
+        let manifest = serde_json::from_str(evo_sdpa::MANIFEST).context("manifest of the kernels")?;
+        Ok(Self { arch: arch_name(device), manifest })
     }
 
     fn registers(&self, kernel: Kernel) -> Option<u64> {
-        self.0.get(kernel.to_string())?.get("registers")?.as_u64()
+        self.get(kernel)?.get("registers")?.as_u64()
     }
 
     fn spilled_bytes(&self, kernel: Kernel) -> Option<u64> {
-        self.0.get(kernel.to_string())?.get("spilled_bytes")?.as_u64()
+        let bytes = |field| self.get(kernel)?.get(field)?.as_u64();
+        Some(bytes("spill_stores")? + bytes("spill_loads")?)
+    }
+
+    fn get(&self, kernel: Kernel) -> Option<&Value> {
+        self.manifest.get("entries")?.get(kernel.to_string())?.get("resources")?.get(&self.arch)
     }
 }
 

@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char};
 use std::ptr;
 
 /// The first CUDA version whose driver loads the PTX version of the kernels.
-pub(super) const NEEDED_CUDA: &str = "12.4";
+pub(super) const NEEDED_CUDA: &str = "11.5";
 
 /// `CUDA_ERROR_STUB_LIBRARY`.
 pub(super) const STUB_LIBRARY: i32 = CUresult::CUDA_ERROR_STUB_LIBRARY as i32;

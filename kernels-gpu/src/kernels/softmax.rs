@@ -3,22 +3,15 @@
 //!
 //! Scores stay unscaled. `p = 2^(scale_log2 * s - scale_log2 * row_max)` is one fused multiply-add and one
 //! exponential. The row sum stays a lane's own until the end, only the row maximum is exchanged in every step.
-//!
-//! `row_max` need not be the true maximum, only close: it moves when a row outgrows it by [`SLACK`], and the output
-//! is multiplied only in steps where some row of the warp moved (FlashAttention-4's rule; exact, since sums and
-//! outputs carry the same factor). Each row decides for itself, so its bits do not depend on its neighbours.
 
 use super::fwd_sm80::Instance;
 use super::registers::Registers;
 use crate::ptx::math::{ex2, fma, lg2, max};
 use crate::ptx::shuffle::butterfly;
 
-/// How far scores may outgrow `row_max`, in powers of two: probabilities then stay below 2^8, well inside f16.
-const SLACK: f32 = 8.0;
-
 /// Row statistics of a warp: entry `2 * row_frag + half` is row `16 * row_frag + 8 * half + lane / 4`.
 pub struct Softmax<I: Instance> {
-    /// About the largest unscaled score so far; -inf before the first visible key.
+    /// Largest unscaled score so far; -inf before the first visible key.
     pub row_max: I::Rows,
     /// Sum of the lane's own probabilities, of the whole row after [`Softmax::finish`].
     pub row_sum: I::Rows,

@@ -1,12 +1,10 @@
-//! Exchange and votes between the lanes of a warp. Intrinsics, for the reason that `barrier` gives.
+//! Exchange between the lanes of a warp. Intrinsics, for the reason that `barrier` gives.
 
 unsafe extern "C" {
     #[link_name = "llvm.nvvm.shfl.sync.bfly.f32"]
     fn shfl_sync_bfly_f32(members: u32, value: f32, lane_mask: u32, clamp: u32) -> f32;
     #[link_name = "llvm.nvvm.shfl.sync.idx.f32"]
     fn shfl_sync_idx_f32(members: u32, value: f32, lane: u32, clamp: u32) -> f32;
-    #[link_name = "llvm.nvvm.vote.any.sync"]
-    fn vote_any_sync(members: u32, condition: bool) -> bool;
 }
 
 /// `shfl.sync.bfly.b32`: the value of the lane whose number differs by `lane_mask`.
@@ -27,14 +25,4 @@ pub unsafe fn butterfly(value: f32, lane_mask: u32) -> f32 {
 pub unsafe fn broadcast(value: f32, lane: u32) -> f32 {
     // SAFETY: the caller's promise.
     unsafe { shfl_sync_idx_f32(u32::MAX, value, lane, 31) }
-}
-
-/// `vote.sync.any.pred`: whether `condition` holds in some lane, the same answer in every lane.
-///
-/// # Safety
-/// Every lane of the warp arrives, converged.
-#[inline(always)]
-pub unsafe fn any(condition: bool) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe { vote_any_sync(u32::MAX, condition) }
 }

@@ -1,0 +1,58 @@
+//! The device compiler at work, on crates of a few lines. Skipped, in words, where there is none.
+
+use evo_sdpa_kernel_builder::{Error, Target, Toolchain, compile};
+use std::fs;
+use std::path::Path;
+
+const KERNEL: &str = r#"
+#![no_std]
+#![feature(abi_ptx, stdarch_nvptx)]
+
+#[unsafe(no_mangle)]
+unsafe extern "ptx-kernel" fn number(out: *mut u32) {
+    // SAFETY: a test only reads what this compiles to.
+    unsafe { out.write_volatile(core::arch::nvptx::_thread_idx_x()) }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+"#;
+
+/// Compiles `source` in the folder `place`; `None` without a device toolchain.
+fn compile_in(place: &str, source: &str) -> Option<Result<String, Error>> {
+    let toolchain = match Toolchain::find() {
+        Ok(toolchain) => toolchain,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return None;
+        }
+    };
+    let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let folder = target_dir.join(place);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("lib.rs"), source).unwrap();
+    // Where `kernel-builder check` keeps the compiled `core` too.
+    Some(compile(&toolchain, &folder, &target_dir.join("../device"), Target::Sm80))
+}
+
+#[test]
+fn the_same_source_gives_the_same_text_wherever_it_lies() {
+    let Some(here) = compile_in("here", KERNEL) else { return };
+    let there = compile_in("there/and deeper", KERNEL).unwrap();
+    let text = here.unwrap();
+    assert_eq!(text, there.unwrap());
+    assert!(text.contains(".target sm_80") && text.contains(".entry number("), "{text}");
+    for line in text.lines().filter(|line| line.contains(".file")) {
+        assert!(line.contains("\"kernels-gpu/src/") || line.contains("\"library/"), "{line}");
+    }
+}
+
+#[test]
+fn a_warning_stops_the_build_and_is_quoted() {
+    let Some(result) = compile_in("warned", &format!("{KERNEL}\nfn forgotten() {{}}\n")) else { return };
+    let error = result.unwrap_err();
+    assert!(matches!(error, Error::Compile { .. }));
+    assert!(error.to_string().contains("function `forgotten` is never used"), "{error}");
+}
