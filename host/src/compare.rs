@@ -76,6 +76,10 @@ impl fmt::Display for Comparison {
 /// logit of a few hundred carries f32 roundings of some 1e-5, and a weight carries them as relative error). Where
 /// `exact` is NaN or infinite, only the same value passes.
 ///
+/// In f32, `plain` rounds no coarser than what it judges, so that the ratio of the two errors is a matter of luck,
+/// most of all in heads where a near tie of two large scores decides the error. There an element passes within eight
+/// times the largest error of `plain` and one rounding of the largest element, over all heads.
+///
 /// `got`, `exact` and `plain` are contiguous \[batch, heads_q, q_len, head_dim\]; `rows_of_a_group` counts the elements
 /// of one (batch, head), q_len * head_dim. Missing elements count as bad.
 pub fn compare_out<T: Element>(got: &[T], exact: &[f64], plain: &[f64], rows_of_a_group: usize) -> Comparison {
@@ -88,16 +92,18 @@ pub fn compare_out<T: Element>(got: &[T], exact: &[f64], plain: &[f64], rows_of_
             exact.iter().zip(plain).map(|(&e, &p)| error(p, e)).filter(|e| e.is_finite()).fold(0.0, f64::max)
         })
         .collect();
-    // One rounding: at most `relative` of the value, or half the smallest subnormal. f32 results come from arithmetic
-    // without spare bits, so that `plain` is exact only by luck: four roundings there.
+    // One rounding: at most `relative` of the value, or half the smallest subnormal.
     let (relative, smallest, limit) = match T::DTYPE {
         DType::F16 => (2f64.powi(-11), 2f64.powi(-25), 1e-3),
         DType::Bf16 => (2f64.powi(-8), 2f64.powi(-134), 5e-3),
-        DType::F32 => (2f64.powi(-22), 2f64.powi(-148), 1e-4),
+        DType::F32 => (2f64.powi(-24), 2f64.powi(-150), 1e-4),
     };
-    Comparison::new(got.iter().map(|x| x.to_f64()), exact, limit, |index| {
-        let plain_error = plain_errors.get(index / group).copied().unwrap_or(0.0);
-        2.0 * plain_error + f64::max(relative * exact[index].abs(), smallest)
+    let rounding = |x: f64| f64::max(relative * x.abs(), smallest);
+    let largest = exact.iter().filter(|x| x.is_finite()).fold(0.0, |largest, x| f64::max(largest, x.abs()));
+    let worst_plain = plain_errors.iter().copied().fold(0.0, f64::max);
+    Comparison::new(got.iter().map(|x| x.to_f64()), exact, limit, |index| match T::DTYPE {
+        DType::F32 => 8.0 * (worst_plain + rounding(largest)),
+        _ => 2.0 * plain_errors.get(index / group).copied().unwrap_or(0.0) + rounding(exact[index]),
     })
 }
 
@@ -118,5 +124,100 @@ fn error(got: f64, exact: f64) -> f64 {
         (got - exact).abs()
     } else {
         f64::INFINITY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::{bf16, f16};
+
+    const EXACT: [f64; 4] = [1.0, -0.5, 0.25, 2.0];
+
+    fn out<T: Element>(got: [f64; 4]) -> Comparison {
+        let got = got.map(T::from_f64);
+        compare_out(&got, &EXACT, &EXACT, 2)
+    }
+
+    #[test]
+    fn the_rounded_exact_result_passes_and_one_bit_off_fails() {
+        let exact: Vec<f64> = (1..100).map(|i| (f64::from(i) * 0.37).sin()).collect();
+        let mut got: Vec<f16> = exact.iter().map(|&x| f16::from_f64(x)).collect();
+        assert!(compare_out(&got, &exact, &exact, 99).passes());
+        got[42] = f16::from_bits(got[42].to_bits() + 2);
+        let comparison = compare_out(&got, &exact, &exact, 99);
+        assert_eq!((comparison.passes(), comparison.bad, comparison.first_bad), (false, 1, Some(42)));
+    }
+
+    #[test]
+    fn nan_and_infinity_fail_where_the_exact_value_is_finite() {
+        for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for comparison in [out::<f32>([1.0, wrong, 0.25, 2.0]), out::<bf16>([1.0, wrong, 0.25, 2.0])] {
+                assert_eq!((comparison.passes(), comparison.bad, comparison.first_bad), (false, 1, Some(1)));
+                assert!(comparison.max_abs.is_infinite() && comparison.worst.is_infinite());
+                assert!(comparison.relative.is_infinite());
+            }
+        }
+        assert_eq!(out::<f32>([f64::NAN; 4]).bad, 4);
+    }
+
+    #[test]
+    fn an_exact_nan_is_matched_by_nan_alone() {
+        let exact = [f64::NAN, 1.0];
+        assert!(compare_out(&[f32::NAN, 1.0], &exact, &exact, 2).passes());
+        for wrong in [0.0, 1.0, f32::INFINITY] {
+            assert!(!compare_out(&[wrong, 1.0], &exact, &exact, 2).passes());
+        }
+    }
+
+    #[test]
+    fn an_unwritten_element_fails_whatever_the_poison() {
+        for poison in [f64::NAN, 0.0, -7777.0] {
+            assert!(!out::<f16>([1.0, -0.5, poison, 2.0]).passes());
+        }
+        let short = compare_out(&[1.0f32, -0.5, 0.25], &EXACT, &EXACT, 2);
+        assert_eq!((short.passes(), short.bad, short.first_bad, short.elements), (false, 1, Some(3), 4));
+        assert!(!compare_out::<f32>(&[1.0; 5], &EXACT, &EXACT, 2).passes());
+    }
+
+    #[test]
+    fn the_allowance_is_twice_the_plain_error_of_the_same_head() {
+        let plain = [1.0, -0.5 + 0.01, 0.25, 2.0];
+        let near = |index: usize, by: f64| {
+            let mut got = EXACT;
+            got[index] += by;
+            compare_out(&got.map(f16::from_f64), &EXACT, &plain, 2).bad == 0
+        };
+        assert!(near(0, 0.019) && !near(0, 0.022));
+        assert!(!near(2, 1e-3), "the other head has a plain error of zero");
+        let overflow = [1.0, f64::NAN, f64::INFINITY, 2.0];
+        assert!(!compare_out(&[1.1f32, -0.5, 0.25, 2.0], &EXACT, &overflow, 2).passes());
+    }
+
+    #[test]
+    fn many_small_errors_fail_by_the_relative_limit() {
+        let exact = [1.0; 64];
+        let plain = exact.map(|x| x + 0.01);
+        let comparison = compare_out(&[f16::from_f32(1.01); 64], &exact, &plain, 64);
+        assert_eq!((comparison.bad, comparison.passes()), (0, false));
+        assert!(comparison.to_string().starts_with("WRONG: "), "{comparison}");
+    }
+
+    #[test]
+    fn an_lse_of_minus_infinity_is_matched_exactly() {
+        let exact = [f64::NEG_INFINITY, 300.0, 0.0];
+        assert!(compare_lse(&[f32::NEG_INFINITY, 300.0005, 1e-5], &exact).passes());
+        for wrong in [-1e30, f32::MIN, f32::INFINITY, f32::NAN] {
+            assert!(!compare_lse(&[wrong, 300.0, 0.0], &exact).passes());
+        }
+        assert!(!compare_lse(&[f32::NEG_INFINITY, f32::NEG_INFINITY, 0.0], &exact).passes());
+        assert!(!compare_lse(&[f32::NEG_INFINITY, 300.0, f32::NAN], &exact).passes());
+        assert!(!compare_lse(&[f32::NEG_INFINITY, 300.01, 0.0], &exact).passes());
+    }
+
+    #[test]
+    fn nothing_compared_with_nothing_passes() {
+        assert!(compare_out::<f32>(&[], &[], &[], 0).passes());
+        assert!(compare_lse(&[], &[]).passes());
     }
 }

@@ -11,7 +11,7 @@ use super::shared::Shared;
 use super::simd::{Softmax, mix, scores};
 use crate::layout::Layout;
 use crate::tensor::{Element, TensorView, TensorViewMut};
-use pulp::{NullaryFnOnce, Simd, WithSimd, bytemuck};
+use pulp::{Arch, NullaryFnOnce, Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -29,7 +29,7 @@ pub(super) fn run<T: Element>(call: &Call<T>, out: &mut TensorViewMut<T>, lse: O
     }
     let layout = *out.layout();
     let (out, lse) = (Shared::new(out.data_mut()), lse.map(Shared::new));
-    pulp::Arch::new().dispatch(Flash { call, layout, out, lse });
+    Arch::new().dispatch(Flash { call, layout, out, lse });
 }
 
 struct Flash<'a, T> {
@@ -327,4 +327,43 @@ fn load_values<T: Element, const MR: usize>(
         }
     }
     row.truncate(head_dim);
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::compare::{compare_lse, compare_out};
+    use crate::cpu::reference;
+    use crate::problem::{Causal, Options};
+    use crate::verify::Rng;
+
+    /// Every instruction set that this machine has.
+    pub(in crate::cpu) fn arches() -> Vec<Arch> {
+        let mut arches = vec![Arch::Scalar, Arch::new()];
+        #[cfg(target_arch = "x86_64")]
+        arches.extend(pulp::x86::V3::try_new().map(Arch::V3));
+        arches
+    }
+
+    #[test]
+    fn every_instruction_set_matches_the_oracle() {
+        let (q_shape, kv_shape) = ([1, 4, 37, 20], [1, 2, 150, 20]);
+        let mut rng = Rng::new(3);
+        let mut normal = |shape: [usize; 4]| (0..shape.iter().product()).map(|_| rng.normal() as f32).collect();
+        let (q, k, v): (Vec<f32>, Vec<f32>, Vec<f32>) = (normal(q_shape), normal(kv_shape), normal(kv_shape));
+        let q = TensorView::bhsd(&q, q_shape).unwrap();
+        let (k, v) = (TensorView::bhsd(&k, kv_shape).unwrap(), TensorView::bhsd(&v, kv_shape).unwrap());
+        let options = Options { causal: Some(Causal::BottomRight), ..Options::default() };
+        let layout = Layout::bhsd(q_shape);
+        let call = Call::new(q, k, v, layout, &options).unwrap();
+        let exact = reference::attention(q, k, v, &options).unwrap();
+        let plain = reference::plain(q, k, v, &options).unwrap();
+        for arch in arches() {
+            let (mut out, mut lse) = (vec![f32::NAN; layout.elements()], vec![f32::NAN; call.rows()]);
+            let (to, to_lse) = (Shared::new(&mut out), Some(Shared::new(&mut lse)));
+            arch.dispatch(Flash { call: &call, layout, out: to, lse: to_lse });
+            let (out, lse) = (compare_out(&out, &exact.out, &plain, 37 * 20), compare_lse(&lse, &exact.lse));
+            assert!(out.passes() && lse.passes(), "{arch:?}: {out}; {lse}");
+        }
+    }
 }
