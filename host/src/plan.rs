@@ -344,7 +344,8 @@ fn sm80_time(config: FwdSm80, problem: &Problem, per_sm: f64, resident: u32) -> 
     let longest = (problem.kv_len() as f64 / f64::from(config.step())).ceil().max(1.0);
     let dense = 4.0 * problem.q.elements() as f64 * problem.kv_len() as f64;
     let visible = if dense > 0.0 { problem.flops() / dense } else { 1.0 };
-    let average = (longest * visible).max(1.0);
+    // A step that is seen in part costs a whole one, half a step a block on average.
+    let average = (longest * visible + 0.5).clamp(1.0, longest);
     let merge = if config.kv_splits > 1 { MERGE } else { 0.0 };
     // Under a causal mask the blocks with the most keys start first; further rounds fill the gaps they leave.
     LAUNCH + rounds * (START + average * step + merge) + (longest - average) * step / rounds
