@@ -15,10 +15,11 @@ use pulp::{Arch, NullaryFnOnce, Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Keys of a tile: their scores for one block of rows take half of a first-level cache.
-const TILE_KV: usize = 128;
+/// Keys of a tile: their scores for one block of rows take a quarter of a first-level cache of 32 KiB, which holds the
+/// queries of the block as well.
+const TILE_KV: usize = 64;
 /// Query rows of a task at most: they share the widening of the keys and values.
-const MAX_TASK_ROWS: usize = 256;
+const MAX_TASK_ROWS: usize = 512;
 /// Tasks for each thread, where there are rows enough.
 const TASKS_PER_THREAD: usize = 4;
 

@@ -38,11 +38,15 @@ pub(super) fn scores<S: Simd, const MR: usize, const NR: usize>(
 ) {
     let dim = queries.len();
     for (keys, scores) in keys.chunks_exact(MR * dim).zip(scores.chunks_exact_mut(MR)) {
+        let mut rows = [keys; MR];
+        for (row, key) in rows.iter_mut().zip(keys.chunks_exact(dim)) {
+            *row = key;
+        }
         let mut sums = [[simd.splat_f32s(0.0); NR]; MR];
         for (d, query) in queries.iter().enumerate() {
-            for (r, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: r < MR and d < dim, and a block has MR * dim elements. Checks here take half the time.
-                let key = simd.splat_f32s(*unsafe { keys.get_unchecked(r * dim + d) });
+            for (row, sum) in rows.iter().zip(&mut sums) {
+                // SAFETY: every row has dim elements, and d < dim. (Left checked, the loop compares once for each row.)
+                let key = simd.splat_f32s(unsafe { *row.get_unchecked(d) });
                 for (sum, &query) in sum.iter_mut().zip(query) {
                     *sum = simd.mul_add_e_f32s(key, query, *sum);
                 }
