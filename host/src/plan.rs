@@ -112,7 +112,7 @@ impl Plan {
         Ok(Self::assemble(kernel, problem, reason))
     }
 
-    /// The kernels that take `problem` on `device`, each with its predicted time in arbitrary units, the least first.
+    /// The kernels that take `problem` on `device`, each with its predicted microseconds, the least first.
     pub fn candidates(problem: &Problem, device: &DeviceSpec) -> Result<Vec<(Kernel, f64)>> {
         validate_for_gpu(problem)?;
         let taken = KERNELS.iter().filter(|kernel| takes(kernel, problem, device).is_ok());
