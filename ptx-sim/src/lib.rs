@@ -1,0 +1,14 @@
+//! Runs PTX, the assembly of NVIDIA GPUs, on a CPU, with the checks of a sanitizer and the counters of a profiler.
+#![forbid(unsafe_code)]
+#![allow(dead_code)]
+
+mod check;
+mod error;
+mod numeric;
+mod options;
+mod report;
+mod syntax;
+
+pub use error::{LaunchError, MemoryError, ParseError};
+pub use options::{Arch, Delivery, Mma, Options, Reconvergence, WarpOrder};
+pub use report::{Class, Counters, Finding, Kind, LineCounters, Place, Report, Source, Space};

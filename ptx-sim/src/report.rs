@@ -1,0 +1,235 @@
+//! What a launch did, and what was wrong with it.
+
+use std::fmt;
+
+/// A state space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Space {
+    /// Device memory.
+    Global,
+    /// Memory of a block.
+    Shared,
+    /// Memory of a thread.
+    Local,
+    /// Constants of the module.
+    Const,
+    /// Parameters of the kernel.
+    Param,
+    /// An address that could be in any of them.
+    Generic,
+}
+
+/// A kind of defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Kind {
+    /// An access to memory that no buffer holds.
+    OutOfBounds,
+    /// An address that is not a multiple of the access's width.
+    Misaligned,
+    /// An access to memory that was freed.
+    UseAfterFree,
+    /// A write to memory that the host said is only read.
+    ReadOnlyWrite,
+    /// A generic address outside the space the instruction asks for.
+    WrongSpace,
+    /// Two warps use the same shared memory, one of them writes, and no barrier stands between.
+    SharedRace,
+    /// As [`Kind::SharedRace`], for two lanes of one warp without `bar.warp.sync` between them.
+    IntraWarpRace,
+    /// Two blocks use the same global memory, one of them writes, and nothing orders them.
+    GlobalRace,
+    /// The destination of an asynchronous copy is read, written or copied to before the copy was waited for.
+    AsyncInFlight,
+    /// A thread ends with an asynchronous copy that it never waited for.
+    AsyncUnfinished,
+    /// Memory is read that nobody wrote.
+    UninitializedMemory,
+    /// A register is read that nobody wrote.
+    UninitializedRegister,
+    /// Not all lanes execute an instruction that all must execute together.
+    Diverged,
+    /// Warps disagree about a barrier: its count, or who takes part.
+    BarrierMismatch,
+    /// Every warp waits.
+    Deadlock,
+    /// The kernel panicked or trapped.
+    Trap,
+    /// The launch was given up.
+    Endless,
+    /// An operand the instruction does not allow.
+    InvalidOperand,
+}
+
+/// A line of the source that a PTX instruction was compiled from, by its `.loc`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// Path as the compiler wrote it.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1; 0 when unknown.
+    pub column: u32,
+}
+
+/// An instruction and who executed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The block.
+    pub block: [u32; 3],
+    /// The warp of the block.
+    pub warp: u32,
+    /// The lane of the warp.
+    pub lane: u32,
+    /// Line of the PTX text, from 1.
+    pub line: u32,
+    /// The instruction as it stands there.
+    pub instruction: String,
+    /// Where it comes from.
+    pub source: Option<Source>,
+}
+
+/// A defect: the first time it was seen, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is.
+    pub kind: Kind,
+    /// The instruction that shows it.
+    pub at: Place,
+    /// The instruction it collides with.
+    pub with: Option<Place>,
+    /// Where in memory, with the number of bytes.
+    pub memory: Option<(Space, u64, u32)>,
+    /// What happened, in words.
+    pub message: String,
+    /// How often these two instructions did this.
+    pub count: u64,
+}
+/// A class of instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// Integer and bit operations, address conversions.
+    Integer,
+    /// f32, f64 and packed half arithmetic.
+    Float,
+    /// `ex2`, `lg2`, `rcp`, `sqrt`, `sin` and their like.
+    Special,
+    /// Conversions between types.
+    Convert,
+    /// Moves, selections, special registers.
+    Move,
+    /// Comparisons and operations on predicates.
+    Predicate,
+    /// Branches, calls, exits.
+    Control,
+    /// Global loads, stores, atomics.
+    Global,
+    /// Shared loads, stores, atomics.
+    Shared,
+    /// Local, constant and parameter memory.
+    OtherMemory,
+    /// `cp.async` and its groups.
+    Async,
+    /// `ldmatrix`, `stmatrix`.
+    MatrixLoad,
+    /// `mma`.
+    Matrix,
+    /// Barriers and fences.
+    Barrier,
+    /// Shuffles, votes, reductions in a warp.
+    Warp,
+}
+
+impl Class {
+    /// Every class, in the order of the discriminants.
+    pub const ALL: [Self; 15] = [
+        Self::Integer,
+        Self::Float,
+        Self::Special,
+        Self::Convert,
+        Self::Move,
+        Self::Predicate,
+        Self::Control,
+        Self::Global,
+        Self::Shared,
+        Self::OtherMemory,
+        Self::Async,
+        Self::MatrixLoad,
+        Self::Matrix,
+        Self::Barrier,
+        Self::Warp,
+    ];
+}
+
+/// Sums over a launch, or over one instruction. Instructions are counted once a warp.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Executed instructions.
+    pub instructions: u64,
+    /// Of them, those in which not every live lane took part.
+    pub partial: u64,
+    /// Branches at which a warp split.
+    pub divergent_branches: u64,
+    /// Passes through shared memory's 32 banks of 4 bytes that the requests would need without conflicts.
+    pub wavefronts_ideal: u64,
+    /// Passes that they do need.
+    pub wavefronts: u64,
+    /// Sectors of 32 bytes of global memory that the requests would touch if every byte moved were asked for.
+    pub sectors_ideal: u64,
+    /// Sectors that they do touch.
+    pub sectors: u64,
+}
+
+/// [`Counters`] of one PTX instruction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineCounters {
+    /// Line of the PTX text, from 1.
+    pub line: u32,
+    /// The instruction.
+    pub instruction: String,
+    /// Its class.
+    pub class: Class,
+    /// Where it comes from.
+    pub source: Option<Source>,
+    /// Times the launch executed it, and what that cost.
+    pub counters: Counters,
+}
+
+/// What a launch did, and what was wrong with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The entry point.
+    pub kernel: String,
+    /// Blocks.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub block: [u32; 3],
+    /// [`Options::seed`](crate::Options::seed).
+    pub seed: u64,
+    /// The defects, worst first.
+    pub findings: Vec<Finding>,
+    /// Sums over all instructions.
+    pub total: Counters,
+    /// Every instruction that was executed, by line.
+    pub lines: Vec<LineCounters>,
+    /// Bytes of shared memory of a block up to the last one touched.
+    pub peak_shared: u32,
+}
+
+impl Report {
+    /// Whether nothing was wrong.
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// Executed instructions of a class.
+    pub fn executed(&self, class: Class) -> u64 {
+        self.lines.iter().filter(|line| line.class == class).map(|line| line.counters.instructions).sum()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.kernel)
+    }
+}
