@@ -3,12 +3,14 @@
 #![allow(dead_code)]
 
 mod check;
+mod device;
 mod error;
 mod numeric;
 mod options;
 mod report;
 mod syntax;
 
+pub use device::{Buffer, Device, Launch, Module};
 pub use error::{LaunchError, MemoryError, ParseError};
 pub use options::{Arch, Delivery, Mma, Options, Reconvergence, WarpOrder};
 pub use report::{Class, Counters, Finding, Kind, LineCounters, Place, Report, Source, Space};
