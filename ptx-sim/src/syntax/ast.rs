@@ -50,13 +50,25 @@ pub(crate) struct Variable<'a> {
 #[derive(Debug)]
 pub(crate) enum Item<'a> {
     /// `name:`.
-    Label { name: &'a str, line: u32 },
+    Label {
+        name: &'a str,
+        line: u32,
+    },
     /// `.reg .type name<count>` or `.reg .type a, b`: one item a name.
-    Register { name: &'a str, line: u32, ty: &'a str, count: Option<u32> },
+    Register {
+        name: &'a str,
+        line: u32,
+        ty: &'a str,
+        count: Option<u32>,
+    },
     /// A variable of the body.
     Variable(Variable<'a>),
     /// `label: .branchtargets a, b;`.
-    BranchTargets { name: &'a str, line: u32, labels: Vec<&'a str> },
+    BranchTargets {
+        name: &'a str,
+        line: u32,
+        labels: Vec<&'a str>,
+    },
     /// `{ ... }`, a scope of names.
     Block(Vec<Item<'a>>),
     Instruction(Instruction<'a>),
