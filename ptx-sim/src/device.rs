@@ -1,8 +1,12 @@
 //! The simulated device: memory and launches.
 
+use crate::check::global::Memory;
 use crate::error::{LaunchError, MemoryError};
+use crate::exec::{Machine, Size};
+use crate::module::Module;
 use crate::options::Options;
 use crate::report::Report;
+use std::collections::HashMap;
 
 /// A piece of device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,10 +32,6 @@ impl Buffer {
     }
 }
 
-/// A PTX text, ready to run.
-#[derive(Debug)]
-pub struct Module {}
-
 /// What to run, how wide, and with which parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
@@ -49,21 +49,18 @@ pub struct Launch<'a> {
     pub options: Options,
 }
 
-impl Module {
-    /// Reads a text and decodes every instruction in it.
-    pub fn parse(_text: &str) -> Result<Self, crate::ParseError> {
-        todo!()
-    }
-
-    /// Names of the entry points, in the order of the text.
-    pub fn entries(&self) -> impl Iterator<Item = &str> {
-        [].into_iter()
-    }
-}
+/// Threads of a block, at most.
+const MAX_THREADS: u32 = 1024;
+/// Shared memory of a block, at most: that of compute capability 9.0.
+const MAX_SHARED: u32 = 227 * 1024;
 
 /// Device memory, and launches on it.
 #[derive(Debug, Default)]
-pub struct Device {}
+pub struct Device {
+    memory: Memory,
+    /// Variables of the modules that have been launched.
+    images: HashMap<u64, Vec<u8>>,
+}
 
 impl Device {
     /// A device with no memory in use.
@@ -71,33 +68,89 @@ impl Device {
         Self::default()
     }
 
-    /// Memory of `len` bytes that nobody has written.
-    pub fn alloc(&mut self, _len: usize) -> Buffer {
-        todo!()
+    /// Memory of `len` bytes that nobody has written: a kernel that reads it is reported.
+    pub fn alloc(&mut self, len: usize) -> Buffer {
+        Buffer { address: self.memory.alloc(len), len }
     }
 
     /// Memory with these bytes.
-    pub fn upload(&mut self, _bytes: &[u8]) -> Buffer {
-        todo!()
+    pub fn upload(&mut self, bytes: &[u8]) -> Buffer {
+        Buffer { address: self.memory.upload(bytes, false), len: bytes.len() }
     }
 
     /// Memory with these bytes, which kernels may not write.
-    pub fn upload_read_only(&mut self, _bytes: &[u8]) -> Buffer {
-        todo!()
+    pub fn upload_read_only(&mut self, bytes: &[u8]) -> Buffer {
+        Buffer { address: self.memory.upload(bytes, true), len: bytes.len() }
     }
 
-    /// The bytes of a buffer.
-    pub fn download(&self, _buffer: Buffer) -> Result<Vec<u8>, MemoryError> {
-        todo!()
+    /// The bytes of a buffer; those that nobody wrote are zero.
+    ///
+    /// # Errors
+    /// [`MemoryError::Gone`] when it was freed or belongs to another device.
+    pub fn download(&self, buffer: Buffer) -> Result<Vec<u8>, MemoryError> {
+        let bytes = self.memory.download(buffer.address).filter(|bytes| bytes.len() == buffer.len);
+        bytes.map(<[u8]>::to_vec).ok_or(MemoryError::Gone { address: buffer.address })
     }
 
-    /// Gives a buffer back; later accesses are findings.
-    pub fn free(&mut self, _buffer: Buffer) -> Result<(), MemoryError> {
-        todo!()
+    /// Writes all bytes of a buffer, also of one that kernels may not write.
+    ///
+    /// # Errors
+    /// [`MemoryError::Length`] when `bytes` is not as long as the buffer, [`MemoryError::Gone`] when the buffer was
+    /// freed or belongs to another device.
+    pub fn write(&mut self, buffer: Buffer, bytes: &[u8]) -> Result<(), MemoryError> {
+        if bytes.len() != buffer.len {
+            return Err(MemoryError::Length { bytes: bytes.len(), len: buffer.len });
+        }
+        if self.memory.host_write(buffer.address, bytes) {
+            Ok(())
+        } else {
+            Err(MemoryError::Gone { address: buffer.address })
+        }
     }
 
-    /// Runs a kernel to its end.
-    pub fn launch(&mut self, _module: &Module, _launch: &Launch) -> Result<Report, LaunchError> {
-        todo!()
+    /// Gives a buffer back. A kernel that uses it afterwards is reported; its addresses are not given out again.
+    ///
+    /// # Errors
+    /// [`MemoryError::Gone`] when it was freed before or belongs to another device.
+    pub fn free(&mut self, buffer: Buffer) -> Result<(), MemoryError> {
+        if self.memory.free(buffer.address) { Ok(()) } else { Err(MemoryError::Gone { address: buffer.address }) }
+    }
+
+    /// Runs a kernel to its end. What the kernel does wrong is in the report.
+    ///
+    /// # Errors
+    /// What a driver would refuse: an entry point that does not exist, a size that is not possible, parameters of the
+    /// wrong length.
+    pub fn launch(&mut self, module: &Module, launch: &Launch) -> Result<Report, LaunchError> {
+        let refuse = |field, value: String, allowed: String| Err(LaunchError { field, value, allowed });
+        let Some(program) = module.program(launch.entry) else {
+            let names: Vec<_> = module.entries().collect();
+            return refuse("entry", launch.entry.into(), names.join(", "));
+        };
+        let [x, y, z] = launch.block;
+        let threads = u64::from(x) * u64::from(y) * u64::from(z);
+        let limit = program.max_threads.map_or(MAX_THREADS, |[x, y, z]| x.saturating_mul(y).saturating_mul(z));
+        if threads == 0 || threads > u64::from(limit.min(MAX_THREADS)) {
+            return refuse("block", format!("{:?}", launch.block), format!("1 to {limit} threads"));
+        }
+        if let Some(required) = program.required_threads.filter(|required| *required != launch.block) {
+            return refuse("block", format!("{:?}", launch.block), format!("{required:?}"));
+        }
+        let [x, y, z] = launch.grid;
+        if x == 0 || y == 0 || z == 0 || x > i32::MAX as u32 || y > 65535 || z > 65535 {
+            return refuse("grid", format!("{:?}", launch.grid), "1 to 2147483647, 65535 and 65535 blocks".into());
+        }
+        let fixed = program.dynamic_shared - program.shared_base;
+        if launch.shared_bytes > MAX_SHARED || program.static_shared + launch.shared_bytes > MAX_SHARED {
+            let left = MAX_SHARED.saturating_sub(fixed);
+            return refuse("shared_bytes", launch.shared_bytes.to_string(), format!("0 to {left}"));
+        }
+        if launch.params.len() != program.param_bytes as usize {
+            let (given, needed) = (launch.params.len(), program.param_bytes);
+            return refuse("params", format!("{given} bytes"), format!("{needed} bytes"));
+        }
+        let image = self.images.entry(module.id()).or_insert_with(|| module.image().to_vec());
+        let size = Size { grid: launch.grid, block: launch.block, shared_bytes: launch.shared_bytes };
+        Ok(Machine::new(program, launch.options, size, launch.params, &mut self.memory, image).run())
     }
 }

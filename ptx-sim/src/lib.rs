@@ -6,6 +6,8 @@ mod check;
 mod decode;
 mod device;
 mod error;
+mod exec;
+mod module;
 mod numeric;
 mod ops;
 mod options;
@@ -14,7 +16,8 @@ mod registers;
 mod report;
 mod syntax;
 
-pub use device::{Buffer, Device, Launch, Module};
+pub use device::{Buffer, Device, Launch};
 pub use error::{LaunchError, MemoryError, ParseError};
+pub use module::{Entry, Module};
 pub use options::{Arch, Delivery, Mma, Options, Reconvergence, WarpOrder};
 pub use report::{Class, Counters, Finding, Kind, LineCounters, Place, Report, Source, Space};

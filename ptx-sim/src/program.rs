@@ -97,6 +97,10 @@ pub(crate) struct Access {
     pub width: u32,
     /// Whether a narrow element is extended with its sign.
     pub signed: bool,
+    /// `.volatile`, `.relaxed` and stronger: no race with its like.
+    pub strong: bool,
+    /// `.release`: publishes what came before.
+    pub releases: bool,
     /// `None` for an element that nobody wants.
     pub registers: Box<[Option<AnyReg>]>,
 }

@@ -246,6 +246,18 @@ pub struct Counters {
     pub sectors: u64,
 }
 
+impl std::ops::AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.instructions += other.instructions;
+        self.partial += other.partial;
+        self.divergent_branches += other.divergent_branches;
+        self.wavefronts_ideal += other.wavefronts_ideal;
+        self.wavefronts += other.wavefronts;
+        self.sectors_ideal += other.sectors_ideal;
+        self.sectors += other.sectors;
+    }
+}
+
 /// [`Counters`] of one PTX instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LineCounters {

@@ -32,7 +32,10 @@ const MAX_REGISTERS: u32 = 1 << 20;
 pub(crate) enum Symbol {
     Register(AnyReg),
     Predicate(Pred),
-    Memory { space: Space, address: u64 },
+    Memory {
+        space: Space,
+        address: u64,
+    },
     Label(u32),
     /// The `.branchtargets` with this number.
     Targets(u32),
@@ -391,7 +394,9 @@ impl<'a> Body<'a> {
                 self.push_hidden(Action::Trap, Exit::End, Vec::new());
                 return Ok(());
             }
-            return Err(error(format!("{name} is not a function with a body; calls through registers are not supported")));
+            return Err(error(format!(
+                "{name} is not a function with a body; calls through registers are not supported"
+            )));
         };
         if self.calls.iter().any(|(caller, _)| *caller == name) || self.calls.len() == MAX_CALL_DEPTH {
             return Err(error(format!("{name} calls itself, or {MAX_CALL_DEPTH} calls are inside each other")));

@@ -6,7 +6,7 @@ use super::operands::Operands;
 use crate::error::ParseError;
 use crate::ops::{arithmetic, atomic, bits, collective, compare, convert, float, moves};
 use crate::program::{
-    Access, Action, AnyReg, Barrier, BarrierOp, BarrierReduce, CpAsync, Matrix, Mma, MmaShape,
+    Access, Action, Address, AnyReg, Barrier, BarrierOp, BarrierReduce, CpAsync, Matrix, Mma, MmaShape,
 };
 use crate::registers::Word;
 use crate::report::{Class, Space};
@@ -59,7 +59,9 @@ pub(crate) fn decode(cx: &mut Operands) -> Result<Decoded> {
         }
         "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "bfe" | "bfi" | "bfind" | "brev"
         | "popc" | "clz" | "bmsk" | "fns" | "szext" => plain(Class::Integer, bits::decode(cx)),
-        "ex2" | "lg2" | "rcp" | "rsqrt" | "sqrt" | "sin" | "cos" | "tanh" => plain(Class::Special, float::decode_special(cx)),
+        "ex2" | "lg2" | "rcp" | "rsqrt" | "sqrt" | "sin" | "cos" | "tanh" => {
+            plain(Class::Special, float::decode_special(cx))
+        }
         "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "min" | "max" | "neg" | "abs" | "sad" | "mul24"
         | "mad24" | "addc" | "subc" | "dp4a" | "copysign" | "testp" => match cx.op.peek_type() {
             Some(ty) if ty.is_integer() => plain(Class::Integer, arithmetic::decode(cx)),
@@ -108,10 +110,39 @@ fn end(cx: &mut Operands) -> Result<Decoded> {
 
 /// Words that say how memory is ordered or cached, which changes nothing here.
 const MEMORY_HINTS: [&str; 33] = [
-    "volatile", "relaxed", "acquire", "release", "weak", "mmio", "sys", "gpu", "cta", "cluster", "nc", "ca", "cg",
-    "cs", "lu", "cv", "wb", "wt", "L1::evict_normal", "L1::evict_unchanged", "L1::evict_first", "L1::evict_last",
-    "L1::no_allocate", "L1", "L2::64B", "L2::128B", "L2::256B", "L2", "L2::evict_last", "L2::evict_normal",
-    "L2::evict_first", "unified", "aligned",
+    "volatile",
+    "relaxed",
+    "acquire",
+    "release",
+    "weak",
+    "mmio",
+    "sys",
+    "gpu",
+    "cta",
+    "cluster",
+    "nc",
+    "ca",
+    "cg",
+    "cs",
+    "lu",
+    "cv",
+    "wb",
+    "wt",
+    "L1::evict_normal",
+    "L1::evict_unchanged",
+    "L1::evict_first",
+    "L1::evict_last",
+    "L1::no_allocate",
+    "L1",
+    "L2::64B",
+    "L2::128B",
+    "L2::256B",
+    "L2",
+    "L2::evict_last",
+    "L2::evict_normal",
+    "L2::evict_first",
+    "unified",
+    "aligned",
 ];
 
 pub(crate) fn take_hints(cx: &mut Operands) {
@@ -145,44 +176,50 @@ fn class_of(space: Space) -> Class {
 }
 
 fn load(cx: &mut Operands) -> Result<Decoded> {
-    let (space, ty) = access(cx)?;
+    let kind = access(cx)?;
     cx.expect_len(2)?;
     let registers = cx.elements(0)?.iter().map(|element| cx.write_any(element)).collect::<Result<Vec<_>>>()?;
-    let (address, space) = cx.address(1, space)?;
-    let access = finish_access(cx, space, ty, address, registers)?;
+    let (address, space) = cx.address(1, kind.space)?;
+    let access = finish_access(cx, Kind { space, ..kind }, address, registers)?;
     Ok(Decoded::new(class_of(access.space), Action::Load(access)))
 }
 
 fn store(cx: &mut Operands) -> Result<Decoded> {
-    let (space, ty) = access(cx)?;
+    let kind = access(cx)?;
     cx.expect_len(2)?;
-    let (address, space) = cx.address(0, space)?;
+    let (address, space) = cx.address(0, kind.space)?;
     let mut registers = Vec::new();
     for element in cx.elements(1)? {
         // A constant takes the width of the store.
-        let narrow = ty.bits() <= 32 && cx.constant(element)?.is_some();
+        let narrow = kind.ty.bits() <= 32 && cx.constant(element)?.is_some();
         registers.push(Some(if narrow { AnyReg::Word(cx.read(element)?) } else { cx.read_any(element)? }));
     }
-    let access = finish_access(cx, space, ty, address, registers)?;
+    let access = finish_access(cx, Kind { space, ..kind }, address, registers)?;
     Ok(Decoded::new(class_of(access.space), Action::Store(access)))
 }
 
-fn access(cx: &mut Operands) -> Result<(Space, Type)> {
+fn access(cx: &mut Operands) -> Result<Kind> {
     let ty = match cx.op.take_type()? {
         Type::Pred => return cx.op.unknown(),
         ty => ty,
     };
+    let releases = cx.op.take("release");
+    let strong = cx.op.take_any(&["volatile", "relaxed", "acquire", "mmio"]).is_some() || releases;
     take_hints(cx);
-    Ok((take_space(cx), ty))
+    Ok(Kind { space: take_space(cx), ty, strong, releases })
 }
 
-fn finish_access(
-    cx: &mut Operands,
+/// What the opcode of a load or store says.
+#[derive(Clone, Copy)]
+struct Kind {
     space: Space,
     ty: Type,
-    address: crate::program::Address,
-    registers: Vec<Option<AnyReg>>,
-) -> Result<Access> {
+    strong: bool,
+    releases: bool,
+}
+
+fn finish_access(cx: &mut Operands, kind: Kind, address: Address, registers: Vec<Option<AnyReg>>) -> Result<Access> {
+    let Kind { space, ty, strong, releases } = kind;
     let elements = match cx.op.take_any(&["v2", "v4"]) {
         Some("v2") => 2,
         Some(_) => 4,
@@ -198,7 +235,7 @@ fn finish_access(
         return Err(cx.op.error("a register of 32 bits for an element of 64"));
     }
     cx.body.note_access(space, width);
-    Ok(Access { space, address, width, signed: ty.is_signed(), registers: registers.into() })
+    Ok(Access { space, address, width, signed: ty.is_signed(), strong, releases, registers: registers.into() })
 }
 
 fn cp_async(cx: &mut Operands) -> Result<Decoded> {

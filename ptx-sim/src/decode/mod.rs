@@ -35,8 +35,7 @@ pub(crate) fn decode(text: &str, module: &Module) -> Result<Decoded> {
     let source = Arc::new(SourceMap { text: text.to_owned(), files });
     let (symbols, image) = variables(&module.variables)?;
     let entries = module.functions.iter().filter(|function| function.is_entry && function.body.is_some());
-    let programs =
-        entries.map(|entry| program(text, module, entry, &symbols, &source)).collect::<Result<Vec<_>>>()?;
+    let programs = entries.map(|entry| program(text, module, entry, &symbols, &source)).collect::<Result<Vec<_>>>()?;
     Ok(Decoded { programs, image })
 }
 

@@ -90,8 +90,7 @@ impl<'a> Opcode<'a> {
 
     /// As [`Opcode::take_any`], but one must be there.
     pub fn expect<'b>(&mut self, modifiers: &[&'b str]) -> Result<&'b str, ParseError> {
-        self.take_any(modifiers)
-            .ok_or_else(|| self.error(format!("one of .{} is missing", modifiers.join(", ."))))
+        self.take_any(modifiers).ok_or_else(|| self.error(format!("one of .{} is missing", modifiers.join(", ."))))
     }
 
     /// The last modifier, which must be a type.

@@ -210,9 +210,7 @@ impl<'b, 'a> Operands<'b, 'a> {
 
     fn exactly<const N: usize>(&self, index: usize, words: Vec<Word>) -> Result<[Word; N]> {
         let found = words.len();
-        words
-            .try_into()
-            .map_err(|_| self.op.error(format!("operand {} has {found} elements, expected {N}", index + 1)))
+        words.try_into().map_err(|_| self.op.error(format!("operand {} has {found} elements, expected {N}", index + 1)))
     }
 
     /// The whole number at `index`.

@@ -119,9 +119,7 @@ fn mad(cx: &mut Operands, ty: Type) -> Result<Action> {
         ("lo", 16) => cx.ternary(|a: u32, b: u32, c: u32| u16(a.wrapping_mul(b).wrapping_add(c))),
         ("lo", 32) => cx.ternary(|a: u32, b: u32, c: u32| a.wrapping_mul(b).wrapping_add(c)),
         ("lo", 64) => cx.ternary(|a: u64, b: u64, c: u64| a.wrapping_mul(b).wrapping_add(c)),
-        ("hi", 32) => {
-            cx.ternary(move |a: u32, b: u32, c: u32| ((wide32(signed)(a, b) >> 32) as u32).wrapping_add(c))
-        }
+        ("hi", 32) => cx.ternary(move |a: u32, b: u32, c: u32| ((wide32(signed)(a, b) >> 32) as u32).wrapping_add(c)),
         ("hi", 64) => cx.ternary(move |a: u64, b: u64, c: u64| high64(signed)(a, b).wrapping_add(c)),
         ("wide", 16) => cx.ternary(move |a: u32, b: u32, c: u32| wide16(signed)(a, b).wrapping_add(c)),
         ("wide", 32) => cx.ternary(move |a: u32, b: u32, c: u64| wide32(signed)(a, b).wrapping_add(c)),

@@ -64,9 +64,9 @@ pub(crate) fn decode(cx: &mut Operands) -> Result<Action> {
 fn update(name: &str, ty: Type) -> Option<fn(u64, u64, u64) -> u64> {
     let float = |f: fn(u64, u64, u64) -> u64| Some(f);
     match (name, ty) {
-        ("add", Type::F(32)) => float(|old, a, _| {
-            u64::from(arith::add_f32(f32::from_bits(old as u32), f32::from_bits(a as u32)).to_bits())
-        }),
+        ("add", Type::F(32)) => {
+            float(|old, a, _| u64::from(arith::add_f32(f32::from_bits(old as u32), f32::from_bits(a as u32)).to_bits()))
+        }
         ("add", Type::F(64)) => float(|old, a, _| (f64::from_bits(old) + f64::from_bits(a)).to_bits()),
         ("add", Type::F16x2) => float(|old, a, _| Half::F16.add(old as u32, a as u32).into()),
         ("add", Type::Bf16x2) => float(|old, a, _| Half::Bf16.add(old as u32, a as u32).into()),

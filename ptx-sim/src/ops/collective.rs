@@ -151,4 +151,3 @@ fn reduce(cx: &mut Operands) -> Result<Action> {
     };
     Ok(Action::Reduce(Reduce { d: cx.dst(0)?, a: cx.src(1)?, members: cx.src(2)?, combine }))
 }
-

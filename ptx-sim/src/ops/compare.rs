@@ -159,10 +159,6 @@ fn test<T: Value, K: PartialOrd>(
     })
 }
 
-fn lanes<T: Value>(
-    a: Reg<T>,
-    b: Reg<T>,
-    holds: impl Fn(T, T) -> bool + Send + Sync + 'static,
-) -> Test {
+fn lanes<T: Value>(a: Reg<T>, b: Reg<T>, holds: impl Fn(T, T) -> bool + Send + Sync + 'static) -> Test {
     Box::new(move |registers| lanes_where(registers, a, b, &holds))
 }

@@ -185,9 +185,7 @@ fn general(cx: &mut Operands, to: Type, from: Type, m: Modifiers) -> Result<Acti
     if to.is_integer() {
         let Some(integral) = m.integral else { return Err(cx.op.error("needs .rni, .rzi, .rmi or .rpi")) };
         let (signed, bits) = (to.is_signed(), to.bits());
-        return any(cx, d, a, move |a| {
-            integer::to_integer(value(a), integral, signed, bits, from == Type::F(64))
-        });
+        return any(cx, d, a, move |a| integer::to_integer(value(a), integral, signed, bits, from == Type::F(64)));
     }
     let whole = move |x: f64| m.integral.map_or(x, |integral| integral.round(x));
     match to {
@@ -236,4 +234,3 @@ fn any(cx: &Operands, d: AnyReg, a: AnyReg, f: impl Fn(u64) -> u64 + Send + Sync
         (AnyReg::Long(d), AnyReg::Long(a)) => map::<u64, u64>(d, a, f),
     })
 }
-

@@ -89,7 +89,10 @@ fn pack(cx: &mut Operands, ty: Type, parts: usize) -> Result<Action> {
     let inputs: Vec<Word> = cx.elements(1)?.iter().map(|element| cx.read(element)).collect::<Result<_>>()?;
     let keep = low_bits(bits);
     let gather = move |registers: &Registers, lane: usize| {
-        inputs.iter().rev().fold(0u64, |whole, part| whole << (bits % 64) | u64::from(registers.get(*part)[lane]) & keep)
+        inputs
+            .iter()
+            .rev()
+            .fold(0u64, |whole, part| whole << (bits % 64) | u64::from(registers.get(*part)[lane]) & keep)
     };
     if ty.bits() == 64 {
         let d: Long = cx.dst(0)?;
