@@ -121,9 +121,8 @@ impl<'a> Lexer<'a> {
 
     /// Passes over the bytes that `wanted` names.
     fn run(&mut self, wanted: impl Fn(u8) -> bool) {
-        while self.byte(0).is_some_and(&wanted) {
-            self.at += 1;
-        }
+        let rest = &self.text.as_bytes()[self.at..];
+        self.at += rest.iter().position(|&byte| !wanted(byte)).unwrap_or(rest.len());
     }
 
     /// Passes over white space and comments.
@@ -192,7 +191,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// What may stand in a name, after its first character at least.
+/// Whether a byte may stand in a name, after its first at least.
 fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$'
 }
