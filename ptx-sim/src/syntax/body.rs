@@ -95,14 +95,14 @@ impl<'a> Parser<'a> {
     /// `.callprototype (returns) _ (params) .noreturn;`.
     fn prototype(&mut self, name: &'a str, line: u32) -> Step<Item<'a>> {
         self.bump()?;
-        let returns = self.params()?;
+        self.params()?;
         self.name("`_`")?;
-        let params = self.params()?;
+        self.params()?;
         while self.at_directive() {
             self.ignored()?;
         }
         self.expect(";")?;
-        Ok(Item::CallPrototype { name, line, returns, params })
+        Ok(Item::CallPrototype { name, line })
     }
 
     /// `@p opcode operands;` or `@!p opcode operands;`.
@@ -128,6 +128,7 @@ impl<'a> Parser<'a> {
         Ok(Instruction { line, loc: self.loc, guard, opcode, operands, text })
     }
 
+    /// An operand of an instruction.
     fn operand(&mut self) -> Step<Operand<'a>> {
         match self.token.text {
             "[" => self.address(),

@@ -20,8 +20,11 @@ pub(super) enum Kind {
 /// A piece of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token<'a> {
+    /// What it is.
     pub kind: Kind,
+    /// The piece itself.
     pub text: &'a str,
+    /// Line of the text, from 1.
     pub line: u32,
     /// Where it begins, in bytes of the whole text.
     pub start: usize,
@@ -115,6 +118,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// A byte that is still to come.
     fn byte(&self, ahead: usize) -> Option<u8> {
         self.text.as_bytes().get(self.at + ahead).copied()
     }

@@ -35,6 +35,7 @@ pub(super) struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
+    /// Before the first token.
     pub fn new(text: &'a str) -> Step<Self> {
         let mut lexer = Lexer::new(text);
         let token = lexer.token()?;
@@ -50,7 +51,7 @@ impl<'a> Parser<'a> {
 
     /// Whether `text` comes next.
     pub fn at(&self, text: &str) -> bool {
-        self.token.text == text && self.token.kind != Kind::End
+        self.token.text == text
     }
 
     /// Whether a dotted word comes next.
@@ -188,9 +189,9 @@ impl<'a> Parser<'a> {
             }
             ".alias" => {
                 self.bump()?;
-                let alias = self.name("a name")?;
+                let alias = self.name("a function's name")?;
                 self.expect(",")?;
-                module.aliases.push((alias, self.name("a name")?));
+                module.aliases.push((alias, self.name("a function's name")?));
                 self.expect(";")?;
             }
             _ => return Err(self.expected("a directive, variable or function")),
@@ -330,6 +331,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
+    /// `file line column`.
     fn position(&mut self) -> Step<(u32, u32, u32)> {
         Ok((self.whole("a file's number")?, self.whole("a line")?, self.whole("a column")?))
     }

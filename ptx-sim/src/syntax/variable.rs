@@ -56,6 +56,7 @@ impl<'a> Parser<'a> {
         Ok(params)
     }
 
+    /// `.param .type a`.
     fn param(&mut self) -> Step<Variable<'a>> {
         if !self.at(".param") && !self.at(".reg") {
             return Err(self.expected("`.param` or `.reg`"));
