@@ -95,12 +95,10 @@ pub(crate) enum Item<'a> {
         line: u32,
         functions: Vec<&'a str>,
     },
-    /// `label: .callprototype (returns) _ (params);`.
+    /// `label: .callprototype ...;`.
     CallPrototype {
         name: &'a str,
         line: u32,
-        returns: Vec<Variable<'a>>,
-        params: Vec<Variable<'a>>,
     },
     /// `{ ... }`, a scope of names.
     Block(Vec<Item<'a>>),

@@ -3,7 +3,7 @@
 use super::ast::{Base, Instruction, Item, Operand};
 use super::lex::Kind;
 use super::number::{Number, signed};
-use super::parse::{Parser, Step};
+use super::parse::{Parser, Step, mismatch};
 use super::variable::type_bytes;
 
 /// Scopes that may stand in each other.
@@ -13,7 +13,7 @@ impl<'a> Parser<'a> {
     /// `{ ... }`.
     pub fn block(&mut self) -> Step<Vec<Item<'a>>> {
         if self.depth == DEEPEST {
-            return Err(self.expected(format!("at most {DEEPEST} scopes in each other")));
+            return Err(mismatch(self.token.line, format!("at most {DEEPEST} scopes in each other"), "one more"));
         }
         self.depth += 1;
         self.expect("{")?;
@@ -35,9 +35,7 @@ impl<'a> Parser<'a> {
             ".reg" => self.registers(items)?,
             ".extern" | ".shared" | ".global" | ".const" | ".local" | ".param" => {
                 let is_extern = self.eat(".extern")?;
-                let mut variables = vec![];
-                self.variables(is_extern, &mut variables)?;
-                items.extend(variables.into_iter().map(Item::Variable));
+                items.extend(self.variables(is_extern)?.into_iter().map(Item::Variable));
             }
             ".pragma" => self.pragma()?,
             ";" => drop(self.bump()?),
@@ -60,7 +58,7 @@ impl<'a> Parser<'a> {
                 count = Some(self.whole("a number of registers")?);
                 self.expect(">")?;
             }
-            self.add_registers(count.unwrap_or(1))?;
+            self.add_registers(count.unwrap_or(1), line)?;
             items.push(Item::Register { name, line, ty, count });
             if !self.eat(",")? {
                 self.expect(";")?;
@@ -97,14 +95,14 @@ impl<'a> Parser<'a> {
     /// `.callprototype (returns) _ (params) .noreturn;`.
     fn prototype(&mut self, name: &'a str, line: u32) -> Step<Item<'a>> {
         self.bump()?;
-        let returns = if self.at("(") { self.params()? } else { vec![] };
+        self.params()?;
         self.name("`_`")?;
-        let params = if self.at("(") { self.params()? } else { vec![] };
+        self.params()?;
         while self.at_directive() {
             self.ignored()?;
         }
         self.expect(";")?;
-        Ok(Item::CallPrototype { name, line, returns, params })
+        Ok(Item::CallPrototype { name, line })
     }
 
     /// `@p opcode operands;` or `@!p opcode operands;`.
@@ -124,18 +122,13 @@ impl<'a> Parser<'a> {
         line: u32,
         start: usize,
     ) -> Step<Instruction<'a>> {
-        let mut operands = vec![];
-        while !self.at(";") {
-            operands.push(self.operand()?);
-            if !self.eat(",")? && !self.at(";") {
-                return Err(self.expected("`,` or `;`"));
-            }
-        }
+        let operands = self.separated(";", Self::operand)?;
         let text = self.since(start);
         self.bump()?;
         Ok(Instruction { line, loc: self.loc, guard, opcode, operands, text })
     }
 
+    /// An operand of an instruction.
     fn operand(&mut self) -> Step<Operand<'a>> {
         match self.token.text {
             "[" => self.address(),
@@ -148,13 +141,8 @@ impl<'a> Parser<'a> {
     /// `{a, b}` or `(a, b)`.
     fn group(&mut self, close: &str) -> Step<Vec<Operand<'a>>> {
         self.bump()?;
-        let mut operands = vec![];
-        while !self.eat(close)? {
-            operands.push(self.scalar()?);
-            if !self.eat(",")? && !self.at(close) {
-                return Err(self.expected(format!("`,` or `{close}`")));
-            }
-        }
+        let operands = self.separated(close, Self::scalar)?;
+        self.bump()?;
         Ok(operands)
     }
 
@@ -191,20 +179,49 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// `[base+offset]` or `[base, {x, y}]`.
+    /// `[base+offset]`, `[base]`, `[offset]` or `[base, {x, y}]`.
     fn address(&mut self) -> Step<Operand<'a>> {
         self.expect("[")?;
-        let base = if self.at_name() { Base::Name(self.bump()?.text) } else { Base::Zero };
-        let operand = if self.at(",") && base != Base::Zero {
-            self.bump()?;
-            if !self.at("{") {
-                return Err(self.expected("`{`"));
+        let operand = if self.at_name() {
+            let base = Base::Name(self.bump()?.text);
+            if self.eat(",")? {
+                if !self.at("{") {
+                    return Err(self.expected("`{`"));
+                }
+                Operand::Tensor(base, self.group("}")?)
+            } else {
+                Operand::Address(base, self.offset_if_any()?)
             }
-            Operand::Tensor(base, self.group("}")?)
         } else {
-            Operand::Address(base, if self.at("]") && base != Base::Zero { 0 } else { self.offset()? })
+            Operand::Address(Base::Zero, self.offset()?)
         };
         self.expect("]")?;
         Ok(operand)
+    }
+
+    /// What follows the name of an address: an offset, or nothing for 0.
+    pub fn offset_if_any(&mut self) -> Step<i64> {
+        if self.at("+") || self.at("-") { self.offset() } else { Ok(0) }
+    }
+
+    /// `+4`, `-4`, `+-4`, or several of them.
+    fn offset(&mut self) -> Step<i64> {
+        let mut sum = 0_i64;
+        loop {
+            let mut negative = false;
+            while self.at("+") || self.at("-") {
+                negative ^= self.bump()?.text == "-";
+            }
+            let token = self.token;
+            let Number::Integer(value) = self.number("an offset")? else {
+                return Err(mismatch(token.line, "an offset", token.shown()));
+            };
+            let value = signed(value, negative, token.line)?;
+            let too_large = || mismatch(token.line, "offsets that add up to 64 bits", token.shown());
+            sum = sum.checked_add(value).ok_or_else(too_large)?;
+            if !self.at("+") && !self.at("-") {
+                return Ok(sum);
+            }
+        }
     }
 }

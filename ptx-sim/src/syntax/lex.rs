@@ -20,8 +20,11 @@ pub(super) enum Kind {
 /// A piece of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token<'a> {
+    /// What it is.
     pub kind: Kind,
+    /// The piece itself.
     pub text: &'a str,
+    /// Line of the text, from 1.
     pub line: u32,
     /// Where it begins, in bytes of the whole text.
     pub start: usize,
@@ -115,15 +118,15 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// A byte that is still to come.
     fn byte(&self, ahead: usize) -> Option<u8> {
         self.text.as_bytes().get(self.at + ahead).copied()
     }
 
     /// Passes over the bytes that `wanted` names.
     fn run(&mut self, wanted: impl Fn(u8) -> bool) {
-        while self.byte(0).is_some_and(&wanted) {
-            self.at += 1;
-        }
+        let rest = &self.text.as_bytes()[self.at..];
+        self.at += rest.iter().position(|&byte| !wanted(byte)).unwrap_or(rest.len());
     }
 
     /// Passes over white space and comments.
@@ -192,7 +195,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// What may stand in a name, after its first character at least.
+/// Whether a byte may stand in a name, after its first at least.
 fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$'
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod ast;
 mod body;
+mod image;
 mod lex;
 mod number;
 mod parse;

@@ -1,11 +1,12 @@
 //! Literals.
 
+use super::parse::{Step, mismatch};
 use super::variable::type_bytes;
-use crate::error::ParseError;
 
 /// The value of a literal without its sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Number {
+    /// A whole number.
     Integer(u64),
     /// The bits of `0f...`.
     F32(u32),
@@ -43,11 +44,11 @@ fn digits(text: &str, radix: u32) -> Option<u64> {
 }
 
 /// A whole number with its sign; without one, all 64 bits are kept.
-pub(super) fn signed(value: u64, negative: bool, line: u32) -> Result<i64, ParseError> {
+pub(super) fn signed(value: u64, negative: bool, line: u32) -> Step<i64> {
     match negative {
         false => Ok(value as i64),
         true if value <= 1 << 63 => Ok((value as i64).wrapping_neg()),
-        true => Err(ParseError::new(line, format!("expected at least {}, found -{value}", i64::MIN))),
+        true => Err(mismatch(line, format!("at least {}", i64::MIN), format!("-{value}"))),
     }
 }
 

@@ -4,12 +4,18 @@ use super::ast::{Function, Module};
 use super::lex::{Kind, Lexer, Token};
 use super::number::{Number, number};
 use crate::error::ParseError;
+use std::fmt::Display;
 
 /// Result of a step of the parser.
 pub(super) type Step<T> = Result<T, ParseError>;
 
 /// Registers that a function may declare.
 const MOST_REGISTERS: u32 = 1 << 20;
+
+/// The error of a text that has `found` where it should have `expected`.
+pub(super) fn mismatch(line: u32, expected: impl Display, found: impl Display) -> ParseError {
+    ParseError::new(line, format!("expected {expected}, found {found}"))
+}
 
 /// A text, read up to some token.
 pub(super) struct Parser<'a> {
@@ -29,6 +35,7 @@ pub(super) struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
+    /// Before the first token.
     pub fn new(text: &'a str) -> Step<Self> {
         let mut lexer = Lexer::new(text);
         let token = lexer.token()?;
@@ -44,7 +51,7 @@ impl<'a> Parser<'a> {
 
     /// Whether `text` comes next.
     pub fn at(&self, text: &str) -> bool {
-        self.token.text == text && self.token.kind != Kind::End
+        self.token.text == text
     }
 
     /// Whether a dotted word comes next.
@@ -72,8 +79,8 @@ impl<'a> Parser<'a> {
     }
 
     /// The error of a text that does not go on with `what`.
-    pub fn expected(&self, what: impl std::fmt::Display) -> ParseError {
-        ParseError::new(self.token.line, format!("expected {what}, found {}", self.token.shown()))
+    pub fn expected(&self, what: impl Display) -> ParseError {
+        mismatch(self.token.line, what, self.token.shown())
     }
 
     /// Takes a name or an opcode.
@@ -83,19 +90,22 @@ impl<'a> Parser<'a> {
 
     /// Takes a literal.
     pub fn number(&mut self, what: &str) -> Step<Number> {
-        let value = if self.token.kind == Kind::Number { number(self.token.text) } else { None };
-        let value = value.ok_or_else(|| self.expected(what))?;
+        if self.token.kind != Kind::Number {
+            return Err(self.expected(what));
+        }
+        let value = number(self.token.text).ok_or_else(|| self.expected(format!("{what} of at most 64 bits")))?;
         self.bump()?;
         Ok(value)
     }
 
     /// Takes a whole number of 32 bits.
     pub fn whole(&mut self, what: &str) -> Step<u32> {
-        let value = if self.token.kind == Kind::Number { number(self.token.text) } else { None };
-        let Some(Number::Integer(value)) = value else { return Err(self.expected(what)) };
-        let value = u32::try_from(value).map_err(|_| self.expected(what))?;
-        self.bump()?;
-        Ok(value)
+        let token = self.token;
+        match self.number(what)? {
+            Number::Integer(value) if value <= u64::from(u32::MAX) => Ok(value as u32),
+            Number::Integer(_) => Err(mismatch(token.line, format!("{what} of at most 32 bits"), token.shown())),
+            _ => Err(mismatch(token.line, what, token.shown())),
+        }
     }
 
     /// Takes `a, b, ...`.
@@ -107,16 +117,29 @@ impl<'a> Parser<'a> {
         Ok(names)
     }
 
+    /// Takes items with a `,` between them, up to and without `close`.
+    pub fn separated<T>(&mut self, close: &str, mut item: impl FnMut(&mut Self) -> Step<T>) -> Step<Vec<T>> {
+        let mut items = vec![];
+        while !self.at(close) {
+            if !items.is_empty() && !self.eat(",")? {
+                return Err(self.expected(format!("`,` or `{close}`")));
+            }
+            items.push(item(self)?);
+        }
+        Ok(items)
+    }
+
     /// The text from `start` to the last token taken.
     pub fn since(&self, start: usize) -> &'a str {
         self.lexer.slice(start, self.end)
     }
 
     /// Counts `more` registers of a function.
-    pub fn add_registers(&mut self, more: u32) -> Step<()> {
-        match self.registers.checked_add(more) {
-            Some(sum) if sum <= MOST_REGISTERS => self.registers = sum,
-            _ => return Err(self.expected(format!("at most {MOST_REGISTERS} registers in a function"))),
+    pub fn add_registers(&mut self, more: u32, line: u32) -> Step<()> {
+        self.registers = self.registers.saturating_add(more);
+        if self.registers > MOST_REGISTERS {
+            let expected = format!("at most {MOST_REGISTERS} registers in a function");
+            return Err(mismatch(line, expected, format!("{more} more")));
         }
         Ok(())
     }
@@ -146,14 +169,16 @@ impl<'a> Parser<'a> {
 
     /// A directive, variable or function at module level.
     fn declaration(&mut self, module: &mut Module<'a>) -> Step<()> {
-        let mut is_extern = false;
+        let mut linkage = "";
         while matches!(self.token.text, ".extern" | ".visible" | ".weak" | ".common") {
-            is_extern |= self.bump()?.text == ".extern";
+            linkage = self.bump()?.text;
         }
-        let token = self.token;
-        match token.text {
+        match self.token.text {
             ".entry" | ".func" => module.functions.push(self.function()?),
-            ".shared" | ".global" | ".const" | ".local" => self.variables(is_extern, &mut module.variables)?,
+            ".shared" | ".global" | ".const" | ".local" => {
+                module.variables.extend(self.variables(linkage == ".extern")?);
+            }
+            _ if !linkage.is_empty() => return Err(self.expected("a variable or function")),
             ".file" => module.files.push(self.file()?),
             ".loc" => self.location()?,
             ".pragma" => self.pragma()?,
@@ -164,9 +189,9 @@ impl<'a> Parser<'a> {
             }
             ".alias" => {
                 self.bump()?;
-                let alias = self.name("a name")?;
+                let alias = self.name("a function's name")?;
                 self.expect(",")?;
-                module.aliases.push((alias, self.name("a name")?));
+                module.aliases.push((alias, self.name("a function's name")?));
                 self.expect(";")?;
             }
             _ => return Err(self.expected("a directive, variable or function")),
@@ -179,10 +204,10 @@ impl<'a> Parser<'a> {
         let keyword = self.bump()?;
         (self.loc, self.registers) = (None, 0);
         self.attribute()?;
-        let returns = if self.at("(") { self.params()? } else { vec![] };
-        let name = self.name("a function's name")?;
-        let params = if self.at("(") { self.params()? } else { vec![] };
         let is_entry = keyword.text == ".entry";
+        let returns = if is_entry { vec![] } else { self.params()? };
+        let name = self.name("a function's name")?;
+        let params = self.params()?;
         let (mut max_threads, mut required_threads) = (None, None);
         while self.at_directive() {
             match self.token.text {
@@ -306,6 +331,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
+    /// `file line column`.
     fn position(&mut self) -> Step<(u32, u32, u32)> {
         Ok((self.whole("a file's number")?, self.whole("a line")?, self.whole("a column")?))
     }
@@ -315,6 +341,7 @@ impl<'a> Parser<'a> {
         if self.token.kind != Kind::Text {
             return Err(self.expected("a string"));
         }
-        Ok(self.bump()?.text.trim_matches('"'))
+        let quoted = self.bump()?.text;
+        Ok(&quoted[1..quoted.len() - 1])
     }
 }

@@ -1,16 +1,14 @@
-//! Variables and their initial values.
+//! Variables.
 
-use super::ast::{Relocation, Variable};
-use super::number::{Number, encoded, signed};
-use super::parse::{Parser, Step};
-use crate::error::ParseError;
+use super::ast::Variable;
+use super::parse::{Parser, Step, mismatch};
 
 /// Dimensions of an array.
 const MOST_DIMENSIONS: usize = 8;
 /// Bytes of a variable.
 const LARGEST: u64 = 1 << 30;
-/// Initial bytes of a module.
-const MOST_INITIAL: u64 = 1 << 26;
+/// Bytes that a variable may be aligned to.
+const LARGEST_ALIGN: u32 = 1 << 16;
 
 /// What stands before the names of a declaration.
 #[derive(Clone, Copy)]
@@ -22,17 +20,6 @@ struct Declared<'a> {
     lanes: u32,
     /// Bytes of a lane.
     bytes: u32,
-}
-
-/// Initial bytes on their way.
-struct Image<'a> {
-    bytes: Vec<u8>,
-    relocations: Vec<Relocation<'a>>,
-    ty: &'a str,
-    /// Bytes of a number.
-    element: u64,
-    /// Bytes of one item of a list, by the list's depth.
-    strides: Vec<u64>,
 }
 
 /// Bytes of a type, by its name without the dot.
@@ -49,74 +36,90 @@ pub(super) fn type_bytes(ty: &str) -> Option<u32> {
 
 impl<'a> Parser<'a> {
     /// `.space .align A .type a, b[2] = ...;`.
-    pub fn variables(&mut self, is_extern: bool, variables: &mut Vec<Variable<'a>>) -> Step<()> {
+    pub fn variables(&mut self, is_extern: bool) -> Step<Vec<Variable<'a>>> {
         let declared = self.declared(is_extern)?;
-        loop {
+        let mut variables = vec![self.variable(declared)?];
+        while self.eat(",")? {
             variables.push(self.variable(declared)?);
-            if !self.eat(",")? {
-                self.expect(";")?;
-                return Ok(());
-            }
         }
+        self.expect(";")?;
+        Ok(variables)
     }
 
-    /// `(.param .type a, .param .type b)`.
+    /// `(.param .type a, .param .type b)`, or nothing at all.
     pub fn params(&mut self) -> Step<Vec<Variable<'a>>> {
-        self.expect("(")?;
-        let mut params = vec![];
-        while !self.eat(")")? {
-            if !self.at(".param") && !self.at(".reg") {
-                return Err(self.expected("`.param`, `.reg` or `)`"));
-            }
-            let declared = self.declared(false)?;
-            params.push(self.variable(declared)?);
-            if !self.eat(",")? && !self.at(")") {
-                return Err(self.expected("`,` or `)`"));
-            }
+        if !self.eat("(")? {
+            return Ok(vec![]);
         }
+        let params = self.separated(")", Self::param)?;
+        self.bump()?;
         Ok(params)
     }
 
-    /// Everything before the name. What follows `.ptr` is about the memory that a pointer leads to.
+    /// `.param .type a`.
+    fn param(&mut self) -> Step<Variable<'a>> {
+        if !self.at(".param") && !self.at(".reg") {
+            return Err(self.expected("`.param` or `.reg`"));
+        }
+        let declared = self.declared(false)?;
+        self.variable(declared)
+    }
+
+    /// Everything before the name.
     fn declared(&mut self, is_extern: bool) -> Step<Declared<'a>> {
-        let space = &self.bump()?.text[1..];
-        let (mut align, mut lanes, mut ty, mut of_pointer) = (None, 1, None, false);
+        let space = self.space()?;
+        let (mut align, mut lanes, mut ty) = (None, 1, None);
         while self.at_directive() {
             let word = self.token.text;
             match word {
-                ".attribute" => {
-                    self.attribute()?;
-                    continue;
-                }
-                ".align" => {
+                ".attribute" => self.attribute()?,
+                ".align" => align = Some(self.align()?),
+                ".ptr" => self.pointee()?,
+                _ => {
+                    match (word, type_bytes(&word[1..])) {
+                        (".v2", _) => lanes = 2,
+                        (".v4", _) => lanes = 4,
+                        (".v8", _) => lanes = 8,
+                        (_, Some(bytes)) if ty.is_none() => ty = Some((&word[1..], bytes)),
+                        _ => return Err(self.expected("a type or a name")),
+                    }
                     self.bump()?;
-                    let token = self.token;
-                    let bytes = self.whole("an alignment")?;
-                    if !bytes.is_power_of_two() {
-                        return Err(ParseError::new(
-                            token.line,
-                            format!("expected a power of two, found {}", token.shown()),
-                        ));
-                    }
-                    if !of_pointer {
-                        align = Some(bytes);
-                    }
-                    continue;
                 }
-                ".ptr" => of_pointer = true,
-                ".global" | ".shared" | ".const" | ".local" | ".param" if of_pointer => {}
-                ".v2" => lanes = 2,
-                ".v4" => lanes = 4,
-                ".v8" => lanes = 8,
-                _ => match type_bytes(&word[1..]) {
-                    Some(bytes) if ty.is_none() => ty = Some((&word[1..], bytes)),
-                    _ => return Err(self.expected("a type or a name")),
-                },
             }
-            self.bump()?;
         }
         let (ty, bytes) = ty.ok_or_else(|| self.expected("a type"))?;
         Ok(Declared { space, is_extern, align, ty, lanes, bytes })
+    }
+
+    /// A state space, without its dot.
+    fn space(&mut self) -> Step<&'a str> {
+        match self.token.text {
+            ".shared" | ".global" | ".const" | ".local" | ".param" | ".reg" => Ok(&self.bump()?.text[1..]),
+            _ => Err(self.expected("a state space")),
+        }
+    }
+
+    /// `.align 16`.
+    fn align(&mut self) -> Step<u32> {
+        self.bump()?;
+        let token = self.token;
+        let bytes = self.whole("an alignment")?;
+        if !bytes.is_power_of_two() || bytes > LARGEST_ALIGN {
+            return Err(mismatch(token.line, format!("a power of two up to {LARGEST_ALIGN}"), token.shown()));
+        }
+        Ok(bytes)
+    }
+
+    /// `.ptr .global .align 16`, about the memory that a pointer leads to.
+    fn pointee(&mut self) -> Step<()> {
+        self.bump()?;
+        if self.at_directive() && !self.at(".align") {
+            self.space()?;
+        }
+        if self.at(".align") {
+            self.align()?;
+        }
+        Ok(())
     }
 
     /// `name[dims] = init`.
@@ -124,15 +127,17 @@ impl<'a> Parser<'a> {
         let Declared { space, is_extern, align, ty, lanes, bytes } = declared;
         let line = self.token.line;
         let name = self.name("a variable's name")?;
-        let (is_open, dims) = self.dimensions()?;
-        let value = u64::from(bytes) * u64::from(lanes);
-        let too_large = || ParseError::new(line, format!("expected at most {LARGEST} bytes, found more in `{name}`"));
-        // From the innermost dimension outwards: bytes of one item of a list.
+        let (is_open, lengths) = self.lengths()?;
+        let mut size = u64::from(bytes) * u64::from(lanes);
+        let align = align.unwrap_or(size as u32);
+        // Bytes of one item of an initial list, from the innermost outwards.
         let mut strides = if lanes > 1 { vec![u64::from(bytes)] } else { vec![] };
-        let mut size = value;
-        for &length in dims.iter().rev() {
+        for length in lengths.into_iter().rev() {
             strides.push(size);
-            size = size.checked_mul(u64::from(length)).filter(|&size| size <= LARGEST).ok_or_else(too_large)?;
+            size *= u64::from(length);
+            if size > LARGEST {
+                return Err(mismatch(line, format!("at most {LARGEST} bytes"), format!("more in `{name}`")));
+            }
         }
         if is_open {
             strides.push(size);
@@ -140,148 +145,33 @@ impl<'a> Parser<'a> {
         }
         strides.reverse();
         let (mut init, mut relocations) = (None, vec![]);
-        if self.eat("=")? {
-            let mut image = Image { bytes: vec![], relocations, ty, element: u64::from(bytes), strides };
-            let limit = if is_open { MOST_INITIAL } else { size };
-            let end =
-                if self.at("{") { self.list(&mut image, 0, 0, limit)? } else { self.value(&mut image, 0, limit)? };
-            if is_open {
-                size = end.next_multiple_of(image.strides[0]);
-            }
-            self.initial += size;
-            if self.initial > MOST_INITIAL {
-                return Err(ParseError::new(
-                    line,
-                    format!("expected at most {MOST_INITIAL} initial bytes in a module, found more"),
-                ));
-            }
-            image.bytes.resize(size as usize, 0);
+        if matches!(space, "global" | "const") && !is_extern && self.eat("=")? {
+            let image = self.image(ty, strides, (!is_open).then_some(size))?;
+            size = image.bytes.len() as u64;
             (init, relocations) = (Some(image.bytes), image.relocations);
         }
-        let align = align.unwrap_or(value as u32);
         Ok(Variable { name, line, space, is_extern, align, size: size as u32, init, relocations })
     }
 
-    /// `[2][3]`; the first may be `[]`, which is told apart.
-    fn dimensions(&mut self) -> Step<(bool, Vec<u32>)> {
-        let (mut is_open, mut dims) = (false, vec![]);
+    /// `[2][3]`. The first may be `[]`: the flag tells.
+    fn lengths(&mut self) -> Step<(bool, Vec<u32>)> {
+        let (mut is_open, mut lengths) = (false, vec![]);
         while self.at("[") {
-            if dims.len() == MOST_DIMENSIONS {
-                return Err(self.expected(format!("at most {MOST_DIMENSIONS} dimensions")));
+            let open = self.bump()?;
+            if lengths.len() == MOST_DIMENSIONS {
+                return Err(mismatch(open.line, format!("at most {MOST_DIMENSIONS} dimensions"), "one more"));
             }
-            self.bump()?;
-            if self.at("]") && dims.is_empty() && !is_open {
+            if self.at("]") && lengths.is_empty() && !is_open {
                 is_open = true;
-            } else if self.at("0") {
-                return Err(self.expected("a length above 0"));
             } else {
-                dims.push(self.whole("a length")?);
+                let token = self.token;
+                match self.whole("a length")? {
+                    0 => return Err(mismatch(token.line, "a length above 0", token.shown())),
+                    length => lengths.push(length),
+                }
             }
             self.expect("]")?;
         }
-        Ok((is_open, dims))
-    }
-
-    /// `{ ... }` from byte `at` up to at most byte `limit`; returns where it ends.
-    fn list(&mut self, image: &mut Image<'a>, depth: usize, mut at: u64, limit: u64) -> Step<u64> {
-        let Some(&stride) = image.strides.get(depth) else { return Err(self.expected("a number or a name")) };
-        let start = at;
-        self.expect("{")?;
-        while !self.eat("}")? {
-            if self.at("{") {
-                at = start + (at - start).next_multiple_of(stride);
-                if at + stride > limit {
-                    return Err(self.expected("`}`"));
-                }
-                self.list(image, depth + 1, at, at + stride)?;
-                at += stride;
-            } else {
-                at = self.value(image, at, limit)?;
-            }
-            if !self.eat(",")? && !self.at("}") {
-                return Err(self.expected("`,` or `}`"));
-            }
-        }
-        Ok(at)
-    }
-
-    /// A number or an address at byte `at`; returns where it ends.
-    fn value(&mut self, image: &mut Image<'a>, at: u64, limit: u64) -> Step<u64> {
-        let end = at + image.element;
-        if end > limit {
-            return Err(self.expected("no further value"));
-        }
-        let mut bits = [0; 16];
-        if self.at_name() {
-            self.relocation(image, at, image.element as u32, 0)?;
-        } else {
-            let (line, negative) = (self.token.line, self.eat("-")?);
-            let token = self.token;
-            let number = self.number("a number or a name")?;
-            if self.at("(") {
-                let shift = match number {
-                    Number::Integer(mask)
-                        if !negative
-                            && mask.trailing_zeros().is_multiple_of(8)
-                            && mask.count_ones() == 8
-                            && mask.leading_zeros().is_multiple_of(8) =>
-                    {
-                        mask.trailing_zeros()
-                    }
-                    _ => {
-                        return Err(ParseError::new(
-                            line,
-                            format!("expected one byte of ones, found {}", token.shown()),
-                        ));
-                    }
-                };
-                self.bump()?;
-                self.relocation(image, at, 1, shift)?;
-                self.expect(")")?;
-            } else {
-                bits = encoded(number, negative, image.ty).ok_or_else(|| {
-                    ParseError::new(line, format!("expected a number that fits .{}, found {}", image.ty, token.shown()))
-                })?;
-            }
-        }
-        image.bytes.resize(end as usize, 0);
-        image.bytes[at as usize..].copy_from_slice(&bits[..image.element as usize]);
-        Ok(end)
-    }
-
-    /// `name+4` or `generic(name)+4`.
-    fn relocation(&mut self, image: &mut Image<'a>, at: u64, bytes: u32, shift: u32) -> Step<()> {
-        let mut name = self.name("a name")?;
-        let is_generic = name == "generic" && self.eat("(")?;
-        if is_generic {
-            name = self.name("a name")?;
-            self.expect(")")?;
-        }
-        let offset = if self.at("+") || self.at("-") { self.offset()? } else { 0 };
-        image.relocations.push(Relocation { at: at as u32, bytes, shift, name, offset, is_generic });
-        Ok(())
-    }
-
-    /// `+4`, `-4`, `+-4`, or several of them.
-    pub fn offset(&mut self) -> Step<i64> {
-        let mut sum = 0_i64;
-        loop {
-            let line = self.token.line;
-            let mut negative = false;
-            while self.at("+") || self.at("-") {
-                negative ^= self.bump()?.text == "-";
-            }
-            let token = self.token;
-            let Number::Integer(value) = self.number("an offset")? else {
-                return Err(ParseError::new(token.line, format!("expected an offset, found {}", token.shown())));
-            };
-            let value = signed(value, negative, line)?;
-            sum = sum
-                .checked_add(value)
-                .ok_or_else(|| ParseError::new(line, "expected an offset of 64 bits, found a larger one"))?;
-            if !self.at("+") && !self.at("-") {
-                return Ok(sum);
-            }
-        }
+        Ok((is_open, lengths))
     }
 }
