@@ -1,0 +1,128 @@
+//! An access in one word, and the order of accesses.
+
+use super::{Fault, Site};
+use crate::check::Order;
+use crate::check::clock::{AGENTS, Now};
+
+/// An access in one word, from the top: in flight (1 bit), clock (27), pc (24), warp (6), several (1), lane (5). Greater
+/// words have greater clocks, and copies in flight are greater than everything else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Event(u64);
+
+const CLOCK_SHIFT: u32 = 36;
+const PC_SHIFT: u32 = 12;
+const WARP_SHIFT: u32 = 6;
+const IN_FLIGHT: u64 = 1 << 63;
+const SEVERAL: u64 = 1 << 5;
+const PC: u32 = 0xff_ffff;
+/// Warp, several and lane.
+const WHO: u64 = (1 << PC_SHIFT) - 1;
+
+impl Event {
+    /// Not an access, and greater than all of them.
+    pub const NONE: Self = Self(u64::MAX);
+
+    #[inline(always)]
+    pub fn new(at: Site, clock: u32) -> Self {
+        let who = u64::from(at.warp) << WARP_SHIFT | u64::from(at.lane);
+        Self(u64::from(clock) << CLOCK_SHIFT | u64::from(at.pc & PC) << PC_SHIFT | who)
+    }
+
+    /// The least one of a clock.
+    #[inline(always)]
+    pub fn at_clock(clock: u32) -> Self {
+        Self(u64::from(clock) << CLOCK_SHIFT)
+    }
+
+    /// The same, issued and not waited for.
+    pub fn in_flight(self) -> Self {
+        Self(self.0 | IN_FLIGHT)
+    }
+
+    /// The same, done by other lanes too: the one that is named was the last.
+    #[inline(always)]
+    pub fn of_several(self) -> Self {
+        Self(self.0 | SEVERAL)
+    }
+
+    pub fn is_in_flight(self) -> bool {
+        self.0 & IN_FLIGHT != 0
+    }
+
+    #[inline(always)]
+    pub fn clock(self) -> u32 {
+        ((self.0 & !IN_FLIGHT) >> CLOCK_SHIFT) as u32
+    }
+
+    #[inline(always)]
+    pub fn warp(self) -> usize {
+        (self.0 >> WARP_SHIFT) as usize % AGENTS
+    }
+
+    pub fn site(self) -> Site {
+        Site { warp: self.warp() as u8, lane: self.0 as u8 % 32, pc: (self.0 >> PC_SHIFT) as u32 & PC }
+    }
+
+    /// Whether both are of one lane, and of no other.
+    #[inline(always)]
+    pub fn is_same_lane(self, other: Self) -> bool {
+        (self.0 ^ other.0) & WHO == 0
+    }
+
+    /// Whether both are of one lane and instruction, whenever.
+    pub fn is_same_site(self, other: Self) -> bool {
+        (self.0 ^ other.0) << (64 - CLOCK_SHIFT) == 0
+    }
+
+    /// Whether both are of one warp, instruction and clock.
+    pub fn is_same_instruction(self, other: Self) -> bool {
+        (self.0 ^ other.0) >> WARP_SHIFT == 0
+    }
+
+    #[inline(always)]
+    pub fn is_same_clock(self, other: Self) -> bool {
+        (self.0 ^ other.0) >> CLOCK_SHIFT == 0
+    }
+}
+
+/// An access that happens, and what is ordered before it.
+pub(super) struct Present<'a> {
+    pub event: Event,
+    /// The least event of this block: written, by nobody in particular. Its clock is the one that clocks count from.
+    pub first: Event,
+    /// Up to this event everything is ordered before the access.
+    pub floor: Event,
+    seen: &'a [u32],
+}
+
+impl<'a> Present<'a> {
+    #[inline(always)]
+    pub fn new(at: Site, now: &Now<'a>, base: u32) -> Self {
+        Self {
+            event: Event::new(at, base + now.clock),
+            first: Event::at_clock(base),
+            floor: Event(Event::at_clock(base + now.floor + 1).0 - 1),
+            seen: now.seen,
+        }
+    }
+
+    /// Whether the event is of this block, not in flight, and ordered before this one by clocks alone.
+    #[inline(always)]
+    pub fn surely_follows(&self, event: Event) -> bool {
+        event.0.wrapping_sub(self.first.0) <= self.floor.0 - self.first.0
+    }
+
+    /// Whether the event is of an earlier block.
+    pub fn is_stale(&self, event: Event) -> bool {
+        event.clock() < self.first.clock()
+    }
+
+    /// Whether the event, which is not in flight, is ordered before this one.
+    pub fn follows(&self, event: Event) -> bool {
+        event.clock() <= self.first.clock() + self.seen[event.warp()] || event.is_same_lane(self.event)
+    }
+
+    pub fn race(&self, event: Event, order: Order) -> Fault {
+        Fault::Race { with: event.site(), same_warp: event.warp() == self.event.warp(), order }
+    }
+}

@@ -1,0 +1,189 @@
+//! The last accesses of each piece of shared memory.
+
+use std::ops::Range;
+
+use super::event::{Event, Present};
+
+/// Bytes of a line, as a power of two: those of the widest access.
+const LINE: u32 = 4;
+
+/// How shared memory is divided: into lines of 16 bytes, and those into cells. An access of a whole line is remembered
+/// once; cells are for those that are narrower.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    lines: usize,
+    /// Bytes of a cell, as a power of two.
+    granule: u32,
+}
+
+/// The part of a line that an access touches: its first and its last byte.
+#[derive(Clone, Copy)]
+pub(super) struct Piece {
+    first: u32,
+    last: u32,
+}
+
+impl Piece {
+    #[inline(always)]
+    fn line(self) -> usize {
+        (self.first >> LINE) as usize
+    }
+
+    #[inline(always)]
+    fn is_whole(self) -> bool {
+        self.last - self.first == (1 << LINE) - 1
+    }
+}
+
+impl Layout {
+    pub fn new(bytes: u32, granule: u32) -> Self {
+        assert!(matches!(granule, 1 | 2 | 4));
+        Self { lines: bytes.div_ceil(1 << LINE) as usize, granule: granule.ilog2() }
+    }
+
+    /// What an access touches. Aligned to its width of 16 bytes at most, it lies in one line.
+    #[inline(always)]
+    pub fn piece(self, offset: u32, len: u32) -> Piece {
+        Piece { first: offset, last: (offset + len - 1).min(offset | ((1 << LINE) - 1)) }
+    }
+
+    /// Cells of all lines.
+    fn cells(self) -> usize {
+        self.lines << (LINE - self.granule)
+    }
+
+    #[inline(always)]
+    fn cells_of(self, piece: Piece) -> Range<usize> {
+        (piece.first >> self.granule) as usize..(piece.last >> self.granule) as usize + 1
+    }
+
+    fn cells_of_line(self, line: usize) -> Range<usize> {
+        line << (LINE - self.granule)..(line + 1) << (LINE - self.granule)
+    }
+}
+
+/// The last access of every warp to every line and cell.
+#[derive(Debug)]
+pub(super) struct Accesses {
+    layout: Layout,
+    /// Accesses of whole lines: a row of lines for each warp; 0 where there was none.
+    lines: Vec<Event>,
+    /// Narrower accesses: a row of cells for each warp.
+    cells: Vec<Event>,
+    /// For each line, no access to any of it is later than this clock.
+    newest: Vec<u32>,
+}
+
+impl Accesses {
+    pub fn new(layout: Layout, warps: usize) -> Self {
+        let none = |count| vec![Event::default(); count];
+        Self {
+            layout,
+            lines: none(layout.lines * warps),
+            cells: none(layout.cells() * warps),
+            newest: vec![0; layout.lines],
+        }
+    }
+
+    #[inline(always)]
+    pub fn record(&mut self, event: Event, piece: Piece) {
+        let newest = &mut self.newest[piece.line()];
+        *newest = event.clock().max(*newest);
+        if piece.is_whole() {
+            merge(&mut self.lines[event.warp() * self.layout.lines + piece.line()], event);
+        } else {
+            let row = &mut self.cells[event.warp() * self.layout.cells()..];
+            row[self.layout.cells_of(piece)].iter_mut().for_each(|last| merge(last, event));
+        }
+    }
+
+    /// An access that is not ordered before the present one.
+    #[inline(always)]
+    pub fn conflict(&self, present: &Present, piece: Piece) -> Option<Event> {
+        if self.newest[piece.line()] <= present.floor.clock() { None } else { self.search(present, piece) }
+    }
+
+    #[inline(never)]
+    fn search(&self, present: &Present, piece: Piece) -> Option<Event> {
+        let lines = self.lines.chunks_exact(self.layout.lines);
+        let cells = self.cells.chunks_exact(self.layout.cells());
+        lines.zip(cells).find_map(|(lines, cells)| {
+            let mut events =
+                [lines[piece.line()]].into_iter().chain(cells[self.layout.cells_of(piece)].iter().copied());
+            events.find(|&event| !present.follows(event))
+        })
+    }
+
+    pub fn clear(&mut self) {
+        self.lines.fill(Event::default());
+        self.cells.fill(Event::default());
+        self.newest.fill(0);
+    }
+}
+
+/// Puts an event where the last one of the same warp was.
+#[inline(always)]
+fn merge(last: &mut Event, event: Event) {
+    let joins = last.is_same_clock(event) && !last.is_same_lane(event);
+    *last = if joins { event.of_several() } else { event };
+}
+
+/// The last write of every line and cell.
+#[derive(Debug)]
+pub(super) struct Writes {
+    layout: Layout,
+    /// The write of a whole line; [`Event::NONE`] where its cells differ.
+    lines: Vec<Event>,
+    /// The writes of cells, for such lines.
+    cells: Vec<Event>,
+}
+
+impl Writes {
+    pub fn new(layout: Layout) -> Self {
+        Self { layout, lines: vec![Event::default(); layout.lines], cells: vec![Event::default(); layout.cells()] }
+    }
+
+    /// Whether all that is touched was written, and the present access is sure to come after.
+    #[inline(always)]
+    pub fn are_settled(&self, present: &Present, piece: Piece) -> bool {
+        match self.lines[piece.line()] {
+            Event::NONE => self.of(piece).iter().all(|&write| present.surely_follows(write)),
+            line => present.surely_follows(line),
+        }
+    }
+
+    /// What was written last.
+    #[inline(always)]
+    pub fn of(&self, piece: Piece) -> &[Event] {
+        match &self.lines[piece.line()] {
+            &Event::NONE => &self.cells[self.layout.cells_of(piece)],
+            line => std::slice::from_ref(line),
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn of_mut(&mut self, piece: Piece) -> &mut [Event] {
+        let line = &mut self.lines[piece.line()];
+        if piece.is_whole() && *line != Event::NONE {
+            return std::slice::from_mut(line);
+        }
+        if *line != Event::NONE {
+            self.cells[self.layout.cells_of_line(piece.line())].fill(*line);
+            *line = Event::NONE;
+        }
+        &mut self.cells[self.layout.cells_of(piece)]
+    }
+
+    #[inline(always)]
+    pub fn record(&mut self, event: Event, piece: Piece) {
+        if piece.is_whole() {
+            self.lines[piece.line()] = event;
+        } else {
+            self.of_mut(piece).fill(event);
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.lines.fill(Event::default());
+    }
+}
