@@ -90,10 +90,7 @@ impl Inspect {
     fn explain(&self, shape: Shape, out: &mut impl Write) -> Result<()> {
         let problem = Problem::contiguous(self.dtype, shape).with_causal(self.causal).with_lse(true);
         let candidates = Plan::candidates(&problem, &self.arch)?;
-        let plan = match self.kernel {
-            Some(kernel) => Plan::with_kernel(&problem, &self.arch, kernel)?,
-            None => Plan::new(&problem, &self.arch)?,
-        };
+        let plan = Plan::choose(&problem, &self.arch, self.kernel)?;
         if self.json {
             let candidates: Vec<_> = candidates
                 .iter()
