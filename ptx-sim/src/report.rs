@@ -1,6 +1,10 @@
 //! What a launch did, and what was wrong with it.
 
-use std::fmt;
+mod collector;
+mod display;
+
+#[allow(unused_imports)]
+pub(crate) use collector::{Collector, RawPlace};
 
 /// A state space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,46 +23,86 @@ pub enum Space {
     Generic,
 }
 
-/// A kind of defect.
+impl Space {
+    /// Its name in PTX.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::Shared => "shared",
+            Self::Local => "local",
+            Self::Const => "const",
+            Self::Param => "param",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+/// A kind of defect, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Kind {
     /// An access to memory that no buffer holds.
     OutOfBounds,
-    /// An address that is not a multiple of the access's width.
-    Misaligned,
     /// An access to memory that was freed.
     UseAfterFree,
     /// A write to memory that the host said is only read.
     ReadOnlyWrite,
     /// A generic address outside the space the instruction asks for.
     WrongSpace,
-    /// Two warps use the same shared memory, one of them writes, and no barrier stands between.
-    SharedRace,
-    /// As [`Kind::SharedRace`], for two lanes of one warp without `bar.warp.sync` between them.
-    IntraWarpRace,
-    /// Two blocks use the same global memory, one of them writes, and nothing orders them.
-    GlobalRace,
+    /// An address that is not a multiple of the access's width.
+    Misaligned,
+    /// An operand the instruction does not allow.
+    InvalidOperand,
+    /// The kernel panicked or trapped.
+    Trap,
+    /// Every warp waits.
+    Deadlock,
+    /// Warps disagree about a barrier: its count, or who takes part.
+    BarrierMismatch,
+    /// Not all lanes execute an instruction that all must execute together.
+    Diverged,
+    /// The launch was given up.
+    Endless,
     /// The destination of an asynchronous copy is read, written or copied to before the copy was waited for.
     AsyncInFlight,
-    /// A thread ends with an asynchronous copy that it never waited for.
-    AsyncUnfinished,
+    /// Two warps use the same shared memory, one of them writes, and no barrier stands between.
+    SharedRace,
+    /// Two blocks use the same global memory, one of them writes, and nothing orders them.
+    GlobalRace,
     /// Memory is read that nobody wrote.
     UninitializedMemory,
     /// A register is read that nobody wrote.
     UninitializedRegister,
-    /// Not all lanes execute an instruction that all must execute together.
-    Diverged,
-    /// Warps disagree about a barrier: its count, or who takes part.
-    BarrierMismatch,
-    /// Every warp waits.
-    Deadlock,
-    /// The kernel panicked or trapped.
-    Trap,
-    /// The launch was given up.
-    Endless,
-    /// An operand the instruction does not allow.
-    InvalidOperand,
+    /// As [`Kind::SharedRace`], for two lanes of one warp without `bar.warp.sync` between them.
+    IntraWarpRace,
+    /// A thread ends with an asynchronous copy that it never waited for.
+    AsyncUnfinished,
+}
+
+impl Kind {
+    /// A short word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OutOfBounds => "out-of-bounds",
+            Self::UseAfterFree => "use-after-free",
+            Self::ReadOnlyWrite => "read-only-write",
+            Self::WrongSpace => "wrong-space",
+            Self::Misaligned => "misaligned",
+            Self::InvalidOperand => "invalid-operand",
+            Self::Trap => "trap",
+            Self::Deadlock => "deadlock",
+            Self::BarrierMismatch => "barrier-mismatch",
+            Self::Diverged => "diverged",
+            Self::Endless => "endless",
+            Self::AsyncInFlight => "async-in-flight",
+            Self::SharedRace => "shared-race",
+            Self::GlobalRace => "global-race",
+            Self::UninitializedMemory => "uninitialized-memory",
+            Self::UninitializedRegister => "uninitialized-register",
+            Self::IntraWarpRace => "intra-warp-race",
+            Self::AsyncUnfinished => "async-unfinished",
+        }
+    }
 }
 
 /// A line of the source that a PTX instruction was compiled from, by its `.loc`.
@@ -105,6 +149,7 @@ pub struct Finding {
     /// How often these two instructions did this.
     pub count: u64,
 }
+
 /// A class of instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
@@ -141,6 +186,27 @@ pub enum Class {
 }
 
 impl Class {
+    /// A short word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Integer => "integer",
+            Self::Float => "float",
+            Self::Special => "special",
+            Self::Convert => "convert",
+            Self::Move => "move",
+            Self::Predicate => "predicate",
+            Self::Control => "control",
+            Self::Global => "global",
+            Self::Shared => "shared",
+            Self::OtherMemory => "other memory",
+            Self::Async => "async",
+            Self::MatrixLoad => "matrix load",
+            Self::Matrix => "matrix",
+            Self::Barrier => "barrier",
+            Self::Warp => "warp",
+        }
+    }
+
     /// Every class, in the order of the discriminants.
     pub const ALL: [Self; 15] = [
         Self::Integer,
@@ -225,11 +291,5 @@ impl Report {
     /// Executed instructions of a class.
     pub fn executed(&self, class: Class) -> u64 {
         self.lines.iter().filter(|line| line.class == class).map(|line| line.counters.instructions).sum()
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.kernel)
     }
 }

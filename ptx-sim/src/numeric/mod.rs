@@ -1,1 +1,52 @@
 //! Number formats and the arithmetic of the instructions that round in their own way.
+//!
+//! Everything here is a pure function of bits and gives the same bits on every host: no libm, no fused
+//! multiply-add unless it is the operation itself, and one NaN. The functions of one number are inlined and free of
+//! branches where they are hot, so that a loop over the 32 lanes of a warp becomes vector code.
+
+// Until every instruction is there.
+#![allow(unused_imports)]
+
+pub(crate) mod approx;
+pub(crate) mod arith;
+pub(crate) mod fp8;
+pub(crate) mod half;
+pub(crate) mod integer;
+pub(crate) mod mma;
+pub(crate) mod packed;
+mod round;
+
+pub(crate) use round::Rounding;
+
+/// The NaN that f32 arithmetic returns (PTX ISA, "Floating-point instructions").
+pub(crate) const NAN: f32 = f32::from_bits(0x7fff_ffff);
+
+/// `x`, with any NaN replaced by [`NAN`].
+#[inline(always)]
+pub(crate) fn canonical(x: f32) -> f32 {
+    if x.is_nan() { NAN } else { x }
+}
+
+/// `.ftz`: a subnormal becomes the zero of its sign.
+#[inline(always)]
+pub(crate) fn ftz(x: f32) -> f32 {
+    if x.abs() < f32::MIN_POSITIVE { f32::from_bits(x.to_bits() & 0x8000_0000) } else { x }
+}
+
+/// `.sat`: into [0, 1]; NaN becomes 0.
+#[inline(always)]
+pub(crate) fn saturate(x: f32) -> f32 {
+    // -0 and NaN fail the first comparison.
+    if x > 0.0 { if x < 1.0 { x } else { 1.0 } } else { 0.0 }
+}
+
+/// Runs `f` with the widest vector instructions that the host has; `f` should be `#[inline(always)]` throughout.
+///
+/// Vector width changes no result: none of the operations here depends on it.
+#[inline(always)]
+pub(crate) fn vectorize<R>(f: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(f)
+}
+
+#[cfg(test)]
+pub(crate) mod testing;

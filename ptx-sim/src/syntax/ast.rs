@@ -13,6 +13,8 @@ pub(crate) struct Module<'a> {
     pub variables: Vec<Variable<'a>>,
     /// Entry points and device functions, declarations without a body included.
     pub functions: Vec<Function<'a>>,
+    /// `.alias`: the new name and the function it stands for.
+    pub aliases: Vec<(&'a str, &'a str)>,
 }
 
 /// `.entry` or `.func`.
@@ -35,7 +37,7 @@ pub(crate) struct Function<'a> {
 pub(crate) struct Variable<'a> {
     pub name: &'a str,
     pub line: u32,
-    /// Without the dot: `shared`, `global`, `const`, `local`, `param`.
+    /// Without the dot: `shared`, `global`, `const`, `local`, `param`, or `reg` for a parameter in a register.
     pub space: &'a str,
     pub is_extern: bool,
     /// Bytes; the type's own where the text does not say.
@@ -44,19 +46,62 @@ pub(crate) struct Variable<'a> {
     pub size: u32,
     /// The initial bytes where the text gives any, as long as `size`.
     pub init: Option<Vec<u8>>,
+    /// Addresses that the initial bytes hold, where `init` is 0.
+    pub relocations: Vec<Relocation<'a>>,
+}
+
+/// `name+offset`, `generic(name)+offset` or `0xFF00(name)` among the initial bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Relocation<'a> {
+    /// The first byte that the address goes to.
+    pub at: u32,
+    /// How many bytes of it go there.
+    pub bytes: u32,
+    /// By how many bits the address is shifted to the right before.
+    pub shift: u32,
+    /// A variable or a function.
+    pub name: &'a str,
+    pub offset: i64,
+    /// `generic(name)`: its address in the generic space.
+    pub is_generic: bool,
 }
 
 /// A piece of a body.
 #[derive(Debug)]
 pub(crate) enum Item<'a> {
     /// `name:`.
-    Label { name: &'a str, line: u32 },
-    /// `.reg .type name<count>` or `.reg .type a, b`: one item a name.
-    Register { name: &'a str, line: u32, ty: &'a str, count: Option<u32> },
+    Label {
+        name: &'a str,
+        line: u32,
+    },
+    /// `.reg .type name<count>` or `.reg .type a, b`: one item a name. The type is without the dot.
+    Register {
+        name: &'a str,
+        line: u32,
+        ty: &'a str,
+        count: Option<u32>,
+    },
     /// A variable of the body.
     Variable(Variable<'a>),
     /// `label: .branchtargets a, b;`.
-    BranchTargets { name: &'a str, line: u32, labels: Vec<&'a str> },
+    BranchTargets {
+        name: &'a str,
+        line: u32,
+        labels: Vec<&'a str>,
+    },
+    /// `label: .calltargets f, g;`.
+    CallTargets {
+        name: &'a str,
+        line: u32,
+        functions: Vec<&'a str>,
+    },
+    /// `label: .callprototype (returns) _ (params);`.
+    CallPrototype {
+        name: &'a str,
+        line: u32,
+        returns: Vec<Variable<'a>>,
+        params: Vec<Variable<'a>>,
+    },
     /// `{ ... }`, a scope of names.
     Block(Vec<Item<'a>>),
     Instruction(Instruction<'a>),
@@ -73,7 +118,7 @@ pub(crate) struct Instruction<'a> {
     /// The opcode with its modifiers, as written: `mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32`.
     pub opcode: &'a str,
     pub operands: Vec<Operand<'a>>,
-    /// The statement as written, in one line, without the `;`.
+    /// The statement as written, from its guard or opcode to before the `;`.
     pub text: &'a str,
 }
 
@@ -98,6 +143,8 @@ pub(crate) enum Operand<'a> {
     Sink,
     /// `[base+offset]`.
     Address(Base<'a>, i64),
+    /// `[map, {x, y}]`, a place in a tensor.
+    Tensor(Base<'a>, Vec<Operand<'a>>),
     /// `{a, b}`.
     Vector(Vec<Operand<'a>>),
     /// `(a, b)` of a call.

@@ -1,0 +1,233 @@
+//! Device memory: buffers with red zones between them, and which of their bytes were written.
+
+use crate::report::Kind;
+
+/// Address of the first buffer: far from 0, in bits that a 32-bit address does not have, below 2^47.
+const BASE: u64 = 0x7f00_0000_0000;
+/// Alignment of buffers, that of `cuMemAlloc`.
+const ALIGN: u64 = 256;
+/// Bytes between buffers at least.
+const RED_ZONE: u64 = 4096;
+/// Farther than this from a buffer an address has nothing to do with it.
+const NEAR: u64 = 1 << 20;
+
+#[derive(Debug)]
+struct Allocation {
+    address: u64,
+    len: u64,
+    /// Empty once freed.
+    bytes: Vec<u8>,
+    read_only: bool,
+    freed: bool,
+    /// Bytes that nobody wrote.
+    missing: u64,
+    /// A bit for each byte that was written; empty when all were.
+    written: Vec<u64>,
+}
+
+/// Device memory.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// By address. Freed ones stay: their addresses are not given out again.
+    allocations: Vec<Allocation>,
+    /// Index of the one that was used last.
+    last: usize,
+}
+
+impl Memory {
+    /// Memory that nobody has written.
+    pub fn alloc(&mut self, len: usize) -> u64 {
+        self.push(vec![0; len], false, vec![0; len.div_ceil(64)], len as u64)
+    }
+
+    /// Memory with these bytes.
+    pub fn upload(&mut self, bytes: &[u8], read_only: bool) -> u64 {
+        self.push(bytes.to_vec(), read_only, Vec::new(), 0)
+    }
+
+    fn push(&mut self, bytes: Vec<u8>, read_only: bool, written: Vec<u64>, missing: u64) -> u64 {
+        let end = self.allocations.last().map_or(BASE, |last| last.address + last.len + RED_ZONE);
+        let address = end.next_multiple_of(ALIGN);
+        let len = bytes.len() as u64;
+        self.allocations.push(Allocation { address, len, bytes, read_only, freed: false, missing, written });
+        address
+    }
+
+    /// The bytes of the buffer at `address`, if there is one.
+    pub fn download(&self, address: u64) -> Option<&[u8]> {
+        let index = self.live(address)?;
+        Some(&self.allocations[index].bytes)
+    }
+
+    /// Writes the beginning of the buffer at `address` as the host. False if there is none, or it is too short.
+    pub fn host_write(&mut self, address: u64, bytes: &[u8]) -> bool {
+        let Some(index) = self.live(address) else { return false };
+        let allocation = &mut self.allocations[index];
+        let Some(to) = allocation.bytes.get_mut(..bytes.len()) else { return false };
+        to.copy_from_slice(bytes);
+        allocation.mark_written(0, bytes.len());
+        true
+    }
+
+    /// Frees the buffer at `address`. False if there is none.
+    pub fn free(&mut self, address: u64) -> bool {
+        let Some(index) = self.live(address) else { return false };
+        let allocation = &mut self.allocations[index];
+        allocation.freed = true;
+        allocation.bytes = Vec::new();
+        allocation.written = Vec::new();
+        true
+    }
+
+    /// Whether a buffer that holds `address` is only read.
+    #[inline]
+    pub fn is_read_only(&self, address: u64) -> bool {
+        let holds = |allocation: &&Allocation| address.wrapping_sub(allocation.address) < allocation.len;
+        let last = self.allocations.get(self.last).filter(holds);
+        last.or_else(|| self.allocations[..self.after(address)].last().filter(holds)).is_some_and(|it| it.read_only)
+    }
+
+    /// A kernel's read of `out.len()` bytes. `out` is filled also where the bytes were never written; otherwise an
+    /// error leaves it alone.
+    #[inline]
+    pub fn read(&mut self, address: u64, out: &mut [u8]) -> Result<(), Kind> {
+        let (index, offset) = self.locate(address, out.len())?;
+        let allocation = &self.allocations[index];
+        copy(out, &allocation.bytes[offset..offset + out.len()]);
+        if allocation.missing > 0 && !allocation.is_written(offset, out.len()) {
+            return Err(Kind::UninitializedMemory);
+        }
+        Ok(())
+    }
+
+    /// A kernel's write. An error leaves the memory alone.
+    #[inline]
+    pub fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), Kind> {
+        let (index, offset) = self.locate(address, bytes.len())?;
+        let allocation = &mut self.allocations[index];
+        if allocation.read_only {
+            return Err(Kind::ReadOnlyWrite);
+        }
+        copy(&mut allocation.bytes[offset..offset + bytes.len()], bytes);
+        if allocation.missing > 0 {
+            allocation.mark_written(offset, bytes.len());
+        }
+        Ok(())
+    }
+
+    /// Where `address` lies, in words.
+    pub fn describe(&self, address: u64) -> String {
+        let after = self.after(address);
+        let before = self.allocations[..after].last();
+        if let Some(allocation) = before.filter(|it| address - it.address < it.len) {
+            return format!("byte {} of {}", address - allocation.address, allocation.name());
+        }
+        let behind = before.map(|it| (address - it.address - it.len, "behind", it));
+        let ahead = self.allocations.get(after).map(|it| (it.address - address, "before", it));
+        let nearest = [behind, ahead].into_iter().flatten().min_by_key(|&(distance, ..)| distance);
+        match nearest {
+            Some((0, side, allocation)) => format!("directly {side} {}", allocation.name()),
+            Some((1, side, allocation)) => format!("1 byte {side} {}", allocation.name()),
+            Some((distance, side, allocation)) if distance <= NEAR => {
+                format!("{distance} bytes {side} {}", allocation.name())
+            }
+            _ if address < NEAR => format!("{address:#x}, a null pointer or near one"),
+            _ => format!("{address:#x}, far from every buffer"),
+        }
+    }
+
+    /// The live allocation that begins at `address`.
+    fn live(&self, address: u64) -> Option<usize> {
+        let index = self.allocations.binary_search_by_key(&address, |it| it.address).ok()?;
+        (!self.allocations[index].freed).then_some(index)
+    }
+
+    /// How many allocations begin at or before `address`.
+    fn after(&self, address: u64) -> usize {
+        self.allocations.partition_point(|it| it.address <= address)
+    }
+
+    /// The allocation and the offset of an access.
+    #[inline]
+    fn locate(&mut self, address: u64, len: usize) -> Result<(usize, usize), Kind> {
+        if let Some(last) = self.allocations.get(self.last) {
+            let offset = address.wrapping_sub(last.address) as usize;
+            let fits = offset < last.bytes.len() && last.bytes.len() - offset >= len;
+            if fits && address & (len as u64).wrapping_sub(1) == 0 {
+                return Ok((self.last, offset));
+            }
+        }
+        self.search(address, len)
+    }
+
+    #[cold]
+    fn search(&mut self, address: u64, len: usize) -> Result<(usize, usize), Kind> {
+        let index = self.after(address).checked_sub(1).ok_or(Kind::OutOfBounds)?;
+        let allocation = &self.allocations[index];
+        let offset = address - allocation.address;
+        if offset >= allocation.len || allocation.len - offset < len as u64 {
+            return Err(Kind::OutOfBounds);
+        }
+        if allocation.freed {
+            return Err(Kind::UseAfterFree);
+        }
+        // Buffers are aligned to more than any access, so the offset decides.
+        if offset & (len as u64).wrapping_sub(1) != 0 {
+            return Err(Kind::Misaligned);
+        }
+        self.last = index;
+        Ok((index, offset as usize))
+    }
+}
+
+impl Allocation {
+    fn name(&self) -> String {
+        let freed = if self.freed { "freed " } else { "" };
+        format!("the {freed}{}-byte buffer at {:#x}", self.len, self.address)
+    }
+
+    fn is_written(&self, offset: usize, len: usize) -> bool {
+        masks(offset, len).all(|(word, mask)| self.written[word] & mask == mask)
+    }
+
+    fn mark_written(&mut self, offset: usize, len: usize) {
+        if self.missing == 0 {
+            return;
+        }
+        for (word, mask) in masks(offset, len) {
+            let written = &mut self.written[word];
+            self.missing -= u64::from((mask & !*written).count_ones());
+            *written |= mask;
+        }
+        if self.missing == 0 {
+            self.written = Vec::new();
+        }
+    }
+}
+
+/// The bits of a range, word by word.
+fn masks(offset: usize, len: usize) -> impl Iterator<Item = (usize, u64)> {
+    let end = offset + len;
+    (offset / 64..end.div_ceil(64)).map(move |word| {
+        let first = offset.max(word * 64) - word * 64;
+        let last = end.min(word * 64 + 64) - word * 64;
+        (word, (u64::MAX >> (64 - (last - first))) << first)
+    })
+}
+
+/// As `copy_from_slice`, without a call for the widths that kernels use.
+#[inline]
+fn copy(to: &mut [u8], from: &[u8]) {
+    fn fixed<const N: usize>(to: &mut [u8], from: &[u8]) {
+        if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk::<N>()) {
+            *to = *from;
+        }
+    }
+    match from.len() {
+        2 => fixed::<2>(to, from),
+        4 => fixed::<4>(to, from),
+        8 => fixed::<8>(to, from),
+        16 => fixed::<16>(to, from),
+        _ => to.copy_from_slice(from),
+    }
+}

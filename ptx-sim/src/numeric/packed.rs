@@ -1,0 +1,97 @@
+//! Arithmetic on two 16-bit floats in a register: `f16x2` and `bf16x2`, each half rounded once.
+
+use super::arith::{add_f32, max_f32, max_nan_f32, min_f32, min_nan_f32, mul_f32, sub_f32};
+use super::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
+use super::round::{add_to_odd, f32_to_odd};
+
+/// A 16-bit format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Half {
+    /// IEEE binary16.
+    F16,
+    /// The upper half of an f32.
+    Bf16,
+}
+
+impl Half {
+    /// The number behind a code.
+    #[inline(always)]
+    pub(crate) fn decode(self, code: u16) -> f32 {
+        match self {
+            Half::F16 => f16_to_f32(code),
+            Half::Bf16 => bf16_to_f32(code),
+        }
+    }
+
+    /// The code nearest to a number.
+    #[inline(always)]
+    pub(crate) fn encode(self, x: f32) -> u16 {
+        match self {
+            Half::F16 => f32_to_f16(x),
+            Half::Bf16 => f32_to_bf16(x),
+        }
+    }
+
+    /// `f` on the lower and on the upper halves.
+    #[inline(always)]
+    fn map2(self, a: u32, b: u32, f: impl Fn(f32, f32) -> f32) -> u32 {
+        let half = |a: u16, b: u16| self.encode(f(self.decode(a), self.decode(b))) as u32;
+        half(a as u16, b as u16) | half((a >> 16) as u16, (b >> 16) as u16) << 16
+    }
+
+    /// `add`. The f32 sum has more than twice the bits of the result, so rounding it again does no harm (Figueroa,
+    /// "When is double rounding innocuous?", 1995).
+    #[inline(always)]
+    pub(crate) fn add(self, a: u32, b: u32) -> u32 {
+        self.map2(a, b, add_f32)
+    }
+
+    /// `sub`.
+    #[inline(always)]
+    pub(crate) fn sub(self, a: u32, b: u32) -> u32 {
+        self.map2(a, b, sub_f32)
+    }
+
+    /// `mul`: the product is exact in f32, but for bf16 below its smallest normal numbers.
+    #[inline(always)]
+    pub(crate) fn mul(self, a: u32, b: u32) -> u32 {
+        match self {
+            Half::F16 => self.map2(a, b, mul_f32),
+            Half::Bf16 => self.map2(a, b, |a, b| f32_to_odd(a as f64 * b as f64)),
+        }
+    }
+
+    /// `fma`.
+    #[inline(always)]
+    pub(crate) fn fma(self, a: u32, b: u32, c: u32) -> u32 {
+        let half = |shift: u32| {
+            let [a, b, c] = [a, b, c].map(|x| self.decode((x >> shift) as u16) as f64);
+            (self.encode(f32_to_odd(add_to_odd(a * b, c))) as u32) << shift
+        };
+        half(0) | half(16)
+    }
+
+    /// `max`, a NaN dropped.
+    #[inline(always)]
+    pub(crate) fn max(self, a: u32, b: u32) -> u32 {
+        self.map2(a, b, max_f32)
+    }
+
+    /// `min`, a NaN dropped.
+    #[inline(always)]
+    pub(crate) fn min(self, a: u32, b: u32) -> u32 {
+        self.map2(a, b, min_f32)
+    }
+
+    /// `max.NaN`.
+    #[inline(always)]
+    pub(crate) fn max_nan(self, a: u32, b: u32) -> u32 {
+        self.map2(a, b, max_nan_f32)
+    }
+
+    /// `min.NaN`.
+    #[inline(always)]
+    pub(crate) fn min_nan(self, a: u32, b: u32) -> u32 {
+        self.map2(a, b, min_nan_f32)
+    }
+}

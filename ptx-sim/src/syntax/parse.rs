@@ -1,0 +1,320 @@
+//! Modules and functions.
+
+use super::ast::{Function, Module};
+use super::lex::{Kind, Lexer, Token};
+use super::number::{Number, number};
+use crate::error::ParseError;
+
+/// Result of a step of the parser.
+pub(super) type Step<T> = Result<T, ParseError>;
+
+/// Registers that a function may declare.
+const MOST_REGISTERS: u32 = 1 << 20;
+
+/// A text, read up to some token.
+pub(super) struct Parser<'a> {
+    lexer: Lexer<'a>,
+    /// The next token.
+    pub token: Token<'a>,
+    /// Where the token before ends.
+    end: usize,
+    /// The `.loc` that holds.
+    pub loc: Option<(u32, u32, u32)>,
+    /// Scopes around this place.
+    pub depth: u32,
+    /// Registers of the function so far.
+    registers: u32,
+    /// Initial bytes of the module so far.
+    pub initial: u64,
+}
+
+impl<'a> Parser<'a> {
+    pub fn new(text: &'a str) -> Step<Self> {
+        let mut lexer = Lexer::new(text);
+        let token = lexer.token()?;
+        Ok(Self { lexer, token, end: 0, loc: None, depth: 0, registers: 0, initial: 0 })
+    }
+
+    /// Takes the next token.
+    pub fn bump(&mut self) -> Step<Token<'a>> {
+        let taken = std::mem::replace(&mut self.token, self.lexer.token()?);
+        self.end = taken.start + taken.text.len();
+        Ok(taken)
+    }
+
+    /// Whether `text` comes next.
+    pub fn at(&self, text: &str) -> bool {
+        self.token.text == text && self.token.kind != Kind::End
+    }
+
+    /// Whether a dotted word comes next.
+    pub fn at_directive(&self) -> bool {
+        self.token.kind == Kind::Word && self.token.text.starts_with('.')
+    }
+
+    /// Whether a name comes next.
+    pub fn at_name(&self) -> bool {
+        self.token.kind == Kind::Word && !self.token.text.starts_with('.')
+    }
+
+    /// Takes `text` if it comes next.
+    pub fn eat(&mut self, text: &str) -> Step<bool> {
+        let found = self.at(text);
+        if found {
+            self.bump()?;
+        }
+        Ok(found)
+    }
+
+    /// Takes `text`, which must come next.
+    pub fn expect(&mut self, text: &str) -> Step<Token<'a>> {
+        if self.at(text) { self.bump() } else { Err(self.expected(format!("`{text}`"))) }
+    }
+
+    /// The error of a text that does not go on with `what`.
+    pub fn expected(&self, what: impl std::fmt::Display) -> ParseError {
+        ParseError::new(self.token.line, format!("expected {what}, found {}", self.token.shown()))
+    }
+
+    /// Takes a name or an opcode.
+    pub fn name(&mut self, what: &str) -> Step<&'a str> {
+        if self.at_name() { Ok(self.bump()?.text) } else { Err(self.expected(what)) }
+    }
+
+    /// Takes a literal.
+    pub fn number(&mut self, what: &str) -> Step<Number> {
+        let value = if self.token.kind == Kind::Number { number(self.token.text) } else { None };
+        let value = value.ok_or_else(|| self.expected(what))?;
+        self.bump()?;
+        Ok(value)
+    }
+
+    /// Takes a whole number of 32 bits.
+    pub fn whole(&mut self, what: &str) -> Step<u32> {
+        let value = if self.token.kind == Kind::Number { number(self.token.text) } else { None };
+        let Some(Number::Integer(value)) = value else { return Err(self.expected(what)) };
+        let value = u32::try_from(value).map_err(|_| self.expected(what))?;
+        self.bump()?;
+        Ok(value)
+    }
+
+    /// Takes `a, b, ...`.
+    pub fn names(&mut self, what: &str) -> Step<Vec<&'a str>> {
+        let mut names = vec![self.name(what)?];
+        while self.eat(",")? {
+            names.push(self.name(what)?);
+        }
+        Ok(names)
+    }
+
+    /// The text from `start` to the last token taken.
+    pub fn since(&self, start: usize) -> &'a str {
+        self.lexer.slice(start, self.end)
+    }
+
+    /// Counts `more` registers of a function.
+    pub fn add_registers(&mut self, more: u32) -> Step<()> {
+        match self.registers.checked_add(more) {
+            Some(sum) if sum <= MOST_REGISTERS => self.registers = sum,
+            _ => return Err(self.expected(format!("at most {MOST_REGISTERS} registers in a function"))),
+        }
+        Ok(())
+    }
+
+    /// The whole text.
+    pub fn module(mut self) -> Step<Module<'a>> {
+        self.expect(".version")?;
+        let version = self.version()?;
+        self.expect(".target")?;
+        let target = self.names("a target")?[0];
+        let mut module =
+            Module { version, target, files: vec![], variables: vec![], functions: vec![], aliases: vec![] };
+        while self.token.kind != Kind::End {
+            self.declaration(&mut module)?;
+        }
+        Ok(module)
+    }
+
+    /// `major.minor`.
+    fn version(&mut self) -> Step<(u32, u32)> {
+        let parts = self.token.text.split_once('.');
+        let version = parts.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+        let version = version.ok_or_else(|| self.expected("a version such as `7.5`"))?;
+        self.bump()?;
+        Ok(version)
+    }
+
+    /// A directive, variable or function at module level.
+    fn declaration(&mut self, module: &mut Module<'a>) -> Step<()> {
+        let mut is_extern = false;
+        while matches!(self.token.text, ".extern" | ".visible" | ".weak" | ".common") {
+            is_extern |= self.bump()?.text == ".extern";
+        }
+        let token = self.token;
+        match token.text {
+            ".entry" | ".func" => module.functions.push(self.function()?),
+            ".shared" | ".global" | ".const" | ".local" => self.variables(is_extern, &mut module.variables)?,
+            ".file" => module.files.push(self.file()?),
+            ".loc" => self.location()?,
+            ".pragma" => self.pragma()?,
+            ".section" => self.section()?,
+            ".address_size" => {
+                self.bump()?;
+                self.expect("64")?;
+            }
+            ".alias" => {
+                self.bump()?;
+                let alias = self.name("a name")?;
+                self.expect(",")?;
+                module.aliases.push((alias, self.name("a name")?));
+                self.expect(";")?;
+            }
+            _ => return Err(self.expected("a directive, variable or function")),
+        }
+        Ok(())
+    }
+
+    /// `.entry name (params) directives` or `.func (returns) name (params) directives`, then a body or `;`.
+    fn function(&mut self) -> Step<Function<'a>> {
+        let keyword = self.bump()?;
+        (self.loc, self.registers) = (None, 0);
+        self.attribute()?;
+        let returns = if self.at("(") { self.params()? } else { vec![] };
+        let name = self.name("a function's name")?;
+        let params = if self.at("(") { self.params()? } else { vec![] };
+        let is_entry = keyword.text == ".entry";
+        let (mut max_threads, mut required_threads) = (None, None);
+        while self.at_directive() {
+            match self.token.text {
+                ".maxntid" => max_threads = Some(self.threads()?),
+                ".reqntid" => required_threads = Some(self.threads()?),
+                ".pragma" => self.pragma()?,
+                ".minnctapersm"
+                | ".maxnctapersm"
+                | ".maxnreg"
+                | ".maxclusterrank"
+                | ".reqnctapercluster"
+                | ".explicitcluster"
+                | ".blocksareclusters"
+                | ".noreturn"
+                | ".unique"
+                | ".abi_preserve"
+                | ".abi_preserve_control" => self.ignored()?,
+                _ => return Err(self.expected("a directive of a function")),
+            }
+        }
+        let body = if self.at("{") { Some(self.block()?) } else { None };
+        if body.is_none() && !self.eat(";")? {
+            return Err(self.expected("a body or `;`"));
+        }
+        Ok(Function { name, line: keyword.line, is_entry, max_threads, required_threads, returns, params, body })
+    }
+
+    /// `.maxntid x, y, z` or `.reqntid x, y, z`.
+    fn threads(&mut self) -> Step<[u32; 3]> {
+        self.bump()?;
+        let mut threads = [1; 3];
+        for (axis, threads) in threads.iter_mut().enumerate() {
+            if axis > 0 && !self.eat(",")? {
+                break;
+            }
+            *threads = self.whole("a number of threads")?;
+        }
+        Ok(threads)
+    }
+
+    /// A directive that says nothing to a simulator, and its numbers.
+    pub fn ignored(&mut self) -> Step<()> {
+        self.bump()?;
+        while self.token.kind == Kind::Number || self.at(",") {
+            self.bump()?;
+        }
+        Ok(())
+    }
+
+    /// `.attribute(...)`, if it comes next.
+    pub fn attribute(&mut self) -> Step<()> {
+        if !self.eat(".attribute")? {
+            return Ok(());
+        }
+        self.expect("(")?;
+        let mut open = 1_u32;
+        while open > 0 {
+            match self.token.text {
+                "(" => open += 1,
+                ")" => open -= 1,
+                _ if self.token.kind == Kind::End => return Err(self.expected("`)`")),
+                _ => {}
+            }
+            self.bump()?;
+        }
+        Ok(())
+    }
+
+    /// `.pragma "a", "b";`.
+    pub fn pragma(&mut self) -> Step<()> {
+        self.bump()?;
+        self.string()?;
+        while self.eat(",")? {
+            self.string()?;
+        }
+        self.expect(";")?;
+        Ok(())
+    }
+
+    /// `.section name { ... }`, passed over.
+    pub fn section(&mut self) -> Step<()> {
+        self.bump()?;
+        while !self.at("{") {
+            if !matches!(self.token.kind, Kind::Word | Kind::Text) {
+                return Err(self.expected("a section's name or `{`"));
+            }
+            self.bump()?;
+        }
+        self.lexer.skip_braces()?;
+        self.bump()?;
+        Ok(())
+    }
+
+    /// `.file number "path"`, with or without a time and a size.
+    pub fn file(&mut self) -> Step<(u32, &'a str)> {
+        self.bump()?;
+        let number = self.whole("a file's number")?;
+        let path = self.string()?;
+        while self.eat(",")? {
+            self.number("a time or a size")?;
+        }
+        Ok((number, path))
+    }
+
+    /// `.loc file line column`, with or without `, function_name label+4, inlined_at file line column`.
+    pub fn location(&mut self) -> Step<()> {
+        self.bump()?;
+        self.loc = Some(self.position()?);
+        while self.eat(",")? {
+            if self.eat("function_name")? {
+                self.name("a label")?;
+                if self.eat("+")? {
+                    self.whole("an offset")?;
+                }
+            } else if self.eat("inlined_at")? {
+                self.position()?;
+            } else {
+                return Err(self.expected("`function_name` or `inlined_at`"));
+            }
+        }
+        Ok(())
+    }
+
+    fn position(&mut self) -> Step<(u32, u32, u32)> {
+        Ok((self.whole("a file's number")?, self.whole("a line")?, self.whole("a column")?))
+    }
+
+    /// What stands between two quotes.
+    fn string(&mut self) -> Step<&'a str> {
+        if self.token.kind != Kind::Text {
+            return Err(self.expected("a string"));
+        }
+        Ok(self.bump()?.text.trim_matches('"'))
+    }
+}
