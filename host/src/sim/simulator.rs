@@ -55,7 +55,10 @@ impl Simulator {
     }
 
     /// Refuses a plan that would be simulated for too long.
-    pub(super) fn check_work(&self, plan: &Plan) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when its [`work`] is above [`Simulator::max_work`].
+    pub fn check_work(&self, plan: &Plan) -> Result<()> {
         let work = work(plan);
         if work <= self.max_work() {
             return Ok(());
@@ -110,9 +113,9 @@ impl From<LaunchError> for Error {
 
 /// The parameter block as it lies in memory, which is how a driver passes it on.
 fn bytes(params: FwdParams) -> [u8; size_of::<FwdParams>()] {
-    // SAFETY: the struct is `repr(C)` and has no padding, as its numbers fill it: five and two of 8 bytes, two, twelve
-    // and four of 4 bytes.
-    const { assert!(size_of::<FwdParams>() == 7 * 8 + 18 * 4) };
+    // Seven numbers of 8 bytes, four strides of three of 4 bytes, and six more of 4 bytes.
+    const { assert!(size_of::<FwdParams>() == 7 * 8 + (4 * 3 + 6) * 4) };
+    // SAFETY: the struct has no padding, as its numbers fill it.
     unsafe { std::mem::transmute(params) }
 }
 
