@@ -414,7 +414,7 @@ fn a_missing_barrier_is_found_and_named() {
     let object = json(&simulate(LAYER_4, &[&with[..], &["--json"]].concat()));
     assert_eq!(object["right"], false, "{object}");
     let finding = &object["findings"][0];
-    assert!(finding["kind"].as_str().is_some_and(|kind| ["SharedRace", "AsyncInFlight"].contains(&kind)), "{finding}");
+    assert!(finding["kind"].as_str().is_some_and(|kind| ["shared-race", "async-in-flight"].contains(&kind)), "{finding}");
     let line = finding["at"]["line"].as_u64().unwrap() as usize;
     let text = std::fs::read_to_string(&ptx).unwrap();
     let instruction = finding["at"]["instruction"].as_str().unwrap();
@@ -424,7 +424,7 @@ fn a_missing_barrier_is_found_and_named() {
     let verify = ["verify", "--device", "sim", "--quick", "--filter", "minilm-layer4_full"];
     let ran = evo(&[&verify[..], &with].concat());
     assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
-    assert!(ran.stdout.contains("1 of 1 answers are WRONG") && ran.stdout.contains("Race"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("1 of 1 answers are WRONG") && ran.stdout.contains("shared-race: "), "{}", ran.stdout);
 }
 
 #[test]

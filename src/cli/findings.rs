@@ -1,14 +1,16 @@
 //! What the simulator found wrong with a kernel.
 
+use anyhow::Result;
 use evo_sdpa::sim::ptx_sim::{Finding, Place, Report, Source};
 use serde_json::{Value, json};
+use std::io::Write;
 
 /// The first finding of a report in one line, with the number of others; `None` for a clean one.
 pub fn summary(report: &Report) -> Option<String> {
     let (first, others) = report.findings.split_first()?;
     let more = if others.is_empty() { String::new() } else { format!(", and {} more", others.len()) };
     let Finding { kind, at, message, count, .. } = first;
-    Some(format!("{kind:?}: {message}, at line {} `{}`, {count} times{more}", at.line, at.instruction))
+    Some(format!("{kind}: {message}, at line {} `{}`, {count} times{more}", at.line, at.instruction))
 }
 
 /// All findings as an array.
@@ -16,18 +18,22 @@ pub fn json(report: &Report) -> Value {
     report.findings.iter().map(finding).collect()
 }
 
-/// Where an instruction comes from, `file:line:column`.
-pub fn source(source: &Source) -> String {
-    let Source { file, line, column } = source;
-    format!("{file}:{line}:{column}")
+/// Writes the verdict behind `label`, and the report where there is something to say.
+pub fn write(report: &Report, label: &str, out: &mut impl Write) -> Result<()> {
+    if report.is_clean() {
+        writeln!(out, "{label}clean")?;
+    } else {
+        writeln!(out, "{label}DEFECTIVE\n{report}")?;
+    }
+    Ok(())
 }
 
 fn finding(finding: &Finding) -> Value {
-    let memory = finding.memory.map(|(space, address, bytes)| {
-        json!({ "space": format!("{space:?}").to_lowercase(), "address": address, "bytes": bytes })
-    });
+    let memory = finding
+        .memory
+        .map(|(space, address, bytes)| json!({ "space": space.name(), "address": address, "bytes": bytes }));
     json!({
-        "kind": format!("{:?}", finding.kind),
+        "kind": finding.kind.name(),
         "message": finding.message,
         "count": finding.count,
         "at": place(&finding.at),
@@ -40,7 +46,7 @@ fn place(place: &Place) -> Value {
     json!({
         "line": place.line,
         "instruction": place.instruction,
-        "source": place.source.as_ref().map(source),
+        "source": place.source.as_ref().map(Source::to_string),
         "block": place.block,
         "warp": place.warp,
         "lane": place.lane,

@@ -240,12 +240,7 @@ impl Report {
                 None => writeln!(out, "{name}      not compared, the file does not say what to expect")?,
             }
         }
-        match &self.simulation {
-            Some(report) if report.is_clean() => writeln!(out, "checks   clean")?,
-            Some(report) => writeln!(out, "checks   DEFECTIVE\n{report}")?,
-            None => {}
-        }
-        Ok(())
+        self.simulation.as_ref().map_or(Ok(()), |report| findings::write(report, "checks   ", out))
     }
 
     fn json(&self, input: &str) -> Value {

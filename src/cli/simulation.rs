@@ -1,9 +1,8 @@
 //! What a kernel does on one problem, counted by the simulator.
 
 use super::findings;
-use super::table::Table;
 use anyhow::Result;
-use evo_sdpa::sim::ptx_sim::{Class, Counters, LineCounters, Report};
+use evo_sdpa::sim::ptx_sim::{Class, Counters, LineCounters, Report, Source};
 use evo_sdpa::verify::{Case, Inputs};
 use evo_sdpa::{DeviceSpec, Plan, with_element};
 use serde_json::{Map, Value, json};
@@ -38,39 +37,12 @@ impl Simulation {
         self.report.is_clean()
     }
 
-    /// Writes the counters, and the report where it is not clean.
+    /// Writes the counters, and what is wrong with the kernel.
     pub fn write(&self, out: &mut impl Write) -> Result<()> {
         let Self { report, seed, seconds } = self;
-        let Counters { instructions, divergent_branches, .. } = report.total;
-        let mut table = Table::new(&["class", "instructions", "share"]);
-        for (class, executed) in self.classes() {
-            let share = format!("{:.1} %", executed as f64 / instructions as f64 * 100.0);
-            table.row([format!("{class:?}"), executed.to_string(), share]);
-        }
-        table.write(out)?;
-        let Counters { wavefronts, wavefronts_ideal, sectors, sectors_ideal, .. } = report.total;
-        writeln!(out, "\nsimulated  {instructions} instructions of warps in {:.1} ms", seconds * 1e3)?;
-        writeln!(out, "inputs     normal numbers, seed {seed}")?;
-        writeln!(out, "matrix     {} instructions", report.executed(Class::Matrix))?;
-        writeln!(out, "shared     {wavefronts} wavefronts, {wavefronts_ideal} without bank conflicts")?;
-        writeln!(out, "           {} B used of a block's memory", report.peak_shared)?;
-        writeln!(out, "global     {sectors} sectors of 32 B, {sectors_ideal} if every byte of them were used")?;
-        writeln!(out, "branches   {divergent_branches} at which a warp split")?;
-        let mut conflicts = Table::new(&["conflicts at line", "wavefronts", "ideal", "instruction", "source"]);
-        for LineCounters { line, instruction, source, counters, .. } in self.conflicts() {
-            let source = source.as_ref().map_or(String::new(), findings::source);
-            let (real, ideal) = (counters.wavefronts.to_string(), counters.wavefronts_ideal.to_string());
-            conflicts.row([line.to_string(), real, ideal, instruction.clone(), source]);
-        }
-        if self.conflicts().next().is_some() {
-            writeln!(out)?;
-            conflicts.write(out)?;
-        }
-        match self.is_clean() {
-            true => writeln!(out, "checks     clean")?,
-            false => writeln!(out, "checks     DEFECTIVE\n{report}")?,
-        }
-        Ok(())
+        writeln!(out, "simulated  normal numbers of seed {seed}, {:.1} ms", seconds * 1e3)?;
+        writeln!(out, "{}", report.counters_table())?;
+        findings::write(report, "checks     ", out)
     }
 
     /// The counters and findings as an object.
@@ -85,14 +57,14 @@ impl Simulation {
             sectors,
         } = self.report.total;
         let classes: Map<_, _> =
-            self.classes().map(|(class, executed)| (format!("{class:?}"), executed.into())).collect();
+            self.classes().map(|(class, executed)| (class.name().into(), executed.into())).collect();
         let conflicts: Vec<_> = self
             .conflicts()
             .map(|line| {
                 json!({
                     "line": line.line,
                     "instruction": line.instruction,
-                    "source": line.source.as_ref().map(findings::source),
+                    "source": line.source.as_ref().map(Source::to_string),
                     "wavefronts": line.counters.wavefronts,
                     "wavefronts_ideal": line.counters.wavefronts_ideal,
                 })
