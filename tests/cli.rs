@@ -414,7 +414,10 @@ fn a_missing_barrier_is_found_and_named() {
     let object = json(&simulate(LAYER_4, &[&with[..], &["--json"]].concat()));
     assert_eq!(object["right"], false, "{object}");
     let finding = &object["findings"][0];
-    assert!(finding["kind"].as_str().is_some_and(|kind| ["shared-race", "async-in-flight"].contains(&kind)), "{finding}");
+    assert!(
+        finding["kind"].as_str().is_some_and(|kind| ["shared-race", "async-in-flight"].contains(&kind)),
+        "{finding}"
+    );
     let line = finding["at"]["line"].as_u64().unwrap() as usize;
     let text = std::fs::read_to_string(&ptx).unwrap();
     let instruction = finding["at"]["instruction"].as_str().unwrap();

@@ -47,8 +47,8 @@ impl Verify {
     /// Runs the grid and reports. `Ok(false)` when an answer is wrong.
     pub fn run(self, out: &mut impl Write) -> Result<bool> {
         let device = self.device.open()?;
-        let mut cases =
-            cases(self.quick, self.seeds.unwrap_or(if self.quick || device.is_simulated() { 1 } else { 3 }));
+        let seeds = if self.quick || device.is_simulated() { 1 } else { 3 };
+        let mut cases = cases(self.quick, self.seeds.unwrap_or(seeds));
         cases.retain(|case| case.to_string().contains(&self.filter));
         let real = real_calls(&self.filter);
         writeln!(out, "device  {}", device.about)?;
@@ -71,15 +71,14 @@ impl Verify {
             summary.show(&bar);
         }
         bar.finish_and_clear();
-        ensure!(summary.checked() > 0, "filter, kernel: no case of the grid is left to check");
-        summary.write(out)?;
-        if summary.left_out > 0 {
-            let (left_out, max) = (summary.left_out, self.max_work());
-            writeln!(
-                out,
-                "left out: {left_out} answers of more than {max} instructions of warps each in the simulator"
-            )?;
-        }
+        let left_out = match summary.left_out {
+            0 => String::new(),
+            n => {
+                format!(", {n} left out: each would take the simulator over {} instructions of warps", self.max_work())
+            }
+        };
+        ensure!(summary.checked() > 0, "filter, kernel: no case of the grid is left to check{left_out}");
+        summary.write(&left_out, out)?;
         Ok(summary.failures.is_empty())
     }
 }
@@ -169,7 +168,7 @@ impl Summary {
         bar.set_message(format!("{} wrong", self.failures.len()));
     }
 
-    fn write(&self, out: &mut impl Write) -> Result<()> {
+    fn write(&self, left_out: &str, out: &mut impl Write) -> Result<()> {
         let mut table = Table::new(&["kernel", "cases", "wrong", "largest relative error"]);
         for (way, tally) in &self.tallies {
             let relative = format!("{:.2e}", tally.relative);
@@ -178,10 +177,10 @@ impl Summary {
         writeln!(out)?;
         table.write(out)?;
         if self.failures.is_empty() {
-            writeln!(out, "\nall {} answers are right", self.checked())?;
+            writeln!(out, "\nall {} answers are right{left_out}", self.checked())?;
             return Ok(());
         }
-        writeln!(out, "\n{} of {} answers are WRONG", self.failures.len(), self.checked())?;
+        writeln!(out, "\n{} of {} answers are WRONG{left_out}", self.failures.len(), self.checked())?;
         for failure in self.failures.iter().take(NAMED_FAILURES) {
             writeln!(out, "{failure}")?;
         }
