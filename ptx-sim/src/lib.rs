@@ -3,10 +3,14 @@
 #![allow(dead_code)]
 
 mod check;
+mod decode;
 mod device;
 mod error;
 mod numeric;
+mod ops;
 mod options;
+mod program;
+mod registers;
 mod report;
 mod syntax;
 

@@ -3,7 +3,7 @@
 //! `.ftz` and `.sat` are [`super::ftz`] on the operands and on the result, and [`super::saturate`] on the result.
 
 use super::round::add_to_odd;
-use super::{NAN, Rounding, canonical};
+use super::{NAN, Rounding, canonical, vectorize};
 
 /// `add.rn.f32`.
 #[inline(always)]
@@ -45,23 +45,17 @@ pub(crate) fn fma_f32(a: f32, b: f32, c: f32) -> f32 {
 
 /// [`fma_f32`] for the lanes of a warp, in the host's fused instructions if it has them.
 pub(crate) fn fma_f32_lanes(a: &[u32; 32], b: &[u32; 32], c: &[u32; 32]) -> [u32; 32] {
-    struct Fma<'a>([&'a [u32; 32]; 3]);
-    impl pulp::WithSimd for Fma<'_> {
-        type Output = [u32; 32];
-
+    vectorize(
         #[inline(always)]
-        fn with_simd<S: pulp::Simd>(self, _: S) -> [u32; 32] {
-            let [a, b, c] = self.0;
+        |fused| {
             let mut d = [0; 32];
             for l in 0..32 {
-                let [a, b, c] = [a[l], b[l], c[l]].map(f32::from_bits);
-                // Every vector level but the lowest has fused instructions; without them `mul_add` is a slow call.
-                d[l] = if S::IS_SCALAR { fma_f32(a, b, c) } else { canonical(a.mul_add(b, c)) }.to_bits();
+                let (a, b, c) = (f32::from_bits(a[l]), f32::from_bits(b[l]), f32::from_bits(c[l]));
+                d[l] = if fused.0 { canonical(a.mul_add(b, c)) } else { fma_f32(a, b, c) }.to_bits();
             }
             d
-        }
-    }
-    pulp::Arch::new().dispatch(Fma([a, b, c]))
+        },
+    )
 }
 
 /// `add.f32` in any direction.

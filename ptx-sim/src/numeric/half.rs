@@ -1,6 +1,7 @@
 //! f16, bf16 and tf32: codes and conversions.
 
-use super::{NAN, Rounding, canonical, round::f32_to_odd};
+use super::round::f32_to_odd;
+use super::{NAN, Rounding, canonical};
 
 /// NaN of a conversion to f16 or bf16 (PTX ISA, "cvt").
 pub(crate) const NAN16: u16 = 0x7fff;
@@ -41,16 +42,21 @@ pub(crate) fn f32_to_bf16(x: f32) -> u16 {
 /// The number behind an f16 code.
 #[inline(always)]
 pub(crate) fn f16_to_f32(code: u16) -> f32 {
-    let (sign, magnitude) = ((code as u32 & 0x8000) << 16, code as u32 & 0x7fff);
-    let shifted = magnitude << 13;
-    let normal = shifted + (112 << 23);
+    canonical(f16_to_f32_raw(code as u32))
+}
+
+/// The number behind an f16 code in the low half of `code`; a NaN keeps its bits.
+#[inline(always)]
+pub(crate) fn f16_to_f32_raw(code: u32) -> f32 {
+    // Sign, exponent and mantissa in their places; the exponent still counts from that of f16.
+    let placed = ((code << 16) as i32 >> 3) as u32 & 0x8fff_e000;
+    let magnitude = placed & 0x0fff_e000;
+    let normal = f32::from_bits(magnitude.wrapping_add((127 - 15) << 23));
+    // That gave a subnormal an implicit bit and one exponent too few: twice it, less that bit.
+    let subnormal = if magnitude < 1 << 23 { normal - f32::from_bits((127 - 14) << 23) } else { 0.0 };
     // Infinity and NaN take the last exponent of f32.
-    let special = shifted + (224 << 23);
-    // One exponent up, then the implicit bit that a subnormal lacks is taken away.
-    let subnormal = (f32::from_bits(shifted + (113 << 23)) - f32::from_bits(113 << 23)).to_bits();
-    let finite = if magnitude < 0x400 { subnormal } else { normal };
-    let value = if magnitude >= 0x7c00 { special } else { finite };
-    f32::from_bits(if magnitude > 0x7c00 { NAN.to_bits() } else { sign | value })
+    let special = if magnitude >= 31 << 23 { (127 - 15) << 23 } else { 0 };
+    f32::from_bits((normal + subnormal).to_bits().wrapping_add(special) | placed & 0x8000_0000)
 }
 
 /// The number behind a bf16 code: its bits on top, a NaN as it is.

@@ -40,13 +40,29 @@ pub(crate) fn saturate(x: f32) -> f32 {
     if x > 0.0 { if x < 1.0 { x } else { 1.0 } } else { 0.0 }
 }
 
-/// Runs `f` with the widest vector instructions that the host has; `f` should be `#[inline(always)]` throughout.
+/// Runs `f` with the widest vector instructions that the host has. `f` and all it calls should be
+/// `#[inline(always)]`; it learns whether fused multiply-adds are instructions there.
 ///
 /// Vector width changes no result: none of the operations here depends on it.
 #[inline(always)]
-pub(crate) fn vectorize<R>(f: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(f)
+pub(crate) fn vectorize<R>(f: impl Fn(Fused) -> R) -> R {
+    /// A type of its own, since closures are called through a function that is not always inlined.
+    struct Call<F>(F);
+    impl<R, F: Fn(Fused) -> R> pulp::WithSimd for Call<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _: S) -> R {
+            // Every vector level but the lowest of x86-64 has them; there, `mul_add` is a slow call.
+            (self.0)(Fused(!S::IS_SCALAR))
+        }
+    }
+    pulp::Arch::new().dispatch(Call(f))
 }
+
+/// Whether `f32::mul_add` is one instruction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fused(pub(crate) bool);
 
 #[cfg(test)]
 pub(crate) mod testing;

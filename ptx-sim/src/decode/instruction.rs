@@ -1,0 +1,367 @@
+//! From an opcode to what it does: control flow and memory here, the rest by family.
+
+use super::flow::Exit;
+use super::opcode::Type;
+use super::operands::Operands;
+use crate::error::ParseError;
+use crate::ops::{arithmetic, atomic, bits, collective, compare, convert, float, moves};
+use crate::program::{
+    Access, Action, AnyReg, Barrier, BarrierOp, BarrierReduce, CpAsync, Matrix, Mma, MmaShape,
+};
+use crate::registers::Word;
+use crate::report::{Class, Space};
+use crate::syntax::ast::Operand;
+
+type Result<T> = std::result::Result<T, ParseError>;
+
+/// What an instruction does, where control goes from it, and what it counts as.
+pub(crate) struct Decoded {
+    pub action: Action,
+    pub exit: Exit,
+    pub class: Class,
+}
+
+impl Decoded {
+    fn new(class: Class, action: Action) -> Self {
+        Self { action, exit: Exit::Next, class }
+    }
+}
+
+/// Decodes one instruction.
+pub(crate) fn decode(cx: &mut Operands) -> Result<Decoded> {
+    let plain = |class: Class, action: Result<Action>| Ok(Decoded::new(class, action?));
+    match cx.op.name {
+        "bra" => branch(cx),
+        "brx" => switch(cx),
+        "ret" | "exit" | "trap" | "brkpt" => end(cx),
+        "ld" | "ldu" => load(cx),
+        "st" => store(cx),
+        "atom" | "red" => atomic::decode(cx).map(|action| {
+            let class = match &action {
+                Action::Atomic(atomic) => class_of(atomic.space),
+                _ => Class::Global,
+            };
+            Decoded::new(class, action)
+        }),
+        "cp" => cp_async(cx),
+        "bar" | "barrier" => barrier(cx),
+        "membar" | "fence" => fence(cx),
+        "ldmatrix" | "stmatrix" => plain(Class::MatrixLoad, matrix(cx)),
+        "mma" => plain(Class::Matrix, mma(cx)),
+        "shfl" | "vote" | "redux" | "match" | "activemask" => plain(Class::Warp, collective::decode(cx)),
+        "mov" | "selp" | "slct" | "cvta" | "isspacep" | "prmt" => plain(Class::Move, moves::decode(cx)),
+        "prefetch" | "prefetchu" | "applypriority" | "discard" | "nanosleep" | "griddepcontrol" | "setmaxnreg"
+        | "createpolicy" => hint(cx),
+        "setp" | "set" => plain(Class::Predicate, compare::decode(cx)),
+        "cvt" => plain(Class::Convert, convert::decode(cx)),
+        "and" | "or" | "xor" | "not" if cx.op.peek_type() == Some(Type::Pred) => {
+            plain(Class::Predicate, compare::decode_logic(cx))
+        }
+        "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "bfe" | "bfi" | "bfind" | "brev"
+        | "popc" | "clz" | "bmsk" | "fns" | "szext" => plain(Class::Integer, bits::decode(cx)),
+        "ex2" | "lg2" | "rcp" | "rsqrt" | "sqrt" | "sin" | "cos" | "tanh" => plain(Class::Special, float::decode_special(cx)),
+        "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "min" | "max" | "neg" | "abs" | "sad" | "mul24"
+        | "mad24" | "addc" | "subc" | "dp4a" | "copysign" | "testp" => match cx.op.peek_type() {
+            Some(ty) if ty.is_integer() => plain(Class::Integer, arithmetic::decode(cx)),
+            Some(_) => plain(Class::Float, float::decode(cx)),
+            None => cx.op.unknown(),
+        },
+        _ => cx.op.unknown(),
+    }
+}
+
+fn branch(cx: &mut Operands) -> Result<Decoded> {
+    cx.op.take("uni");
+    cx.op.finish()?;
+    cx.expect_len(1)?;
+    let Operand::Name(name) = cx.get(0)? else { return Err(cx.unexpected(cx.get(0)?, "a label")) };
+    let label = cx.body.label(name).ok_or_else(|| cx.op.error(format!("{name} is not a label here")))?;
+    Ok(Decoded { action: Action::Branch(0), exit: Exit::To(label), class: Class::Control })
+}
+
+fn switch(cx: &mut Operands) -> Result<Decoded> {
+    cx.op.take("idx");
+    cx.op.take("uni");
+    cx.op.finish()?;
+    cx.expect_len(2)?;
+    let index = cx.src(0)?;
+    let Operand::Name(name) = cx.get(1)? else { return Err(cx.unexpected(cx.get(1)?, "a list of labels")) };
+    let Some(super::body::Symbol::Targets(number)) = cx.body.symbol(name) else {
+        return Err(cx.op.error(format!("{name} is not a list of labels")));
+    };
+    let label = |name: &&str| cx.body.label(name).ok_or_else(|| cx.op.error(format!("{name} is not a label here")));
+    let labels = cx.body.targets(number).iter().map(label).collect::<Result<_>>()?;
+    Ok(Decoded { action: Action::Switch(index, Box::default()), exit: Exit::Switch(labels), class: Class::Control })
+}
+
+fn end(cx: &mut Operands) -> Result<Decoded> {
+    cx.op.take("uni");
+    cx.op.finish()?;
+    cx.expect_len(0)?;
+    let (action, exit) = match (cx.op.name, cx.body.return_label()) {
+        ("ret", Some(label)) => (Action::Branch(0), Exit::To(label)),
+        ("ret" | "exit", _) => (Action::Exit, Exit::End),
+        _ => (Action::Trap, Exit::End),
+    };
+    Ok(Decoded { action, exit, class: Class::Control })
+}
+
+/// Words that say how memory is ordered or cached, which changes nothing here.
+const MEMORY_HINTS: [&str; 33] = [
+    "volatile", "relaxed", "acquire", "release", "weak", "mmio", "sys", "gpu", "cta", "cluster", "nc", "ca", "cg",
+    "cs", "lu", "cv", "wb", "wt", "L1::evict_normal", "L1::evict_unchanged", "L1::evict_first", "L1::evict_last",
+    "L1::no_allocate", "L1", "L2::64B", "L2::128B", "L2::256B", "L2", "L2::evict_last", "L2::evict_normal",
+    "L2::evict_first", "unified", "aligned",
+];
+
+pub(crate) fn take_hints(cx: &mut Operands) {
+    while cx.op.take_any(&MEMORY_HINTS).is_some() {}
+}
+
+/// The state space that the opcode names, generic where it names none.
+pub(crate) fn take_space(cx: &mut Operands) -> Space {
+    cx.op.take("shared::cta");
+    let names = [
+        ("global", Space::Global),
+        ("shared", Space::Shared),
+        ("local", Space::Local),
+        ("const", Space::Const),
+        ("param", Space::Param),
+    ];
+    for (name, space) in names {
+        if cx.op.take(name) || cx.op.take(&format!("{name}::cta")) || cx.op.take(&format!("{name}::entry")) {
+            return space;
+        }
+    }
+    Space::Generic
+}
+
+fn class_of(space: Space) -> Class {
+    match space {
+        Space::Global | Space::Generic => Class::Global,
+        Space::Shared => Class::Shared,
+        _ => Class::OtherMemory,
+    }
+}
+
+fn load(cx: &mut Operands) -> Result<Decoded> {
+    let (space, ty) = access(cx)?;
+    cx.expect_len(2)?;
+    let registers = cx.elements(0)?.iter().map(|element| cx.write_any(element)).collect::<Result<Vec<_>>>()?;
+    let (address, space) = cx.address(1, space)?;
+    let access = finish_access(cx, space, ty, address, registers)?;
+    Ok(Decoded::new(class_of(access.space), Action::Load(access)))
+}
+
+fn store(cx: &mut Operands) -> Result<Decoded> {
+    let (space, ty) = access(cx)?;
+    cx.expect_len(2)?;
+    let (address, space) = cx.address(0, space)?;
+    let mut registers = Vec::new();
+    for element in cx.elements(1)? {
+        // A constant takes the width of the store.
+        let narrow = ty.bits() <= 32 && cx.constant(element)?.is_some();
+        registers.push(Some(if narrow { AnyReg::Word(cx.read(element)?) } else { cx.read_any(element)? }));
+    }
+    let access = finish_access(cx, space, ty, address, registers)?;
+    Ok(Decoded::new(class_of(access.space), Action::Store(access)))
+}
+
+fn access(cx: &mut Operands) -> Result<(Space, Type)> {
+    let ty = match cx.op.take_type()? {
+        Type::Pred => return cx.op.unknown(),
+        ty => ty,
+    };
+    take_hints(cx);
+    Ok((take_space(cx), ty))
+}
+
+fn finish_access(
+    cx: &mut Operands,
+    space: Space,
+    ty: Type,
+    address: crate::program::Address,
+    registers: Vec<Option<AnyReg>>,
+) -> Result<Access> {
+    let elements = match cx.op.take_any(&["v2", "v4"]) {
+        Some("v2") => 2,
+        Some(_) => 4,
+        None => 1,
+    };
+    cx.op.finish()?;
+    let width = ty.bits() / 8;
+    if registers.len() != elements || width * elements as u32 > 16 {
+        return Err(cx.op.error(format!("{} elements of {width} bytes", registers.len())));
+    }
+    let narrow = |register: &Option<AnyReg>| matches!(register, Some(AnyReg::Word(_)));
+    if width == 8 && registers.iter().any(narrow) {
+        return Err(cx.op.error("a register of 32 bits for an element of 64"));
+    }
+    cx.body.note_access(space, width);
+    Ok(Access { space, address, width, signed: ty.is_signed(), registers: registers.into() })
+}
+
+fn cp_async(cx: &mut Operands) -> Result<Decoded> {
+    let plain = |action| Ok(Decoded::new(Class::Async, action));
+    if !cx.op.take("async") {
+        return cx.op.unknown();
+    }
+    if cx.op.take("commit_group") {
+        cx.op.finish()?;
+        cx.expect_len(0)?;
+        return plain(Action::CommitGroup);
+    }
+    if cx.op.take("wait_all") {
+        cx.op.finish()?;
+        cx.expect_len(0)?;
+        return plain(Action::WaitGroup(None));
+    }
+    if cx.op.take("wait_group") {
+        cx.op.finish()?;
+        cx.expect_len(1)?;
+        let open = u32::try_from(cx.integer(0)?).map_err(|_| cx.op.error("a negative number of groups"))?;
+        return plain(Action::WaitGroup(Some(open)));
+    }
+    let whole_lines = cx.op.expect(&["ca", "cg"])? == "cg";
+    take_hints(cx);
+    if !(cx.op.take("shared") || cx.op.take("shared::cta")) || !cx.op.take("global") {
+        return cx.op.unknown();
+    }
+    cx.op.finish()?;
+    if cx.len() < 3 || cx.len() > 4 {
+        return Err(cx.op.error(format!("{} operands, expected 3 or 4", cx.len())));
+    }
+    let (destination, _) = cx.address(0, Space::Shared)?;
+    let (source, _) = cx.address(1, Space::Global)?;
+    let bytes = cx.integer(2)?;
+    if !(bytes == 16 || !whole_lines && (bytes == 4 || bytes == 8)) {
+        return Err(cx.op.error(format!("{bytes} bytes, allowed: 16, and with .ca also 4 and 8")));
+    }
+    let (mut source_bytes, mut ignore) = (None, None);
+    if cx.len() == 4 {
+        match cx.get(3)? {
+            Operand::Name(name) if cx.predicate_named(name).is_ok() => {
+                ignore = Some(cx.src_predicate(3)?.0);
+            }
+            _ => source_bytes = Some(cx.src::<u32>(3)?),
+        }
+    }
+    plain(Action::CpAsync(CpAsync { destination, source, bytes: bytes as u32, source_bytes, ignore }))
+}
+
+fn barrier(cx: &mut Operands) -> Result<Decoded> {
+    cx.op.take("cta");
+    if cx.op.take("warp") {
+        if !cx.op.take("sync") {
+            return cx.op.unknown();
+        }
+        cx.op.finish()?;
+        cx.expect_len(1)?;
+        let members = cx.src(0)?;
+        return Ok(Decoded::new(Class::Barrier, Action::WarpBarrier(members)));
+    }
+    let kind = cx.op.expect(&["sync", "arrive", "red"])?;
+    let aligned = cx.op.name == "bar" || cx.op.take("aligned");
+    let first = usize::from(kind == "red");
+    let mut reduce = None;
+    let mut threads = None;
+    if kind == "red" {
+        let operation = match cx.op.expect(&["popc", "and", "or"])? {
+            "popc" => BarrierOp::Popc(cx.dst(0)?),
+            "and" => BarrierOp::And(cx.dst_predicate(0)?),
+            _ => BarrierOp::Or(cx.dst_predicate(0)?),
+        };
+        let (predicate, negate) = cx.src_predicate(cx.len() - 1)?;
+        reduce = Some(BarrierReduce { operation, predicate, negate });
+        cx.op.take("u32");
+        cx.op.take("pred");
+    }
+    cx.op.finish()?;
+    let id: Word = cx.src(first)?;
+    let given = cx.len() - first - usize::from(kind == "red");
+    match given {
+        1 if kind != "arrive" => {}
+        2 => threads = Some(cx.src(first + 1)?),
+        _ => return Err(cx.op.error(format!("{} operands", cx.len()))),
+    }
+    let barrier = Barrier { id, threads, waits: kind != "arrive", aligned, reduce };
+    Ok(Decoded::new(Class::Barrier, Action::Barrier(barrier)))
+}
+
+fn fence(cx: &mut Operands) -> Result<Decoded> {
+    while cx.op.take_any(&["sc", "acq_rel", "acquire", "release", "cta", "cluster", "gpu", "sys", "gl"]).is_some() {}
+    cx.op.finish()?;
+    cx.expect_len(0)?;
+    Ok(Decoded::new(Class::Barrier, Action::Fence))
+}
+
+/// Instructions that change nothing that can be seen here.
+fn hint(cx: &mut Operands) -> Result<Decoded> {
+    let known = match cx.op.name {
+        "prefetch" | "nanosleep" | "discard" | "applypriority" => true,
+        _ => false,
+    };
+    if !known {
+        return cx.op.unknown();
+    }
+    Ok(Decoded::new(Class::Control, Action::Compute(Box::new(|_, _| {}))))
+}
+
+fn matrix(cx: &mut Operands) -> Result<Action> {
+    if !(cx.op.take("sync") && cx.op.take("aligned") && cx.op.take("m8n8")) {
+        return cx.op.unknown();
+    }
+    let count = match cx.op.expect(&["x1", "x2", "x4"])? {
+        "x1" => 1,
+        "x2" => 2,
+        _ => 4,
+    };
+    let transposed = cx.op.take("trans");
+    if !(cx.op.take("shared") || cx.op.take("shared::cta")) || !cx.op.take("b16") {
+        return cx.op.unknown();
+    }
+    cx.op.finish()?;
+    cx.expect_len(2)?;
+    let loads = cx.op.name == "ldmatrix";
+    let (vector, address) = if loads { (0, 1) } else { (1, 0) };
+    let elements = cx.elements(vector)?;
+    if elements.len() != count {
+        return Err(cx.op.error(format!("{} registers, expected {count}", elements.len())));
+    }
+    let register = |element| if loads { cx.write(element) } else { cx.read(element) };
+    let registers = elements.iter().map(register).collect::<Result<_>>()?;
+    let (address, _) = cx.address(address, Space::Shared)?;
+    let matrix = Matrix { registers, address, transposed };
+    Ok(if loads { Action::LoadMatrix(matrix) } else { Action::StoreMatrix(matrix) })
+}
+
+fn mma(cx: &mut Operands) -> Result<Action> {
+    let fixed = ["sync", "aligned", "row", "col"];
+    if !fixed.iter().all(|modifier| cx.op.take(modifier)) {
+        return cx.op.unknown();
+    }
+    let wide = cx.op.expect(&["m16n8k16", "m16n8k32"])? == "m16n8k32";
+    // Result and accumulator; the inputs stand between them.
+    if !(cx.op.take("f32") && cx.op.take("f32")) {
+        return cx.op.unknown();
+    }
+    let fp8 = ["e4m3", "e5m2"];
+    let shape = if wide {
+        let (Some(b), Some(a)) = (cx.op.take_last(), cx.op.take_last()) else { return cx.op.unknown() };
+        if !fp8.contains(&a) || !fp8.contains(&b) {
+            return cx.op.unknown();
+        }
+        MmaShape::Fp8K32([a == "e5m2", b == "e5m2"])
+    } else if cx.op.take("f16") && cx.op.take("f16") {
+        MmaShape::F16K16
+    } else if cx.op.take("bf16") && cx.op.take("bf16") {
+        MmaShape::Bf16K16
+    } else {
+        return cx.op.unknown();
+    };
+    cx.op.finish()?;
+    cx.expect_len(4)?;
+    let d = cx.dst_words(0)?;
+    let (a, b, c) = (cx.src_words(1)?, cx.src_words(2)?, cx.src_words(3)?);
+    Ok(Action::Mma(Box::new(Mma { shape, a, b, c, d })))
+}

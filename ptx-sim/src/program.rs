@@ -1,0 +1,242 @@
+//! A kernel as the executor wants it: decoded once, in an order in which diverged lanes meet again.
+
+use crate::ops::Compute;
+use crate::ops::atomic::Atomic;
+use crate::ops::collective::{Reduce, Shuffle, Vote};
+use crate::registers::{Long, Pred, Reg, Word};
+use crate::report::{Class, Source, Space};
+use std::sync::Arc;
+
+/// A decoded entry point.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub name: String,
+    pub code: Vec<Inst>,
+    /// Numbers of registers of each kind, constants included.
+    pub words: usize,
+    pub longs: usize,
+    pub predicates: usize,
+    /// Registers that hold one value from the start.
+    pub word_constants: Vec<(Word, u32)>,
+    pub long_constants: Vec<(Long, u64)>,
+    /// The predicate that holds in every lane, where the code needs one.
+    pub true_predicate: Option<Pred>,
+    /// Bytes of the parameters.
+    pub param_bytes: u32,
+    /// Address of the first byte of shared memory.
+    pub shared_base: u32,
+    /// Bytes of shared memory that the text declares.
+    pub static_shared: u32,
+    /// Address at which dynamic shared memory begins.
+    pub dynamic_shared: u32,
+    /// Bytes of local memory of a thread.
+    pub local_bytes: u32,
+    /// Narrowest access to shared memory, at most 4 bytes.
+    pub shared_granule: u32,
+    /// Narrowest access to global memory, at most 4 bytes.
+    pub global_granule: u32,
+    pub max_threads: Option<[u32; 3]>,
+    pub required_threads: Option<[u32; 3]>,
+    pub source: Arc<SourceMap>,
+}
+
+/// A text and the files it was compiled from.
+#[derive(Debug)]
+pub(crate) struct SourceMap {
+    pub text: String,
+    /// By the number of the `.file`.
+    pub files: Vec<(u32, String)>,
+}
+
+impl SourceMap {
+    /// The source line behind a `.loc`.
+    pub fn resolve(&self, loc: (u32, u32, u32)) -> Option<Source> {
+        let (number, line, column) = loc;
+        let (_, file) = self.files.iter().find(|(file, _)| *file == number)?;
+        Some(Source { file: file.clone(), line, column })
+    }
+}
+
+/// A decoded instruction.
+#[derive(Debug)]
+pub(crate) struct Inst {
+    pub action: Action,
+    pub guard: Option<(Pred, bool)>,
+    /// Registers read and written, as indices into the list of who wrote what: words, then longs, then predicates.
+    pub reads: Box<[u32]>,
+    pub writes: Box<[u32]>,
+    pub class: Class,
+    pub line: u32,
+    pub loc: Option<(u32, u32, u32)>,
+    /// Where the statement stands in the text.
+    pub text: (u32, u32),
+    /// Made by the decoder: not counted.
+    pub hidden: bool,
+}
+
+/// `register + offset`, or the offset alone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Address {
+    pub base: Option<AnyReg>,
+    pub offset: i64,
+}
+
+/// A register of either width.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AnyReg {
+    Word(Word),
+    Long(Long),
+}
+
+/// A load or store of one to four neighbours.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    pub space: Space,
+    pub address: Address,
+    /// Bytes of one element.
+    pub width: u32,
+    /// Whether a narrow element is extended with its sign.
+    pub signed: bool,
+    /// `None` for an element that nobody wants.
+    pub registers: Box<[Option<AnyReg>]>,
+}
+
+/// What an instruction does.
+pub(crate) enum Action {
+    /// Works on registers alone.
+    Compute(Compute),
+    /// Reads a special register.
+    Special(AnyReg, Special),
+    /// Goes on elsewhere.
+    Branch(u32),
+    /// Goes on at one of these, by the value of a register.
+    Switch(Word, Box<[u32]>),
+    Exit,
+    Trap,
+    Load(Access),
+    Store(Access),
+    Atomic(Atomic),
+    Fence,
+    CpAsync(CpAsync),
+    CommitGroup,
+    /// Waits until at most this many groups are open; `None` also for copies of no group.
+    WaitGroup(Option<u32>),
+    Barrier(Barrier),
+    /// `bar.warp.sync` with its member mask.
+    WarpBarrier(Word),
+    Shuffle(Shuffle),
+    Vote(Vote),
+    Reduce(Reduce),
+    /// The lanes of the warp that are here.
+    ActiveMask(Word),
+    LoadMatrix(Matrix),
+    StoreMatrix(Matrix),
+    Mma(Box<Mma>),
+}
+
+impl std::fmt::Debug for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Compute(_) => f.write_str("Compute"),
+            Self::Branch(target) => write!(f, "Branch({target})"),
+            _ => f.write_str("Action"),
+        }
+    }
+}
+
+/// A special register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Special {
+    Tid(usize),
+    Ntid(usize),
+    Ctaid(usize),
+    Nctaid(usize),
+    LaneId,
+    WarpId,
+    NWarpId,
+    LaneMask(LaneMask),
+    SmId,
+    Clock,
+    DynamicShared,
+    TotalShared,
+    /// A register that is always zero here: one grid, one cluster.
+    Zero,
+}
+
+/// A `%lanemask_` register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LaneMask {
+    Eq,
+    Le,
+    Lt,
+    Ge,
+    Gt,
+}
+
+/// `cp.async`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CpAsync {
+    pub destination: Address,
+    pub source: Address,
+    /// Bytes written.
+    pub bytes: u32,
+    /// Bytes read, the others become zero.
+    pub source_bytes: Option<Word>,
+    /// Nothing is read where it holds.
+    pub ignore: Option<Pred>,
+}
+
+/// `bar.sync`, `bar.arrive`, `bar.red`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Barrier {
+    pub id: Word,
+    /// Threads that take part; all of the block when not given.
+    pub threads: Option<Word>,
+    pub waits: bool,
+    /// Whether PTX demands that all lanes come together.
+    pub aligned: bool,
+    pub reduce: Option<BarrierReduce>,
+}
+
+/// The value that `bar.red` spreads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BarrierReduce {
+    pub operation: BarrierOp,
+    pub predicate: Pred,
+    pub negate: bool,
+}
+
+/// Where `bar.red` puts what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BarrierOp {
+    And(Pred),
+    Or(Pred),
+    Popc(Word),
+}
+
+/// `ldmatrix`, `stmatrix`: 8x8 matrices of 16-bit elements.
+#[derive(Clone, Debug)]
+pub(crate) struct Matrix {
+    pub registers: Box<[Reg<u32>]>,
+    pub address: Address,
+    pub transposed: bool,
+}
+
+/// `mma.sync` with f32 accumulators.
+#[derive(Clone, Debug)]
+pub(crate) struct Mma {
+    pub shape: MmaShape,
+    pub a: [Word; 4],
+    pub b: [Word; 2],
+    pub c: [Word; 4],
+    pub d: [Word; 4],
+}
+
+/// Shape and input format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MmaShape {
+    F16K16,
+    Bf16K16,
+    /// e4m3 or e5m2, for each of the two inputs whether it is e5m2.
+    Fp8K32([bool; 2]),
+}
