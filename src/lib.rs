@@ -13,3 +13,12 @@ pub use evo_sdpa_host::*;
 pub fn gpu(ordinal: u32) -> Result<Gpu> {
     Gpu::open(ordinal, PTX_SM80)
 }
+
+/// A simulated L4 with the built-in kernels.
+///
+/// # Errors
+/// Those of [`Simulator::new`]; none for kernels that passed the tests.
+#[cfg(feature = "sim")]
+pub fn simulator() -> Result<Simulator> {
+    Simulator::new(PTX_SM80)
+}

@@ -2,8 +2,17 @@
 
 #[path = "../examples/01_cpu.rs"]
 mod cpu;
+#[cfg(feature = "sim")]
+#[path = "../examples/04_simulator.rs"]
+mod simulator;
 
 #[test]
 fn attention_on_the_cpu_runs() {
     cpu::main().unwrap();
+}
+
+#[cfg(feature = "sim")]
+#[test]
+fn attention_in_the_simulator_runs() {
+    simulator::main().unwrap();
 }

@@ -1,15 +1,17 @@
 //! What the GPU path promises, on the first GPU. Without one every test that needs it is skipped and says so;
 //! with EVO_SDPA_REQUIRE_GPU=1 it fails.
 
+use common::{Device, HEAD_DIMS, assert_no_faults, faults, kernels, nasty_cases};
 use evo_sdpa::gpu::{Gpu, Kernels, sys};
 use evo_sdpa::half::bf16;
-use evo_sdpa::verify::{ACCEPTANCE, Case, Expected, Inputs, Kind, Storage};
-use evo_sdpa::{Causal, DType, Element, Error, KERNELS, Kernel, Options, Plan, TensorView, with_element};
+use evo_sdpa::verify::{ACCEPTANCE, Case, Inputs};
+use evo_sdpa::{Causal, DType, Element, Error, KERNELS, Kernel, Options, Plan, TensorView, cpu, with_element};
 use std::io::Write;
 use std::sync::OnceLock;
 
 #[path = "../examples/03_borrowed_stream.rs"]
 mod borrowed_stream;
+mod common;
 #[path = "../examples/02_gpu_tensors.rs"]
 mod gpu_tensors;
 
@@ -28,65 +30,23 @@ fn gpu_or_skip() -> Option<&'static Gpu> {
     GPU.get_or_init(open).as_ref()
 }
 
-/// The kernel's answer, poisoned before, against the exact one; `None` when it is right.
-fn fault(gpu: &Gpu, case: &Case, kernel: Option<Kernel>) -> Option<String> {
-    with_element!(case.dtype, T => {
-        let inputs = Inputs::<T>::generate(case);
+impl Device for Gpu {
+    fn attention<T: Element>(&self, inputs: &Inputs<T>, kernel: Option<Kernel>) -> Result<cpu::Output<T>, String> {
         let [q, k, v] = inputs.views().unwrap();
-        match gpu.attention_host(q, k, v, &inputs.options(), kernel) {
-            Err(error) => Some(format!("{kernel:?} {case}: {error}")),
-            Ok((answer, plan)) => {
-                let verdict = Expected::compute(&inputs).unwrap().check(&answer);
-                (!verdict.passes()).then(|| format!("{plan} {case}: {verdict}"))
-            }
-        }
-    })
-}
-
-fn assert_no_faults(faults: impl Iterator<Item = String>) {
-    let faults: Vec<_> = faults.collect();
-    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
-}
-
-/// Head dims that a kernel takes: its own, and the one with the most padding.
-fn head_dims(kernel: Kernel) -> Vec<usize> {
-    let own = kernel.head_dim() as usize;
-    match kernel {
-        Kernel::FwdScalar(_) => vec![8, 40, 72, 104, own],
-        Kernel::FwdSm80(_) => vec![own - 24, own],
+        let answer = self.attention_host(q, k, v, &inputs.options(), kernel);
+        answer.map(|(output, _)| output).map_err(|error| error.to_string())
     }
-}
-
-/// Few cases, each with more than one difficulty.
-fn nasty_cases(dtype: DType, head_dim: usize) -> Vec<Case> {
-    let case = |[batch, heads_q, heads_kv, q_len, kv_len]: [usize; 5], causal| Case {
-        dtype,
-        causal,
-        ..Case::new([batch, heads_q, heads_kv, q_len, kv_len, head_dim])
-    };
-    vec![
-        case([1, 2, 1, 1, 1], None),
-        case([1, 2, 2, 5, 0], None),
-        case([1, 2, 1, 65, 64], Some(Causal::Offset(-1000))),
-        Case { storage: Storage::Bshd, ..case([2, 4, 2, 77, 95], Some(Causal::BottomRight)) },
-        Case { storage: Storage::Bshd, seed: 2, ..case([2, 6, 2, 195, 77], Some(Causal::TopLeft)) },
-        Case { storage: Storage::Padded, seed: 3, ..case([1, 3, 1, 33, 557], Some(Causal::Offset(3))) },
-        Case { kv_lens: true, ..case([3, 4, 1, 140, 350], Some(Causal::Offset(-5))) },
-        Case { kv_lens: true, ..case([4, 2, 2, 1, 700], None) },
-        Case { kind: Kind::Large, ..case([1, 2, 2, 130, 130], None) },
-        Case { kind: Kind::Hot, ..case([1, 1, 1, 257, 513], None) },
-        Case { kind: Kind::Denormal, ..case([1, 1, 1, 40, 40], None) },
-        Case { scale: Some(0.0), ..case([1, 2, 2, 64, 64], Some(Causal::BottomRight)) },
-    ]
 }
 
 #[test]
 fn every_kernel_is_right_on_nasty_cases() {
     let Some(gpu) = gpu_or_skip() else { return };
-    assert_no_faults(KERNELS.iter().flat_map(|&kernel| {
-        let cases = head_dims(kernel).into_iter().flat_map(move |dim| nasty_cases(kernel.dtype(), dim));
-        cases.filter_map(move |case| fault(gpu, &case, Some(kernel)))
-    }));
+    for dtype in DType::ALL {
+        for head_dim in HEAD_DIMS {
+            let cases = nasty_cases(dtype, head_dim).into_iter();
+            assert_no_faults(cases.flat_map(|case| faults(gpu, &case, kernels(dtype, head_dim).map(Some))));
+        }
+    }
 }
 
 #[test]
@@ -97,7 +57,7 @@ fn the_planned_kernel_is_right_on_the_acceptance_shapes() {
             .into_iter()
             .flat_map(move |(shape, causal)| (1..=3).map(move |seed| Case { dtype, causal, seed, ..Case::new(shape) }))
     });
-    assert_no_faults(cases.filter_map(|case| fault(gpu, &case, None)));
+    assert_no_faults(cases.flat_map(|case| faults(gpu, &case, [None])));
 }
 
 #[test]
@@ -194,7 +154,7 @@ fn a_launch_leaves_the_current_context_as_it_was() {
         context
     };
     let before = current();
-    assert_eq!(fault(gpu, &Case::new([1, 2, 2, 64, 64, 64]), None), None);
+    assert_no_faults(faults(gpu, &Case::new([1, 2, 2, 64, 64, 64]), [None]).into_iter());
     assert_eq!(current(), before);
 }
 
@@ -205,7 +165,7 @@ fn threads_may_share_a_gpu() {
         for seed in 0..4 {
             scope.spawn(move || {
                 let case = Case { seed, ..Case::new([1, 4, 2, 100 + seed as usize, 100, 64]) };
-                assert_eq!(fault(gpu, &case, None), None);
+                assert_no_faults(faults(gpu, &case, [None]).into_iter());
             });
         }
     });

@@ -1,5 +1,8 @@
 //! The one error type: every variant that speaks of an argument names the field, its value and what is allowed.
 
+#[cfg(any(feature = "gpu", feature = "sim"))]
+use evo_sdpa_kernels::config::Kernel;
+
 /// What can go wrong between a caller's tensors and an answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -58,6 +61,14 @@ pub enum Error {
         /// First CUDA version that loads the kernels.
         needed: &'static str,
     },
+    /// A PTX text that the simulator cannot read.
+    #[error("PTX text, line {line}: {message}")]
+    Ptx {
+        /// Line of the text, from 1.
+        line: u32,
+        /// What is wrong with it.
+        message: String,
+    },
     /// The driver refused a call for a reason that is none of the above.
     #[error("{call}: the driver answered {message}")]
     Driver {
@@ -66,6 +77,18 @@ pub enum Error {
         /// The driver's own words, or the name of its error code.
         message: String,
     },
+}
+
+#[cfg(any(feature = "gpu", feature = "sim"))]
+impl Error {
+    /// A kernel that is not among the `entries` entry points of a PTX text.
+    pub(crate) fn missing_kernel(kernel: Kernel, entries: usize) -> Self {
+        Self::Unsupported {
+            field: "kernel",
+            value: kernel.to_string(),
+            allowed: format!("the {entries} kernels of the PTX text"),
+        }
+    }
 }
 
 /// `std::result::Result` with this crate's [`enum@Error`].

@@ -1,5 +1,5 @@
 //! The library behind evo-sdpa: what is asked for ([`Problem`]), which kernel answers it and how ([`Plan`]), tensor
-//! views, the CPU paths, and the launch on a GPU (feature `gpu`).
+//! views, the CPU paths, the launch on a GPU (feature `gpu`) and in a simulator (feature `sim`).
 
 pub mod compare;
 pub mod cpu;
@@ -12,6 +12,8 @@ mod plan;
 mod problem;
 #[cfg(feature = "gpu")]
 mod ptx_text;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod tensor;
 pub mod verify;
 
@@ -25,4 +27,6 @@ pub use half;
 pub use layout::Layout;
 pub use plan::{DevicePointers, Plan, Reason};
 pub use problem::{Causal, Options, Problem};
+#[cfg(feature = "sim")]
+pub use sim::Simulator;
 pub use tensor::{Element, TensorView, TensorViewMut};

@@ -128,6 +128,14 @@ impl Plan {
         Ok(Self::assemble(kernel, problem, Reason::Forced))
     }
 
+    /// [`Plan::with_kernel`] for a kernel of the caller's choice, [`Plan::new`] for none.
+    pub fn choose(problem: &Problem, device: &DeviceSpec, kernel: Option<Kernel>) -> Result<Self> {
+        match kernel {
+            None => Self::new(problem, device),
+            Some(kernel) => Self::with_kernel(problem, device, kernel),
+        }
+    }
+
     /// Bytes of device memory that the launch needs beside its tensors. It depends on shapes alone.
     pub fn workspace_bytes(&self) -> usize {
         0

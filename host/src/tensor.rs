@@ -7,7 +7,8 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 mod sealed {
-    pub trait Sealed {}
+    /// Plain bits: any of them are an element.
+    pub trait Sealed: bytemuck::Pod {}
     impl Sealed for half::f16 {}
     impl Sealed for half::bf16 {}
     impl Sealed for f32 {}

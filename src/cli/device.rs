@@ -1,10 +1,13 @@
 //! Where a call runs.
 
+use super::arch_name;
 use super::gpu::{self, Gpu};
+use super::sim::SimArgs;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use evo_sdpa::sim::{self, Report, Simulated};
 use evo_sdpa::verify::Inputs;
-use evo_sdpa::{Element, Kernel, Plan, Problem, cpu};
+use evo_sdpa::{DeviceSpec, Element, Kernel, Plan, Problem, Simulator, cpu};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -15,15 +18,17 @@ const REPLAYS: u32 = 21;
 /// Options about the device, the same for every subcommand that computes.
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// Where to compute; auto takes a GPU where there is one
+    /// Where to compute: auto takes a GPU where there is one, sim runs the kernels on the CPU and checks all they do
     #[arg(long, value_enum, default_value_t = Choice::Auto)]
     device: Choice,
-    /// Kernel to run in place of the planner's choice; needs a GPU
+    /// Kernel to run in place of the planner's choice; needs a GPU or the simulator
     #[arg(long, value_parser = super::parse_kernel)]
     pub kernel: Option<Kernel>,
-    /// PTX file to load the kernels from in place of the built-in ones; needs a GPU
+    /// PTX file to load the kernels from in place of the built-in ones; needs a GPU or the simulator
     #[arg(long, value_name = "FILE")]
     ptx: Option<PathBuf>,
+    #[command(flatten)]
+    sim: SimArgs,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,6 +36,7 @@ enum Choice {
     Auto,
     Gpu,
     Cpu,
+    Sim,
 }
 
 /// A device that is ready to compute.
@@ -43,14 +49,17 @@ pub struct Device {
 enum Backend {
     Cpu,
     Gpu(Gpu),
+    Sim(Simulator),
 }
 
 /// An answer and how it came about.
 pub struct Answer<T> {
     /// The answer.
     pub output: cpu::Output<T>,
-    /// The plan of a launch on a GPU.
+    /// The plan of a launch.
     pub plan: Option<Plan>,
+    /// What the simulator has to say about the launch.
+    pub report: Option<Report>,
     /// Wall time of the call, seconds; on a GPU with both copies.
     pub seconds: f64,
 }
@@ -58,32 +67,48 @@ pub struct Answer<T> {
 impl DeviceArgs {
     /// Opens the device that these options ask for.
     pub fn open(&self) -> Result<Device> {
-        let reason = match self.device {
-            Choice::Cpu => "asked for".into(),
-            Choice::Gpu => return self.open_gpu("asked for"),
+        if self.device != Choice::Sim
+            && let Some(field) = self.sim.given()
+        {
+            bail!("{field}: an option of the simulator, allowed: with --device sim");
+        }
+        match self.device {
             Choice::Auto => match self.open_gpu("auto: the first one") {
-                Ok(device) => return Ok(device),
-                Err(error) => format!("auto: {error:#}"),
+                Ok(device) => Ok(device),
+                Err(error) => self.open_cpu(&format!("auto: {error:#}")),
             },
-        };
+            Choice::Gpu => self.open_gpu("asked for"),
+            Choice::Cpu => self.open_cpu("asked for"),
+            Choice::Sim => self.open_sim(),
+        }
+    }
+
+    fn open_cpu(&self, reason: &str) -> Result<Device> {
         for (field, given) in [("kernel", self.kernel.is_some()), ("ptx", self.ptx.is_some())] {
             if given {
-                bail!("{field}: kernels need a GPU, and this runs on the CPU ({reason})");
+                bail!("{field}: kernels need a GPU or the simulator, and this runs on the CPU ({reason})");
             }
         }
         Ok(Device { backend: Backend::Cpu, about: format!("CPU ({reason})") })
     }
 
     fn open_gpu(&self, reason: &str) -> Result<Device> {
-        let gpu = match &self.ptx {
-            None => gpu::open(None)?,
-            Some(path) => {
-                let name = || format!("ptx: {}", path.display());
-                gpu::open(Some(&std::fs::read_to_string(path).with_context(name)?)).with_context(name)?
-            }
-        };
+        let gpu = self.with_ptx(gpu::open)?;
         let about = format!("{} ({reason})", gpu.name());
         Ok(Device { backend: Backend::Gpu(gpu), about })
+    }
+
+    fn open_sim(&self) -> Result<Device> {
+        let simulator = self.with_ptx(|ptx| self.sim.open(ptx))?;
+        let about = format!("simulated {}", arch_name(simulator.spec()));
+        Ok(Device { backend: Backend::Sim(simulator), about })
+    }
+
+    /// Opens something with the text of the PTX file, or with none for the built-in kernels.
+    fn with_ptx<D>(&self, open: impl FnOnce(Option<&str>) -> Result<D>) -> Result<D> {
+        let Some(path) = &self.ptx else { return open(None) };
+        let name = || format!("ptx: {}", path.display());
+        open(Some(&std::fs::read_to_string(path).with_context(name)?)).with_context(name)
     }
 }
 
@@ -92,28 +117,46 @@ impl Device {
     pub fn attention<T: Element>(&self, inputs: &Inputs<T>, kernel: Option<Kernel>) -> Result<Answer<T>> {
         let [q, k, v] = inputs.views()?;
         let start = Instant::now();
-        let (output, plan) = match &self.backend {
-            Backend::Cpu => (cpu::attention(q, k, v, &inputs.options())?, None),
+        let (output, plan, report) = match &self.backend {
+            Backend::Cpu => (cpu::attention(q, k, v, &inputs.options())?, None, None),
             Backend::Gpu(gpu) => {
                 let (output, plan) = gpu.attention_host(q, k, v, &inputs.options(), kernel)?;
-                (output, Some(plan))
+                (output, Some(plan), None)
+            }
+            Backend::Sim(simulator) => {
+                let Simulated { output, plan, report } = simulator.attention(q, k, v, &inputs.options(), kernel)?;
+                (output, Some(plan), Some(report))
             }
         };
-        Ok(Answer { output, plan, seconds: start.elapsed().as_secs_f64() })
+        Ok(Answer { output, plan, report, seconds: start.elapsed().as_secs_f64() })
     }
 
-    /// The ways to compute a problem: the device's own choice and, on a GPU, every kernel that takes the problem.
+    /// The ways to compute a problem: the device's own choice and, where there are kernels, each that takes the problem.
     pub fn ways(&self, problem: &Problem) -> Vec<Option<Kernel>> {
+        let candidates = |spec: &DeviceSpec| {
+            let candidates = Plan::candidates(problem, spec).unwrap_or_default();
+            candidates.into_iter().map(|(kernel, _)| Some(kernel))
+        };
         match &self.backend {
             Backend::Cpu => vec![None],
-            Backend::Gpu(gpu) => {
-                let candidates = Plan::candidates(problem, gpu.spec()).unwrap_or_default();
-                [None].into_iter().chain(candidates.into_iter().map(|(kernel, _)| Some(kernel))).collect()
-            }
+            Backend::Gpu(gpu) => [None].into_iter().chain(candidates(gpu.spec())).collect(),
+            // Its own choice is one of them, and gives the same answer again.
+            Backend::Sim(simulator) => candidates(simulator.spec()).collect(),
         }
     }
 
-    /// Seconds that the kernel alone takes, the median of many launches; none on a CPU.
+    /// Whether this is the simulator.
+    pub fn is_simulated(&self) -> bool {
+        matches!(self.backend, Backend::Sim(_))
+    }
+
+    /// Estimated instructions of warps that the simulator executes for a problem; 0 on a device that executes it itself.
+    pub fn work(&self, problem: &Problem, kernel: Option<Kernel>) -> Result<u64> {
+        let Backend::Sim(simulator) = &self.backend else { return Ok(0) };
+        Ok(sim::work(&Plan::choose(problem, simulator.spec(), kernel)?))
+    }
+
+    /// Seconds that the kernel alone takes, the median of many launches; none but on a GPU.
     pub fn kernel_seconds<T: Element>(&self, inputs: &Inputs<T>, kernel: Option<Kernel>) -> Result<Option<f64>> {
         let Backend::Gpu(gpu) = &self.backend else { return Ok(None) };
         let [q, k, v] = inputs.views()?;

@@ -1,9 +1,11 @@
 //! `evo-sdpa inspect`: the kernels that ship, or the plan for one problem.
 
+use super::simulation::Simulation;
 use super::table::Table;
-use super::{Mask, parse_kernel, parse_mask};
+use super::{Mask, arch_name, parse_arch, parse_kernel, parse_mask};
 use anyhow::{Context, Result};
 use clap::Args;
+use evo_sdpa::verify::Case;
 use evo_sdpa::{DType, DeviceSpec, KERNELS, Kernel, Plan, Problem};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -26,6 +28,9 @@ pub struct Inspect {
     /// Plan with this kernel in place of the planner's choice
     #[arg(long, requires = "shape", value_parser = parse_kernel)]
     kernel: Option<Kernel>,
+    /// Run the kernel on seeded tensors in the simulator and count what it does
+    #[arg(long, requires = "shape")]
+    simulate: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -35,13 +40,12 @@ pub struct Inspect {
 type Shape = [usize; 6];
 
 impl Inspect {
-    /// Prints the table or the plan.
+    /// Prints the table or the plan. `Ok(false)` when the simulator found a defect.
     pub fn run(self, out: &mut impl Write) -> Result<bool> {
         match self.shape {
-            None => self.list(out),
+            None => self.list(out).map(|()| true),
             Some(shape) => self.explain(shape, out),
-        }?;
-        Ok(true)
+        }
     }
 
     fn list(&self, out: &mut impl Write) -> Result<()> {
@@ -87,13 +91,13 @@ impl Inspect {
         })
     }
 
-    fn explain(&self, shape: Shape, out: &mut impl Write) -> Result<()> {
+    fn explain(&self, shape: Shape, out: &mut impl Write) -> Result<bool> {
         let problem = Problem::contiguous(self.dtype, shape).with_causal(self.causal).with_lse(true);
         let candidates = Plan::candidates(&problem, &self.arch)?;
-        let plan = match self.kernel {
-            Some(kernel) => Plan::with_kernel(&problem, &self.arch, kernel)?,
-            None => Plan::new(&problem, &self.arch)?,
-        };
+        let plan = Plan::choose(&problem, &self.arch, self.kernel)?;
+        let case = Case { dtype: self.dtype, causal: self.causal, ..Case::new(shape) };
+        let simulation = self.simulate.then(|| Simulation::run(&case, &self.arch, &plan)).transpose()?;
+        let clean = simulation.as_ref().is_none_or(Simulation::is_clean);
         if self.json {
             let candidates: Vec<_> = candidates
                 .iter()
@@ -109,9 +113,10 @@ impl Inspect {
                 "workspace_bytes": plan.workspace_bytes(),
                 "reason": plan.reason.to_string(),
                 "candidates": candidates,
+                "simulation": simulation.as_ref().map(Simulation::json),
             });
             writeln!(out, "{object}")?;
-            return Ok(());
+            return Ok(clean);
         }
         let [x, y, z] = plan.grid;
         writeln!(out, "problem    {problem}, {:.3} GFLOP", problem.flops() / 1e9)?;
@@ -128,7 +133,11 @@ impl Inspect {
             table.row([kernel.to_string(), format!("{:.2}", time / least), resident]);
         }
         table.write(out)?;
-        Ok(())
+        if let Some(simulation) = simulation {
+            writeln!(out)?;
+            simulation.write(out)?;
+        }
+        Ok(clean)
     }
 }
 
@@ -156,16 +165,6 @@ impl Resources {
     fn get(&self, kernel: Kernel) -> Option<&Value> {
         self.manifest.get("entries")?.get(kernel.to_string())?.get("resources")?.get(&self.arch)
     }
-}
-
-fn arch_name(device: &DeviceSpec) -> String {
-    format!("sm_{}", device.compute_capability)
-}
-
-fn parse_arch(name: &str) -> Result<DeviceSpec> {
-    name.strip_prefix("sm_")
-        .and_then(|cc| DeviceSpec::typical(cc.parse().ok()?))
-        .with_context(|| format!("`{name}`, allowed: sm_80, sm_89, sm_90"))
 }
 
 fn parse_dtype(name: &str) -> Result<DType> {

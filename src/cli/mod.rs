@@ -2,15 +2,18 @@
 
 mod device;
 mod file;
+mod findings;
 mod gpu;
 mod inspect;
 mod run;
+mod sim;
+mod simulation;
 mod table;
 mod verify;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use evo_sdpa::{Causal, KERNELS, Kernel};
+use evo_sdpa::{Causal, DeviceSpec, KERNELS, Kernel};
 use std::io::Write;
 
 /// Scaled dot-product attention for NVIDIA GPUs, every kernel written in Rust.
@@ -53,6 +56,18 @@ fn parse_mask(text: &str) -> Result<Mask> {
             Some(Causal::Offset(offset.parse().with_context(allowed)?))
         }
     })
+}
+
+/// A typical device of an architecture.
+fn parse_arch(name: &str) -> Result<DeviceSpec> {
+    name.strip_prefix("sm_")
+        .and_then(|cc| DeviceSpec::typical(cc.parse().ok()?))
+        .with_context(|| format!("`{name}`, allowed: sm_80, sm_89, sm_90"))
+}
+
+/// The name that [`parse_arch`] reads.
+fn arch_name(device: &DeviceSpec) -> String {
+    format!("sm_{}", device.compute_capability)
 }
 
 /// A kernel that ships, by its entry name.

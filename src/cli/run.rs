@@ -2,13 +2,14 @@
 
 use super::device::{Device, DeviceArgs};
 use super::file::{self, Answers, File};
+use super::findings;
 use super::table::Table;
 use super::{Mask, parse_mask};
 use anyhow::{Context, Result};
 use clap::Args;
 use evo_sdpa::compare::{Comparison, compare_lse, compare_out};
 use evo_sdpa::verify::{ACCEPTANCE, Case, Expected, Inputs, Verdict};
-use evo_sdpa::{Element, cpu, with_element};
+use evo_sdpa::{Element, cpu, sim, with_element};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;
@@ -17,8 +18,8 @@ use std::path::PathBuf;
 ///
 /// The file holds q, k and v as [batch, heads, seq, head_dim] in f16, bf16 or f32, and may hold kv_len, the number of
 /// valid keys of each sequence. Where it also holds out or lse (out_causal and lse_causal for a causal run), the answer
-/// is compared with them, and a wrong one gives exit code 1. Without a file, seeded tensors of the acceptance shapes
-/// are computed and compared with a reference in f64.
+/// is compared with them, and a wrong one gives exit code 1, as does a defect that the simulator finds. Without a file,
+/// seeded tensors of the acceptance shapes are computed and compared with a reference in f64.
 #[derive(Args)]
 pub struct Run {
     /// File with the tensors q, k and v
@@ -41,7 +42,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Computes and reports. `Ok(false)` when an answer is not the expected one.
+    /// Computes and reports. `Ok(false)` when an answer is not the expected one, or the simulator found a defect.
     pub fn run(self, out: &mut impl Write) -> Result<bool> {
         let Some(path) = &self.input else { return self.run_acceptance(out) };
         let name = path.display();
@@ -86,6 +87,7 @@ impl Run {
             non_finite: all().filter(|x| !x.to_f32().is_finite()).count(),
             out: compare_file_out(&expected, &inputs, &answer.output)?,
             lse: expected.lse.map(|exact| compare_lse(&answer.output.lse, &exact)),
+            simulation: answer.report,
         })
     }
 
@@ -94,12 +96,15 @@ impl Run {
         let header = ["problem", "kernel", "call ms", "kernel us", "max error", "relative", "rows checked", "verdict"];
         let mut table = Table::new(&header);
         let mut objects = Vec::new();
+        let mut defects = Vec::new();
         let mut right = true;
         for (shape, causal) in ACCEPTANCE {
             let case = Case { causal, ..Case::new(shape) };
-            let Shape { kernel, seconds, kernel_seconds, checked_part, verdict } =
+            let Shape { kernel, seconds, kernel_seconds, checked_part, verdict, simulation } =
                 with_element!(case.dtype, T => self.run_shape::<T>(&case, &device)?);
-            right &= verdict.passes();
+            let defect = simulation.as_ref().and_then(findings::summary);
+            let passes = verdict.passes() && defect.is_none();
+            right &= passes;
             objects.push(json!({
                 "problem": case.problem().to_string(),
                 "kernel": kernel,
@@ -108,7 +113,8 @@ impl Run {
                 "rows_checked": checked_part,
                 "out": comparison_json(&verdict.out),
                 "lse": comparison_json(&verdict.lse),
-                "right": verdict.passes(),
+                "findings": simulation.as_ref().map(findings::json),
+                "right": passes,
             }));
             table.row([
                 case.problem().to_string(),
@@ -118,8 +124,9 @@ impl Run {
                 format!("{:.2e}", verdict.out.max_abs),
                 format!("{:.2e}", verdict.out.relative),
                 format!("{:.1} %", checked_part * 100.0),
-                word(verdict.passes()).into(),
+                word(passes).into(),
             ]);
+            defects.extend(defect);
         }
         if self.json {
             writeln!(out, "{}", json!({ "device": device.about, "right": right, "shapes": objects }))?;
@@ -127,6 +134,9 @@ impl Run {
         }
         writeln!(out, "device   {}\n", device.about)?;
         table.write(out)?;
+        for defect in defects {
+            writeln!(out, "{defect}")?;
+        }
         writeln!(
             out,
             "\nSeeded normal numbers against a reference in f64; of a large problem, each head answers for its"
@@ -145,6 +155,7 @@ impl Run {
             kernel_seconds: device.kernel_seconds(&inputs, self.device.kernel)?,
             checked_part: expected.checked_part(),
             verdict: expected.check(&answer.output),
+            simulation: answer.report,
         })
     }
 }
@@ -156,6 +167,7 @@ struct Shape {
     kernel_seconds: Option<f64>,
     checked_part: f64,
     verdict: Verdict,
+    simulation: Option<sim::Report>,
 }
 
 /// Compares with the file's answer; the allowance comes from a plain implementation on the file's inputs.
@@ -185,13 +197,16 @@ struct Report {
     non_finite: usize,
     out: Option<Comparison>,
     lse: Option<Comparison>,
+    simulation: Option<sim::Report>,
 }
 
 impl Report {
-    /// Whether the answer is the expected one, where the file says what to expect.
+    /// Whether the answer is the expected one, where the file says what to expect. An answer of a kernel with a defect
+    /// never is.
     fn right(&self) -> Option<bool> {
         let verdicts = [&self.out, &self.lse].into_iter().flatten().map(Comparison::passes);
-        verdicts.reduce(|a, b| a && b)
+        let defect = self.simulation.as_ref().filter(|report| !report.is_clean()).map(|_| false);
+        verdicts.chain(defect).reduce(|a, b| a && b)
     }
 
     fn write(&self, out: &mut impl Write) -> Result<()> {
@@ -210,7 +225,11 @@ impl Report {
             out,
             "time     {:.3} ms, wall time of one call{}",
             self.seconds * 1e3,
-            if self.kernel_seconds.is_some() { " with its copies" } else { "" }
+            match (&self.kernel_seconds, &self.simulation) {
+                (Some(_), _) => " with its copies",
+                (None, Some(_)) => " in the simulator",
+                (None, None) => "",
+            }
         )?;
         if let Some(seconds) = self.kernel_seconds {
             writeln!(out, "         {:.2} us, the kernel alone, median", seconds * 1e6)?;
@@ -221,7 +240,7 @@ impl Report {
                 None => writeln!(out, "{name}      not compared, the file does not say what to expect")?,
             }
         }
-        Ok(())
+        self.simulation.as_ref().map_or(Ok(()), |report| findings::write(report, "checks   ", out))
     }
 
     fn json(&self, input: &str) -> Value {
@@ -239,6 +258,7 @@ impl Report {
             "non_finite_inputs": self.non_finite,
             "out": self.out.as_ref().map(comparison_json),
             "lse": self.lse.as_ref().map(comparison_json),
+            "findings": self.simulation.as_ref().map(findings::json),
             "right": self.right(),
         })
     }

@@ -158,10 +158,7 @@ impl Gpu {
             }
         }
         let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
-        let plan = match kernel {
-            None => Plan::new(&problem, self.spec()),
-            Some(kernel) => Plan::with_kernel(&problem, self.spec(), kernel),
-        }?;
+        let plan = Plan::choose(&problem, self.spec(), kernel)?;
         let [batch, heads, q_len, _] = problem.q.shape();
         let out = GpuTensor::uninitialized(&self.session, problem.out)?;
         let lse = GpuTensor::uninitialized(&self.session, Layout::bhsd([batch, heads, q_len, 1]))?;

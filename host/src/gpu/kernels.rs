@@ -188,11 +188,7 @@ impl Kernels {
         let dynamic = kernel.shared_bytes();
         self.check_shared(kernel, dynamic)?;
         let name = kernel.to_string();
-        let missing = || Error::Unsupported {
-            field: "kernel",
-            value: name.clone(),
-            allowed: format!("the {} kernels of the PTX text", ptx_text::entries(&self.ptx).count()),
-        };
+        let missing = || Error::missing_kernel(kernel, ptx_text::entries(&self.ptx).count());
         let text = ptx_text::single_entry(&self.ptx, &name).ok_or_else(missing)?;
         let module = load_module(&name, text)?;
         let prepare = || {

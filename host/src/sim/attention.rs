@@ -1,0 +1,83 @@
+//! Whole calls on a [`Simulator`]: plan, allocate, launch, read back.
+
+use super::simulator::Simulator;
+use crate::cpu;
+use crate::error::Result;
+use crate::plan::{DevicePointers, Plan};
+use crate::problem::Options;
+use crate::tensor::{Element, TensorView};
+use bytemuck::{NoUninit, Pod};
+use evo_sdpa_kernels::config::Kernel;
+use ptx_sim::{Buffer, Device, Report};
+
+/// What [`Simulator::attention`] returns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Simulated<T> {
+    /// What the kernel computed. Elements that it did not write are NaN.
+    pub output: cpu::Output<T>,
+    /// How it was computed.
+    pub plan: Plan,
+    /// What the launch did, and what was wrong with it: an answer can be right by luck.
+    pub report: Report,
+}
+
+impl Simulator {
+    /// `softmax(scale * q k^T + mask) v` with a kernel of the caller's choice or the planner's.
+    ///
+    /// `q` is \[batch, heads_q, q_len, head_dim\], `k` and `v` are \[batch, heads_kv, kv_len, head_dim\]. The device holds
+    /// them in the layouts of the views, and the kernel may not write them. Defects of the kernel are no errors: they
+    /// stand in the report.
+    ///
+    /// # Errors
+    /// Those of [`Options::problem`] and [`Plan::choose`]; [`Error::Unsupported`](crate::Error::Unsupported) when the
+    /// problem is above [`Simulator::max_work`] or the PTX text does not hold the kernel as the plan launches it.
+    pub fn attention<T: Element>(
+        &self,
+        q: TensorView<T>,
+        k: TensorView<T>,
+        v: TensorView<T>,
+        options: &Options,
+        kernel: Option<Kernel>,
+    ) -> Result<Simulated<T>> {
+        let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
+        let plan = Plan::choose(&problem, self.spec(), kernel)?;
+        self.check_work(&plan)?;
+        let mut device = Device::new();
+        let [q, k, v] = [q, k, v].map(|view| upload(&mut device, reached(view)));
+        let kv_lens = options.kv_lens.map(|lens| upload(&mut device, lens));
+        let rows = problem.batch() * problem.heads_q() * problem.q_len();
+        let out = device.alloc(problem.out.elements() * size_of::<T>());
+        let lse = device.alloc(rows * size_of::<f32>());
+        let pointers = DevicePointers {
+            q: address(q),
+            k: address(k),
+            v: address(v),
+            out: address(out),
+            lse: address(lse),
+            kv_lens: kv_lens.map_or(0, address),
+        };
+        let report = self.launch(&mut device, &plan, &pointers)?;
+        let output = cpu::Output { out: download(&device, out), lse: download(&device, lse) };
+        Ok(Simulated { output, plan, report })
+    }
+}
+
+/// The elements that a view reaches, with what stands between its rows.
+fn reached<'a, T: Element>(view: TensorView<'a, T>) -> &'a [T] {
+    // A view fits its buffer.
+    &view.data()[..view.layout().extent().unwrap_or(0)]
+}
+
+fn upload<T: NoUninit>(device: &mut Device, data: &[T]) -> Buffer {
+    device.upload_read_only(bytemuck::cast_slice(data))
+}
+
+/// Null for no bytes, as from a driver.
+fn address(buffer: Buffer) -> u64 {
+    if buffer.is_empty() { 0 } else { buffer.address() }
+}
+
+fn download<T: Pod>(device: &Device, buffer: Buffer) -> Vec<T> {
+    let bytes = device.download(buffer).expect("the device holds the buffer until it is dropped");
+    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
+}

@@ -1,0 +1,150 @@
+//! The kernels of a PTX text on a simulated device.
+
+use super::work::work;
+use crate::device::DeviceSpec;
+use crate::error::{Error, Result};
+use crate::plan::{DevicePointers, Plan};
+use evo_sdpa_kernels::params::FwdParams;
+use ptx_sim::{Counters, Device, Launch, LaunchError, Module, Options, ParseError, Report};
+use std::fmt;
+
+/// How far below [`Options::max_instructions`] the estimate for a launch must lie, so that only an endless kernel, and
+/// no large problem, gets there.
+const MARGIN: u64 = 10;
+
+/// A simulated GPU with the kernels of a PTX text. It holds no memory of its own: every call begins with a fresh device,
+/// and the same call gives the same answer and the same report.
+pub struct Simulator {
+    module: Module,
+    spec: DeviceSpec,
+    options: Options,
+}
+
+impl Simulator {
+    /// The kernels of `ptx` on an L4, simulated by default options.
+    ///
+    /// # Errors
+    /// [`Error::Ptx`] with the line that cannot be read, or holds an instruction that is not simulated.
+    pub fn new(ptx: &str) -> Result<Self> {
+        Ok(Self { module: Module::parse(ptx)?, spec: DeviceSpec::L4, options: Options::default() })
+    }
+
+    /// Plans for a device with these figures; see [`DeviceSpec::typical`].
+    pub fn with_spec(self, spec: DeviceSpec) -> Self {
+        Self { spec, ..self }
+    }
+
+    /// Simulates by these options. Problems whose [`work`] is above a tenth of `max_instructions` are refused.
+    pub fn with_options(self, options: Options) -> Self {
+        Self { options, ..self }
+    }
+
+    /// The figures that plans for this device need.
+    pub fn spec(&self) -> &DeviceSpec {
+        &self.spec
+    }
+
+    /// How launches are simulated.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The most [`work`] of a plan that is taken.
+    pub fn max_work(&self) -> u64 {
+        self.options.max_instructions / MARGIN
+    }
+
+    /// Refuses a plan that would be simulated for too long.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when its [`work`] is above [`Simulator::max_work`].
+    pub fn check_work(&self, plan: &Plan) -> Result<()> {
+        let work = work(plan);
+        if work <= self.max_work() {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            field: "problem",
+            value: format!("about {work} instructions of warps in the simulator"),
+            allowed: format!("at most {}", self.max_work()),
+        })
+    }
+
+    /// Runs a plan to its end. Nothing is launched where [`Plan::is_empty`].
+    pub(super) fn launch(&self, device: &mut Device, plan: &Plan, pointers: &DevicePointers) -> Result<Report> {
+        let params = bytes(plan.bind(pointers)?);
+        let (kernel, block) = (plan.kernel.to_string(), [plan.block, 1, 1]);
+        if plan.is_empty() {
+            return Ok(nothing(kernel, plan.grid, block, self.options.seed));
+        }
+        if !self.module.entries().any(|entry| entry == kernel) {
+            return Err(Error::missing_kernel(plan.kernel, self.module.entries().count()));
+        }
+        let launch = Launch {
+            entry: &kernel,
+            grid: plan.grid,
+            block,
+            shared_bytes: plan.shared_bytes,
+            params: &params,
+            options: self.options,
+        };
+        Ok(device.launch(&self.module, &launch)?)
+    }
+}
+
+impl fmt::Debug for Simulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { spec, options, .. } = self;
+        f.debug_struct("Simulator").field("spec", spec).field("options", options).finish_non_exhaustive()
+    }
+}
+
+impl From<ParseError> for Error {
+    fn from(ParseError { line, message }: ParseError) -> Self {
+        Self::Ptx { line, message }
+    }
+}
+
+impl From<LaunchError> for Error {
+    fn from(LaunchError { field, value, allowed }: LaunchError) -> Self {
+        Self::Unsupported { field, value, allowed }
+    }
+}
+
+/// The parameter block as it lies in memory, which is how a driver passes it on.
+fn bytes(params: FwdParams) -> [u8; size_of::<FwdParams>()] {
+    // Seven numbers of 8 bytes, four strides of three of 4 bytes, and six more of 4 bytes.
+    const { assert!(size_of::<FwdParams>() == 7 * 8 + (4 * 3 + 6) * 4) };
+    // SAFETY: the struct has no padding, as its numbers fill it.
+    unsafe { std::mem::transmute(params) }
+}
+
+/// The report on a launch that did not have to be.
+fn nothing(kernel: String, grid: [u32; 3], block: [u32; 3], seed: u64) -> Report {
+    let total = Counters::default();
+    Report { kernel, grid, block, seed, findings: vec![], total, lines: vec![], peak_shared: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::{Causal, Problem};
+    use evo_sdpa_kernels::config::DType;
+    use std::mem::offset_of;
+
+    #[test]
+    fn parameter_bytes_lie_where_the_kernel_reads_them() {
+        let problem = Problem::contiguous(DType::F16, [2, 8, 2, 100, 300, 64]).with_causal(Some(Causal::BottomRight));
+        let plan = Plan::new(&problem, &DeviceSpec::L4).unwrap();
+        let pointers = DevicePointers { q: 16, k: 32, v: 48, out: 0x7_0000_0000, ..DevicePointers::default() };
+        let bytes = bytes(plan.bind(&pointers).unwrap());
+        let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        assert_eq!([offset_of!(FwdParams, k), offset_of!(FwdParams, v)].map(u64_at), [32, 48]);
+        assert_eq!(u64_at(offset_of!(FwdParams, out)), 0x7_0000_0000);
+        assert_eq!(u64_at(offset_of!(FwdParams, kv_head_reciprocal)), 1 << 30);
+        assert_eq!([offset_of!(FwdParams, q_len), offset_of!(FwdParams, kv_len)].map(u32_at), [100, 300]);
+        assert_eq!(u32_at(offset_of!(FwdParams, causal_offset)), 200);
+        assert_eq!(u32_at(offset_of!(FwdParams, k_stride)), 2 * 300 * 64 * 2 / 16);
+    }
+}

@@ -1,0 +1,205 @@
+//! The kernels in the simulator: right, and clean under every check, on shapes small enough for a CPU.
+
+use common::{Device, HEAD_DIMS, assert_no_faults, faults, kernels, nasty_cases};
+use evo_sdpa::sim::ptx_sim::{Arch, Class, Delivery, Mma, Options, Reconvergence, WarpOrder};
+use evo_sdpa::sim::{Simulated, work};
+use evo_sdpa::verify::{Case, Inputs, Storage};
+use evo_sdpa::{
+    Causal, DType, DeviceSpec, Element, Error, KERNELS, Kernel, PTX_SM80, Plan, Simulator, TensorView, cpu, half,
+    with_element,
+};
+use std::sync::OnceLock;
+
+mod common;
+
+/// The least work with which a kernel is spared a case: the scalar kernels' share of the large ones.
+const MAX_WORK: u64 = 1_000_000;
+
+/// One simulator for all tests, with room for every kernel.
+fn simulator() -> &'static Simulator {
+    static SIMULATOR: OnceLock<Simulator> = OnceLock::new();
+    SIMULATOR.get_or_init(|| evo_sdpa::simulator().unwrap().with_spec(DeviceSpec::H200))
+}
+
+fn with_options(options: Options) -> Simulator {
+    Simulator::new(PTX_SM80).unwrap().with_spec(DeviceSpec::H200).with_options(options)
+}
+
+fn simulate<T: Element>(simulator: &Simulator, inputs: &Inputs<T>, kernel: Option<Kernel>) -> Simulated<T> {
+    let [q, k, v] = inputs.views().unwrap();
+    simulator.attention(q, k, v, &inputs.options(), kernel).unwrap()
+}
+
+impl Device for Simulator {
+    fn attention<T: Element>(&self, inputs: &Inputs<T>, kernel: Option<Kernel>) -> Result<cpu::Output<T>, String> {
+        let Simulated { output, report, .. } = simulate(self, inputs, kernel);
+        if report.is_clean() { Ok(output) } else { Err(report.to_string()) }
+    }
+}
+
+/// A kernel's own head dim, one batch entry, two query heads that share a key head.
+fn small_case(kernel: Kernel, q_len: usize, kv_len: usize, causal: Option<Causal>) -> Case {
+    let shape = [1, 2, 1, q_len, kv_len, kernel.head_dim() as usize];
+    Case { dtype: kernel.dtype(), causal, ..Case::new(shape) }
+}
+
+fn affordable(case: &Case, kernel: Kernel) -> bool {
+    Plan::with_kernel(&case.problem(), &DeviceSpec::H200, kernel).is_ok_and(|plan| work(&plan) <= MAX_WORK)
+}
+
+fn assert_every_kernel_is_right_on_nasty_cases(dtype: DType) {
+    for head_dim in HEAD_DIMS {
+        let cases = nasty_cases(dtype, head_dim).into_iter();
+        assert_no_faults(cases.flat_map(|case| {
+            let kernels = kernels(dtype, head_dim).filter(|&kernel| affordable(&case, kernel));
+            faults(simulator(), &case, kernels.map(Some))
+        }));
+    }
+}
+
+#[test]
+fn every_f16_kernel_is_right_on_nasty_cases() {
+    assert_every_kernel_is_right_on_nasty_cases(DType::F16);
+}
+
+#[test]
+fn every_bf16_kernel_is_right_on_nasty_cases() {
+    assert_every_kernel_is_right_on_nasty_cases(DType::Bf16);
+}
+
+#[test]
+fn every_f32_kernel_is_right_on_nasty_cases() {
+    assert_every_kernel_is_right_on_nasty_cases(DType::F32);
+}
+
+#[test]
+fn every_kernel_takes_nearly_all_nasty_cases() {
+    for &kernel in KERNELS {
+        let cases = nasty_cases(kernel.dtype(), kernel.head_dim() as usize);
+        let taken = cases.iter().filter(|case| affordable(case, kernel)).count();
+        assert!(taken + 2 >= cases.len(), "{kernel}: {taken}");
+    }
+}
+
+#[test]
+fn every_mask_is_right_around_the_edges_of_every_tile() {
+    for &kernel in KERNELS {
+        let (q, kv) = match kernel {
+            Kernel::FwdScalar(_) => (kernel.tile_q() as usize, 32),
+            Kernel::FwdSm80(config) => (config.tile_q as usize, config.step() as usize),
+        };
+        let lengths = [(q, kv), (q + 1, kv + 1), (q - 1, kv - 1), (q + 3, 2 * kv - 1)];
+        let masks = [None, Some(Causal::BottomRight), Some(Causal::TopLeft), Some(Causal::Offset(-2))];
+        // Each length with each mask would take four times as long.
+        let cases = lengths.into_iter().zip(masks).map(|((q, kv), causal)| small_case(kernel, q, kv, causal));
+        assert_no_faults(cases.flat_map(|case| faults(simulator(), &case, [Some(kernel)])));
+    }
+}
+
+#[test]
+fn the_planned_kernel_is_right_on_every_architecture() {
+    for spec in [DeviceSpec::A100, DeviceSpec::L4, DeviceSpec::H200] {
+        let simulator = evo_sdpa::simulator().unwrap().with_spec(spec);
+        for dtype in DType::ALL {
+            let case = Case { dtype, storage: Storage::Bshd, ..Case::new([2, 4, 2, 50, 90, 72]) };
+            assert_no_faults(faults(&simulator, &case, [None]).into_iter());
+        }
+    }
+}
+
+#[test]
+fn imitated_tensor_cores_are_right_on_every_architecture() {
+    for arch in [Arch::Sm80, Arch::Sm89, Arch::Sm90] {
+        let simulator = with_options(Options { mma: Mma::Exact(arch), jitter: 2, ..Options::default() });
+        for dtype in [DType::F16, DType::Bf16] {
+            let case = Case { dtype, causal: Some(Causal::BottomRight), ..Case::new([1, 2, 1, 65, 150, 64]) };
+            assert_no_faults(faults(&simulator, &case, [None]).into_iter());
+        }
+    }
+}
+
+#[test]
+fn no_order_of_events_changes_a_bit() {
+    let seeds = (1..=2).map(|seed| Options { warp_order: WarpOrder::Random, seed, ..Options::default() });
+    let orders = [
+        Options { delivery: Delivery::Immediate, warp_order: WarpOrder::Reverse, ..Options::default() },
+        Options { reconvergence: Reconvergence::Late, ..Options::default() },
+    ];
+    let simulators: Vec<_> = orders.into_iter().chain(seeds).map(with_options).collect();
+    for &kernel in KERNELS {
+        let case = small_case(kernel, 40, 300, Some(Causal::BottomRight));
+        with_element!(kernel.dtype(), T => {
+            let inputs = Inputs::<T>::generate(&case);
+            let expected = simulate(simulator(), &inputs, Some(kernel)).output;
+            for simulator in &simulators {
+                let Simulated { output, report, .. } = simulate(simulator, &inputs, Some(kernel));
+                assert!(report.is_clean(), "{:?}\n{report}", simulator.options());
+                assert_eq!(output, expected, "{kernel} {:?}", simulator.options());
+            }
+        });
+    }
+}
+
+#[test]
+fn the_same_call_gives_the_same_answer_and_report() {
+    let inputs = Inputs::<half::bf16>::generate(&Case::new([1, 2, 2, 70, 130, 64]));
+    assert_eq!(simulate(simulator(), &inputs, None), simulate(simulator(), &inputs, None));
+}
+
+#[test]
+fn a_full_step_executes_the_matrix_instructions_that_its_tile_calls_for_and_no_bank_conflict() {
+    for &kernel in KERNELS {
+        let Kernel::FwdSm80(config) = kernel else { continue };
+        let case = small_case(kernel, config.tile_q as usize, 2 * config.step() as usize, None);
+        with_element!(kernel.dtype(), T => {
+            let Simulated { plan, report, .. } = simulate(simulator(), &Inputs::<T>::generate(&case), Some(kernel));
+            // Two products, each m16n8k16 of it one instruction.
+            let [_, heads, _, q_len, kv_len, head_dim] = case.shape;
+            let products = 2 * heads * q_len * kv_len * head_dim / (16 * 8 * 16);
+            assert_eq!(report.executed(Class::Matrix), products as u64, "{kernel}");
+            assert_eq!(report.total.wavefronts, report.total.wavefronts_ideal, "{kernel}");
+            assert!(report.peak_shared <= plan.shared_bytes, "{kernel}: {} B", report.peak_shared);
+        });
+    }
+}
+
+#[test]
+fn tensors_without_elements_give_answers_without_elements() {
+    for [batch, q_len, kv_len] in [[0, 4, 4], [1, 0, 4], [1, 0, 0]] {
+        let empty = [0.0f32; 0];
+        let keys = vec![0.0f32; batch * kv_len * 8];
+        let q = TensorView::bhsd(&empty, [batch, 1, q_len, 8]).unwrap();
+        let k = TensorView::bhsd(&keys, [batch, 1, kv_len, 8]).unwrap();
+        let answer = simulator().attention(q, k, k, &evo_sdpa::Options::default(), None).unwrap();
+        assert!(answer.plan.is_empty() && answer.report.is_clean() && answer.report.total.instructions == 0);
+        assert!(answer.output.out.is_empty() && answer.output.lse.is_empty());
+    }
+}
+
+#[test]
+fn a_text_that_is_no_ptx_is_refused_with_its_line() {
+    let error = Simulator::new(".version 8.4\n.target sm_80\n.address_size 64\nnonsense here;\n").unwrap_err();
+    assert!(matches!(error, Error::Ptx { line: 4, .. }), "{error}");
+}
+
+#[test]
+fn a_kernel_that_the_ptx_lacks_is_named() {
+    let simulator = Simulator::new(".version 8.4\n.target sm_80\n.address_size 64\n").unwrap();
+    let inputs = Inputs::<f32>::generate(&Case { dtype: DType::F32, ..Case::new([1, 1, 1, 4, 4, 8]) });
+    let [q, k, v] = inputs.views().unwrap();
+    let error = simulator.attention(q, k, v, &inputs.options(), None).unwrap_err();
+    assert!(
+        matches!(&error, Error::Unsupported { field: "kernel", value, .. } if value == "fwd_scalar_f32"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_problem_that_would_take_too_long_is_refused_with_the_limit() {
+    let simulator = with_options(Options { max_instructions: 50_000, ..Options::default() });
+    let inputs = Inputs::<half::f16>::generate(&Case::new([1, 1, 1, 512, 512, 64]));
+    let [q, k, v] = inputs.views().unwrap();
+    let error = simulator.attention(q, k, v, &inputs.options(), None).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { field: "problem", .. }), "{error}");
+    assert!(error.to_string().contains("at most 5000"), "{error}");
+}
