@@ -100,6 +100,16 @@ impl Memory {
         Ok(())
     }
 
+    /// What [`read`](Self::read) would say.
+    pub fn check_read(&mut self, address: u64, len: usize) -> Result<(), Kind> {
+        let (index, offset) = self.locate(address, len)?;
+        let allocation = &self.allocations[index];
+        if allocation.missing > 0 && !allocation.is_written(offset, len) {
+            return Err(Kind::UninitializedMemory);
+        }
+        Ok(())
+    }
+
     /// A kernel's write. An error leaves the memory alone.
     #[inline]
     pub fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), Kind> {
