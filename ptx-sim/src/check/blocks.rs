@@ -15,7 +15,7 @@ use super::Order;
 use super::global::BASE;
 
 /// Cells of a page, as a power of two.
-const PAGE: u32 = 12;
+const PAGE: u32 = 10;
 
 /// Two accesses that nothing orders: the earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +121,7 @@ pub(crate) struct GlobalShadow {
     /// Bytes of a cell, as a power of two.
     granule: u32,
     /// From the beginning of device memory.
-    pages: Vec<Option<Page>>,
+    pages: Vec<Option<Box<Page>>>,
     present: Present,
     /// What was published at an address.
     released: HashMap<u64, Known>,
@@ -248,7 +248,7 @@ impl GlobalShadow {
         if number >= self.pages.len() {
             self.pages.resize_with(number + 1, || None);
         }
-        let new = || Page { cells: vec![Cell::default(); 1 << PAGE], atomics: Vec::new() };
+        let new = || Box::new(Page { cells: vec![Cell::default(); 1 << PAGE], atomics: Vec::new() });
         (&self.present, self.pages[number].get_or_insert_with(new))
     }
 }
