@@ -25,11 +25,16 @@ pub(crate) struct BlockRace {
     pub pc: u32,
 }
 
-/// An access in one word: epoch (32 bits), pc (32). Epochs count blocks and releases, over all launches; 0 is before all.
+/// An access in one word: epoch (32 bits), pc (32). A block, a fence and a release begin an epoch; they are counted over
+/// all launches, and 0 is before all.
 #[derive(Clone, Copy, Debug, Default)]
 struct Event(u64);
 
 impl Event {
+    fn new(epoch: u32, pc: u32) -> Self {
+        Self(u64::from(epoch) << 32 | u64::from(pc))
+    }
+
     fn epoch(self) -> u32 {
         (self.0 >> 32) as u32
     }
@@ -82,6 +87,8 @@ struct Present {
     since: u32,
     /// The running epoch.
     epoch: u32,
+    /// The epoch that its last fence ended; less than `since` if it had none.
+    fenced: u32,
     /// The last epoch of the launches before; they are ordered before everything.
     floor: u32,
     known: Known,
@@ -96,7 +103,11 @@ impl Present {
         self.begun[after - 1].1
     }
 
-    /// Whether an event may be of another block that the present one is not ordered after.
+    fn is_fenced(&self) -> bool {
+        self.fenced >= self.since
+    }
+
+    /// Whether an event is of another block, and the present one is not ordered after it.
     #[inline(always)]
     fn is_unordered(&self, event: Event) -> bool {
         let is_other = event.epoch() > self.floor && event.epoch() < self.since;
@@ -187,9 +198,14 @@ impl GlobalShadow {
     }
 
     /// An atomic access, or a load or store that is not weak (`.relaxed`, `.acquire`, `.release`, `.volatile`): needs no
-    /// order among its kind. [`acquire`](Self::acquire) belongs before it, [`release`](Self::release) behind it.
+    /// order among its kind. [`acquire`](Self::acquire) belongs before it, [`release`](Self::release) or
+    /// [`publish`](Self::publish) behind it.
     pub fn atomic(&mut self, block: u32, pc: u32, address: u64, len: u32) -> Option<BlockRace> {
-        let (event, cells) = self.begin(block, pc, address, len);
+        let (mut event, cells) = self.begin(block, pc, address, len);
+        if self.present.is_fenced() {
+            // Whoever learns of the fence by this access learns of the access too.
+            event = Event::new(self.present.fenced, pc);
+        }
         let (present, page) = self.page(address);
         page.atomics.resize(1 << PAGE, Ends::default());
         page.atomics[cells.clone()].iter_mut().for_each(|atomics| atomics.record(present, event));
@@ -201,14 +217,33 @@ impl GlobalShadow {
         })
     }
 
-    /// Publishes at `address` what the block did and acquired: for an atomic access after a fence (`membar.gl`,
-    /// `fence.*`), or one with `.release` or `.acq_rel`.
+    /// `membar.gl`, `membar.sys` or `fence`.
+    pub fn fence(&mut self, block: u32) {
+        self.switch(block);
+        self.present.fenced = self.present.epoch;
+        self.present.epoch += 1;
+    }
+
+    /// Publishes at `address` what the block did before its last fence, and acquired: for an atomic access, or a store
+    /// that is not weak.
+    pub fn publish(&mut self, block: u32, address: u64) {
+        self.switch(block);
+        if self.present.is_fenced() {
+            self.publish_epoch(address, self.present.fenced);
+        }
+    }
+
+    /// As [`publish`](Self::publish), of all that the block did: for an access with `.release` or `.acq_rel`.
     pub fn release(&mut self, block: u32, address: u64) {
         self.switch(block);
+        self.publish_epoch(address, self.present.epoch);
+        self.present.epoch += 1;
+    }
+
+    fn publish_epoch(&mut self, address: u64, epoch: u32) {
         let released = self.released.entry(address).or_default();
         merge(released, &self.present.known);
-        merge(released, &[(block, self.present.epoch)]);
-        self.present.epoch += 1;
+        merge(released, &[(self.present.block, epoch)]);
     }
 
     /// Learns what was published at `address`: for every atomic access.
@@ -238,7 +273,7 @@ impl GlobalShadow {
         self.switch(block);
         let first = (address >> self.granule) as usize & ((1 << PAGE) - 1);
         let count = len.div_ceil(1 << self.granule) as usize;
-        (Event(u64::from(self.present.epoch) << 32 | u64::from(pc)), first..first + count)
+        (Event::new(self.present.epoch, pc), first..first + count)
     }
 
     /// The page of an address, made if it is new.

@@ -15,11 +15,19 @@ fn race(order: Order, block: u32, pc: u32) -> Option<BlockRace> {
 
 /// `atom.add` on the counter, after a fence or without one.
 fn count(shadow: &mut GlobalShadow, block: u32, fence: bool) {
+    if fence {
+        shadow.fence(block);
+    }
     shadow.acquire(block, COUNTER);
     assert_eq!(shadow.atomic(block, 90, COUNTER, 4), None);
-    if fence {
-        shadow.release(block, COUNTER);
-    }
+    shadow.publish(block, COUNTER);
+}
+
+/// `atom.acq_rel.add` on the counter.
+fn count_and_release(shadow: &mut GlobalShadow, block: u32) {
+    shadow.acquire(block, COUNTER);
+    assert_eq!(shadow.atomic(block, 91, COUNTER, 4), None);
+    shadow.release(block, COUNTER);
 }
 
 #[test]
@@ -111,12 +119,47 @@ fn the_last_to_arrive_may_read_what_all_wrote_if_they_fenced() {
 }
 
 #[test]
-fn what_is_written_after_the_release_is_not_published() {
+fn atomics_that_release_need_no_fence() {
     let mut shadow = shadow();
-    count(&mut shadow, 0, true);
+    for block in 0..5 {
+        assert_eq!(shadow.write(block, 1, DATA + 16 * u64::from(block), 16), None);
+        count_and_release(&mut shadow, block);
+    }
+    for block in 0..4 {
+        assert_eq!(shadow.read(4, 2, DATA + 16 * block, 16), None);
+    }
+    assert_eq!(shadow.write(4, 3, COUNTER, 4), None);
+}
+
+#[test]
+fn what_is_written_after_the_fence_is_not_published() {
+    let mut shadow = shadow();
+    shadow.fence(0);
     assert_eq!(shadow.write(0, 1, DATA, 4), None);
+    count(&mut shadow, 0, false);
     count(&mut shadow, 1, true);
     assert_eq!(shadow.read(1, 2, DATA, 4), race(Order::ReadAfterWrite, 0, 1));
+    // The counter itself is in order.
+    assert_eq!(shadow.write(1, 3, COUNTER, 4), None);
+}
+
+#[test]
+fn what_is_written_after_the_release_is_not_published() {
+    let mut shadow = shadow();
+    count_and_release(&mut shadow, 0);
+    assert_eq!(shadow.write(0, 1, DATA, 4), None);
+    count_and_release(&mut shadow, 1);
+    assert_eq!(shadow.read(1, 2, DATA, 4), race(Order::ReadAfterWrite, 0, 1));
+}
+
+#[test]
+fn a_fence_belongs_to_its_block() {
+    let mut shadow = shadow();
+    shadow.fence(0);
+    assert_eq!(shadow.write(1, 1, DATA, 4), None);
+    count(&mut shadow, 1, false);
+    count(&mut shadow, 2, true);
+    assert_eq!(shadow.read(2, 2, DATA, 4), race(Order::ReadAfterWrite, 1, 1));
 }
 
 #[test]

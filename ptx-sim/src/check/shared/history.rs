@@ -179,6 +179,12 @@ impl Writes {
         &mut self.cells[self.layout.cells_of(piece)]
     }
 
+    /// Has what nobody wrote written by nobody in particular.
+    pub fn initialize(&mut self, present: &Present, piece: Piece) {
+        let writes = self.of_mut(piece).iter_mut();
+        writes.filter(|write| present.is_stale(**write)).for_each(|write| *write = present.first);
+    }
+
     #[inline(always)]
     pub fn record(&mut self, event: Event, piece: Piece) {
         if piece.is_whole() {
