@@ -65,4 +65,6 @@ pub(crate) fn vectorize<R>(f: impl Fn(Fused) -> R) -> R {
 pub(crate) struct Fused(pub(crate) bool);
 
 #[cfg(test)]
+mod recorded;
+#[cfg(test)]
 pub(crate) mod testing;
