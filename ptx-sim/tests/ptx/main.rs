@@ -4,4 +4,8 @@
 
 mod common;
 
+mod bits;
+mod convert;
+mod float;
 mod integer;
+mod predicate;
