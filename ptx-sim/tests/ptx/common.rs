@@ -6,7 +6,7 @@ use std::fmt::Debug;
 /// The first lines of a text.
 pub const HEADER: &str = ".version 8.7\n.target sm_90a\n.address_size 64\n";
 
-/// A kernel around a few instructions. They find the registers `%tid`, `%lane`, `%warp`, `%cta`, the address `%in` of
+/// A kernel around a few instructions. They find the registers `%t` (the thread of the block), `%lane`, `%warp`, `%cta`, the address `%in` of
 /// the input, the address `%out` of 16 bytes of their own for results, and `%p<8>`, `%h<16>`, `%r<32>`, `%f<16>`,
 /// `%d<16>` to use freely.
 #[derive(Clone)]
@@ -72,10 +72,10 @@ impl Kernel {
 .visible .entry kernel(.param .u64 out, .param .u64 in)
 {{
     .reg .pred %p<8>; .reg .b16 %h<16>; .reg .b32 %r<32>; .reg .f32 %f<16>; .reg .b64 %d<16>;
-    .reg .b32 %tid, %lane, %warp, %cta, %thread; .reg .b64 %out, %in;
-    mov.u32 %tid, %tid.x; mov.u32 %lane, %laneid; mov.u32 %warp, %warpid; mov.u32 %cta, %ctaid.x;
+    .reg .b32 %t, %lane, %warp, %cta, %thread; .reg .b64 %out, %in;
+    mov.u32 %t, %tid.x; mov.u32 %lane, %laneid; mov.u32 %warp, %warpid; mov.u32 %cta, %ctaid.x;
     mov.u32 %thread, %ntid.x;
-    mad.lo.u32 %thread, %cta, %thread, %tid;
+    mad.lo.u32 %thread, %cta, %thread, %t;
     ld.param.u64 %out, [out];
     mad.wide.u32 %out, %thread, 16, %out;
     ld.param.u64 %in, [in];

@@ -183,7 +183,10 @@ fn the_logarithm_is_close_absolutely_near_one_and_relatively_elsewhere() {
 #[test]
 fn approximations_of_special_values_are_exact() {
     let inf = f32::INFINITY;
-    table("ex2.approx.f32", &[((-inf,), 0f32), ((inf,), inf), ((0f32,), 1.0), ((-0f32,), 1.0), ((f32::NAN,), f32::NAN)]);
+    table(
+        "ex2.approx.f32",
+        &[((-inf,), 0f32), ((inf,), inf), ((0f32,), 1.0), ((-0f32,), 1.0), ((f32::NAN,), f32::NAN)],
+    );
     table("lg2.approx.f32", &[((0f32,), -inf), ((-0f32,), -inf), ((inf,), inf), ((1f32,), 0.0), ((-1f32,), f32::NAN)]);
     table("rcp.approx.f32", &[((0f32,), inf), ((-0f32,), -inf), ((inf,), 0.0), ((-inf,), -0.0)]);
     table("rsqrt.approx.f32", &[((0f32,), inf), ((-0f32,), -inf), ((inf,), 0.0), ((-1f32,), f32::NAN)]);

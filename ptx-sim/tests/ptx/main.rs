@@ -4,8 +4,11 @@
 
 mod common;
 
+mod barrier;
 mod bits;
 mod convert;
 mod float;
 mod integer;
 mod predicate;
+mod races;
+mod warp;
