@@ -4,11 +4,14 @@
 
 mod common;
 
+mod atomics;
 mod barrier;
 mod bits;
+mod control;
 mod convert;
 mod float;
 mod integer;
+mod memory;
 mod predicate;
 mod races;
 mod warp;
