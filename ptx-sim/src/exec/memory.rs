@@ -499,9 +499,15 @@ impl Machine<'_> {
     /// Reports an access that the memory does not allow.
     fn memory_fault(&mut self, kind: Kind, at: RawPlace, memory: (Space, u64, u32), what: &str) {
         let Self { findings, memory: global, program, shared, .. } = self;
+        let (space, address, len) = memory;
+        let elsewhere = match resolve(Space::Generic, address) {
+            (own @ (Space::Shared | Space::Local), _) if space == Space::Global => Some(own),
+            _ => None,
+        };
+        let kind = if elsewhere.is_some() { Kind::WrongSpace } else { kind };
         findings.add(kind, at, None, Some(memory), || {
-            let (space, address, len) = memory;
             let place = match space {
+                _ if let Some(own) = elsewhere => format!("{address:#x}, a generic address of {own} memory"),
                 Space::Global | Space::Generic => global.describe(address),
                 Space::Shared => {
                     let offset = address as i64 - i64::from(program.shared_base);

@@ -130,7 +130,8 @@ impl<'a> Machine<'a> {
                     continue;
                 }
                 progress = true;
-                self.run_warp(&mut warps[index], SLICE);
+                let left = self.options.max_instructions.saturating_sub(self.executed).saturating_add(1);
+                self.run_warp(&mut warps[index], u64::from(SLICE).min(left) as u32);
                 if self.stopped {
                     return;
                 }

@@ -169,7 +169,7 @@ impl Machine<'_> {
                 Then::Next
             }
             Action::ActiveMask(d) => {
-                warp.registers.set(*d, active, &[mask; LANES]);
+                warp.registers.set(*d, active, &[active; LANES]);
                 self.count(pc, inst, active, warp.live);
                 Then::Next
             }

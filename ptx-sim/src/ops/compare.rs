@@ -75,7 +75,11 @@ pub(crate) fn decode(cx: &mut Operands) -> Result<Action> {
         None => None,
     };
     if let Some(result) = result {
-        let one = if result == Type::F(32) { 1f32.to_bits() } else { u32::MAX };
+        let one = match result {
+            Type::F(32) => 1f32.to_bits(),
+            Type::U(32) | Type::S(32) => u32::MAX,
+            _ => return cx.op.unknown(),
+        };
         let d = cx.dst::<u32>(0)?;
         return cx.computes(Box::new(move |registers, mask| {
             let bits = join(registers, test(registers), with);

@@ -185,13 +185,18 @@ fn general(cx: &mut Operands, to: Type, from: Type, m: Modifiers) -> Result<Acti
     if to.is_integer() {
         let Some(integral) = m.integral else { return Err(cx.op.error("needs .rni, .rzi, .rmi or .rpi")) };
         let (signed, bits) = (to.is_signed(), to.bits());
-        return any(cx, d, a, move |a| integer::to_integer(value(a), integral, signed, bits, from == Type::F(64)));
+        return any(cx, d, a, move |a| {
+            let whole = integer::to_integer(value(a), integral, signed, bits, from == Type::F(64));
+            extend(whole, to) as u64
+        });
     }
     let whole = move |x: f64| m.integral.map_or(x, |integral| integral.round(x));
     match to {
         Type::F(64) => any(cx, d, a, move |a| {
             let x = whole(value(a));
-            if m.sat { f64::from(numeric::saturate(x as f32)) } else { x }.to_bits()
+            // NaN fails the comparison.
+            let saturated = if x > 0.0 { x.min(1.0) } else { 0.0 };
+            if m.sat { saturated } else { x }.to_bits()
         }),
         Type::F(32) => any(cx, d, a, move |a| {
             let x = numeric::canonical(m.rounding.to_f32(whole(value(a))));

@@ -138,8 +138,9 @@ fn double(cx: &mut Operands) -> Result<Action> {
         "sub" => binary(cx, |a, b| a - b),
         "mul" => binary(cx, |a, b| a * b),
         "div" => binary(cx, |a, b| a / b),
-        "min" => binary(cx, f64::min),
-        "max" => binary(cx, f64::max),
+        // -0 is less than +0; the bits of other equals are the same.
+        "min" => binary(cx, |a, b| if a == b { f64::from_bits(a.to_bits() | b.to_bits()) } else { a.min(b) }),
+        "max" => binary(cx, |a, b| if a == b { f64::from_bits(a.to_bits() & b.to_bits()) } else { a.max(b) }),
         "fma" => cx.ternary(|a: u64, b: u64, c: u64| {
             f64::from_bits(a).mul_add(f64::from_bits(b), f64::from_bits(c)).to_bits()
         }),

@@ -1,0 +1,21 @@
+//! Each family of instructions, and each kind of finding, on pieces of PTX written by hand.
+//!
+//! What is expected comes from Rust's own arithmetic or from the text of the PTX ISA.
+
+mod common;
+
+mod atomics;
+mod barrier;
+mod bits;
+mod control;
+mod convert;
+mod copies;
+mod findings;
+mod float;
+mod integer;
+mod matrix;
+mod memory;
+mod predicate;
+mod races;
+mod refusals;
+mod warp;
