@@ -19,12 +19,12 @@ impl Machine<'_> {
     pub(super) fn load_matrix(&mut self, warp: &mut Warp, step: Step, matrix: &Matrix) {
         let addresses = self.shared_addresses(&warp.registers, &matrix.address);
         for (index, register) in matrix.registers.iter().enumerate() {
-            let mut rows: Bytes = [[0xff; 16]; ROWS];
             self.count_matrix(&addresses, index, step.pc);
-            for (row, bytes) in rows.iter_mut().enumerate() {
+            let rows: Bytes = std::array::from_fn(|row| {
                 let lane = ROWS * index + row;
-                self.read_shared(warp.index, lane, step.pc, addresses[lane], bytes);
-            }
+                let at = self.place(warp.index, lane, step.pc);
+                self.read_shared(at, addresses[lane], ROW_BYTES).unwrap_or(u128::MAX).to_le_bytes()
+            });
             let row = if matrix.transposed { columns(&rows) } else { whole_rows(&rows) };
             warp.registers.set(*register, step.active, &row);
         }
@@ -38,7 +38,8 @@ impl Machine<'_> {
             self.count_matrix(&addresses, index, step.pc);
             for (row, bytes) in rows.iter().enumerate() {
                 let lane = ROWS * index + row;
-                self.write_shared(warp.index, lane, step.pc, addresses[lane], bytes);
+                let at = self.place(warp.index, lane, step.pc);
+                self.write_shared(at, addresses[lane], ROW_BYTES, u128::from_le_bytes(*bytes));
             }
         }
     }

@@ -15,9 +15,6 @@ use crate::program::{Access, Action, Address, AnyReg, CpAsync};
 use crate::registers::{LANES, Registers, Row, lanes};
 use crate::report::{Kind, RawPlace, Space};
 
-/// The most bytes that a lane moves at once.
-const MAX_BYTES: usize = 16;
-
 /// How an access to global memory stands to those of other blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
@@ -50,71 +47,72 @@ impl Machine<'_> {
     }
 
     fn load(&mut self, warp: &mut Warp, step: Step, access: &Access) {
-        let elements = access.registers.len();
-        let bytes = access.width as usize * elements;
+        let len = access.width * access.registers.len() as u32;
         let addresses = addresses(&warp.registers, &access.address);
-        self.count_access(step, access.space, &addresses, bytes as u32);
-        let mut values = [[0u64; LANES]; 4];
+        self.count_access(step, access.space, &addresses, len);
+        let mut values = [0; LANES];
         for lane in lanes(step.active) {
-            let mut buffer = [0xff; MAX_BYTES];
-            self.read(warp, lane, step.pc, (access.space, addresses[lane]), &mut buffer[..bytes], order(access));
-            for (element, values) in values.iter_mut().take(elements).enumerate() {
-                values[lane] =
-                    extend(&buffer[element * access.width as usize..][..access.width as usize], access.signed);
-            }
+            let at = self.place(warp.index, lane, step.pc);
+            values[lane] = self.read(warp, at, (access.space, addresses[lane], len), order(access)).unwrap_or(u128::MAX);
         }
-        for (register, values) in access.registers.iter().zip(&values) {
+        for (element, register) in access.registers.iter().enumerate() {
+            let shift = 8 * access.width * element as u32;
+            let value = |lane: usize| extend((values[lane] >> shift) as u64, access.width, access.signed);
             match register {
-                Some(AnyReg::Word(word)) => warp.registers.set(*word, step.active, &values.map(|value| value as u32)),
-                Some(AnyReg::Long(long)) => warp.registers.set(*long, step.active, values),
+                Some(AnyReg::Word(word)) => {
+                    warp.registers.set(*word, step.active, &std::array::from_fn(|lane| value(lane) as u32));
+                }
+                Some(AnyReg::Long(long)) => warp.registers.set(*long, step.active, &std::array::from_fn(value)),
                 None => {}
             }
         }
     }
 
     fn store(&mut self, warp: &mut Warp, step: Step, access: &Access) {
-        let width = access.width as usize;
-        let bytes = width * access.registers.len();
+        let len = access.width * access.registers.len() as u32;
         let addresses = addresses(&warp.registers, &access.address);
-        self.count_access(step, access.space, &addresses, bytes as u32);
-        for lane in lanes(step.active) {
-            let mut buffer = [0; MAX_BYTES];
-            for (element, register) in access.registers.iter().enumerate() {
-                let value = match register {
-                    Some(AnyReg::Word(word)) => u64::from(warp.registers.get(*word)[lane]),
-                    Some(AnyReg::Long(long)) => warp.registers.get(*long)[lane],
+        self.count_access(step, access.space, &addresses, len);
+        let mut values = [0u128; LANES];
+        for (element, register) in access.registers.iter().enumerate() {
+            let shift = 8 * access.width * element as u32;
+            let cut = |value: u64| u128::from(extend(value, access.width, false)) << shift;
+            for (lane, value) in values.iter_mut().enumerate() {
+                *value |= match register {
+                    Some(AnyReg::Word(word)) => cut(warp.registers.get(*word)[lane].into()),
+                    Some(AnyReg::Long(long)) => cut(warp.registers.get(*long)[lane]),
                     None => 0,
                 };
-                buffer[element * width..][..width].copy_from_slice(&value.to_le_bytes()[..width]);
             }
-            self.write(warp, lane, step.pc, (access.space, addresses[lane]), &buffer[..bytes], order(access));
+        }
+        for lane in lanes(step.active) {
+            let at = self.place(warp.index, lane, step.pc);
+            self.write(warp, at, (access.space, addresses[lane], len), values[lane], order(access));
         }
     }
 
     fn atomic(&mut self, warp: &mut Warp, step: Step, atomic: &Atomic) {
         let addresses = addresses(&warp.registers, &atomic.address);
         self.count_access(step, atomic.space, &addresses, atomic.width);
-        let width = atomic.width as usize;
         let value = |registers: &Registers, register: AnyReg, lane: usize| match register {
-            AnyReg::Word(word) => u64::from(registers.get(word)[lane]) & u64::MAX >> (64 - 8 * width.min(8)),
+            AnyReg::Word(word) => extend(registers.get(word)[lane].into(), atomic.width, false),
             AnyReg::Long(long) => registers.get(long)[lane],
         };
-        let mut old = [0u64; LANES];
+        let mut old = [0; LANES];
         let order = Order::Strong { releases: atomic.releases };
         for lane in lanes(step.active) {
-            let at = (atomic.space, addresses[lane]);
-            let mut buffer = [0; 8];
-            if !self.read(warp, lane, step.pc, at, &mut buffer[..width], order) {
-                continue;
-            }
-            old[lane] = u64::from_le_bytes(buffer);
+            let at = self.place(warp.index, lane, step.pc);
+            let memory = (atomic.space, addresses[lane], atomic.width);
+            let Some(found) = self.read(warp, at, memory, order) else { continue };
+            old[lane] = found as u64;
             let operand = value(&warp.registers, atomic.operand, lane);
             let second = atomic.second.map_or(0, |second| value(&warp.registers, second, lane));
             let new = (atomic.update)(old[lane], operand, second);
-            self.write(warp, lane, step.pc, at, &new.to_le_bytes()[..width], order);
+            self.write(warp, at, memory, new.into(), order);
         }
         match atomic.old {
-            Some(AnyReg::Word(word)) => warp.registers.set(word, step.active, &old.map(|old| old as u32)),
+            Some(AnyReg::Word(word)) => {
+                warp.registers.set(word, step.active, &std::array::from_fn(|lane| old[lane] as u32));
+            }
             Some(AnyReg::Long(long)) => warp.registers.set(long, step.active, &old),
             None => {}
         }
@@ -133,27 +131,23 @@ impl Machine<'_> {
         counters.sectors_ideal += u64::from(sectors_ideal);
         counters.sectors += u64::from(sectors);
         for lane in lanes(active) {
+            let at = self.place(warp.index, lane, pc);
             let mut source_bytes = if ignored >> lane & 1 == 1 { 0 } else { copy.bytes };
             if let Some(given) = copy.source_bytes {
                 let given = warp.registers.get(given)[lane];
                 if given > copy.bytes {
-                    let at = self.place(warp.index, lane, pc);
                     let most = copy.bytes;
                     self.find(Kind::InvalidOperand, at, None, || format!("{given} source bytes, allowed: 0 to {most}"));
                 }
                 source_bytes = given.min(copy.bytes);
             }
-            let Some(offset) = self.shared_offset(warp.index, lane, pc, destinations[lane], copy.bytes, "copy to")
-            else {
-                continue;
-            };
-            if !self.source_is_good(warp, lane, pc, sources[lane], source_bytes, copy.bytes) {
+            let Some(offset) = self.shared_offset(at, destinations[lane], copy.bytes, "copy to") else { continue };
+            if source_bytes > 0 && !self.source_is_good(at, sources[lane], source_bytes, copy.bytes) {
                 source_bytes = 0;
             }
             if self.options.checks {
-                let site = Site { warp: warp.index as u8, lane: lane as u8, pc };
-                let fault = self.shadow.begin_async(site, &self.clocks.now(warp.index), offset, copy.bytes);
-                self.fault(site, fault, offset, copy.bytes);
+                let fault = self.shadow.begin_async(site(at), &self.clocks.now(warp.index), offset, copy.bytes);
+                self.fault(at, fault, offset, copy.bytes);
             }
             let issued = Copy {
                 lane: lane as u8,
@@ -165,7 +159,7 @@ impl Machine<'_> {
             };
             match self.options.delivery {
                 // NaN in every format until it arrives.
-                Delivery::Late => self.shared[offset as usize..][..copy.bytes as usize].fill(0xff),
+                Delivery::Late => put(&mut self.shared, offset, copy.bytes, u128::MAX),
                 Delivery::Immediate => self.deliver(issued),
             }
             warp.copies.issue(issued);
@@ -173,17 +167,29 @@ impl Machine<'_> {
     }
 
     /// Checks the source of a copy when it is issued.
-    fn source_is_good(&mut self, warp: &Warp, lane: usize, pc: u32, address: u64, bytes: u32, align: u32) -> bool {
-        if bytes == 0 {
-            return true;
-        }
-        let at = self.place(warp.index, lane, pc);
+    fn source_is_good(&mut self, at: RawPlace, address: u64, bytes: u32, align: u32) -> bool {
+        let memory = (Space::Global, address, bytes);
         if !address.is_multiple_of(u64::from(align)) {
-            self.memory_fault(Kind::Misaligned, at, (Space::Global, address, bytes), "copy from");
+            self.memory_fault(Kind::Misaligned, at, memory, "copy from");
             return false;
         }
-        let mut buffer = [0; MAX_BYTES];
-        self.read(warp, lane, pc, (Space::Global, address), &mut buffer[..bytes as usize], Order::Plain)
+        if self.image_range(address, bytes).is_some() {
+            return true;
+        }
+        // The first bytes of a whole copy, whose number may be odd.
+        let whole = if bytes.is_power_of_two() { 0..0 } else { 0..bytes };
+        let pieces = whole.map(|byte| (address + u64::from(byte), 1)).chain([(address, bytes)]);
+        for (address, bytes) in pieces.filter(|(_, bytes)| bytes.is_power_of_two()) {
+            if let Err(kind) = self.memory.check_read(address, bytes as usize) {
+                self.memory_fault(kind, at, memory, "copy from");
+                return kind == Kind::UninitializedMemory;
+            }
+        }
+        if self.options.checks && !self.memory.is_read_only(address) {
+            let race = self.global.read(self.number, at.pc, address, bytes);
+            self.block_race(at, race, address, bytes);
+        }
+        true
     }
 
     /// The copy was waited for.
@@ -198,120 +204,111 @@ impl Machine<'_> {
     }
 
     fn deliver(&mut self, copy: Copy) {
-        let mut buffer = [0; MAX_BYTES];
-        let source_bytes = usize::from(copy.source_bytes);
-        if source_bytes > 0 {
+        let mut buffer = [0; 16];
+        let source = &mut buffer[..copy.source_bytes.into()];
+        if let Some(range) = self.image_range(copy.source, copy.source_bytes.into()) {
+            source.copy_from_slice(&self.image[range]);
+        } else if source.len().is_power_of_two() {
             // What is wrong with the source was said when the copy was issued.
-            let _ = self.memory.read(copy.source, &mut buffer[..source_bytes]);
+            let _ = self.memory.read(copy.source, source);
+        } else {
+            for (address, byte) in (copy.source..).zip(source.chunks_mut(1)) {
+                let _ = self.memory.read(address, byte);
+            }
         }
-        self.shared[copy.destination as usize..][..copy.bytes.into()].copy_from_slice(&buffer[..copy.bytes.into()]);
+        put(&mut self.shared, copy.destination, copy.bytes.into(), u128::from_le_bytes(buffer));
     }
 
-    /// Reads `out.len()` bytes for one lane; false when nothing could be read.
+    /// Reads up to 16 bytes for one lane; nothing when the address is no good.
+    #[inline]
     fn read(
         &mut self,
         warp: &Warp,
-        lane: usize,
-        pc: u32,
-        (space, address): (Space, u64),
-        out: &mut [u8],
+        at: RawPlace,
+        (space, address, len): (Space, u64, u32),
         order: Order,
-    ) -> bool {
-        let at = self.place(warp.index, lane, pc);
-        let len = out.len() as u32;
+    ) -> Option<u128> {
         let (space, address) = resolve(space, address);
-        match space {
-            Space::Shared => {
-                return match order {
-                    Order::Plain => self.read_shared(warp.index, lane, pc, address as u32, out),
-                    Order::Strong { .. } => self.touch_shared(warp.index, lane, pc, address as u32, out),
-                };
+        match (space, order) {
+            (Space::Shared, Order::Plain) => self.read_shared(at, address as u32, len),
+            (Space::Shared, _) => self.touch_shared(at, address as u32, len),
+            (Space::Local | Space::Param, _) => {
+                let memory = if space == Space::Local { self.local(warp, at.lane as usize) } else { self.params };
+                let fits = address.checked_add(len.into()).is_some_and(|end| end <= memory.len() as u64);
+                if fits {
+                    return Some(get(memory, address as u32, len));
+                }
+                self.memory_fault(Kind::OutOfBounds, at, (space, address, len), "read");
+                None
             }
-            Space::Local | Space::Param => {
-                let memory = if space == Space::Local { self.local(warp, lane) } else { self.params };
-                let start = address as usize;
-                let Some(bytes) = start.checked_add(out.len()).and_then(|end| memory.get(start..end)) else {
-                    self.memory_fault(Kind::OutOfBounds, at, (space, address, len), "read");
-                    return false;
-                };
-                out.copy_from_slice(bytes);
-                return true;
-            }
-            _ => {}
+            _ => self.read_global(at, address, len, order),
         }
-        if !address.is_multiple_of(u64::from(len.next_power_of_two())) {
-            self.memory_fault(Kind::Misaligned, at, (space, address, len), "read");
-            return false;
+    }
+
+    fn read_global(&mut self, at: RawPlace, address: u64, len: u32, order: Order) -> Option<u128> {
+        if let Some(range) = self.image_range(address, len) {
+            return Some(get(self.image, range.start as u32, len));
         }
-        if let Some(bytes) = self.image_range(address, len) {
-            out.copy_from_slice(&self.image[bytes]);
-            return true;
-        }
-        if let Err(kind) = self.memory.read(address, out) {
-            self.memory_fault(kind, at, (space, address, len), "read");
-            return kind == Kind::UninitializedMemory;
+        let mut buffer = [0; 16];
+        if let Err(kind) = self.memory.read(address, &mut buffer[..len as usize]) {
+            self.memory_fault(kind, at, (Space::Global, address, len), "read");
+            return (kind == Kind::UninitializedMemory).then_some(u128::from_le_bytes(buffer));
         }
         if self.options.checks && !self.memory.is_read_only(address) {
             let race = match order {
-                Order::Plain => self.global.read(self.number, pc, address, len),
+                Order::Plain => self.global.read(self.number, at.pc, address, len),
                 Order::Strong { .. } => {
                     self.global.acquire(self.number, address);
-                    self.global.atomic(self.number, pc, address, len)
+                    self.global.atomic(self.number, at.pc, address, len)
                 }
             };
             self.block_race(at, race, address, len);
         }
-        true
+        Some(u128::from_le_bytes(buffer))
     }
 
-    /// Writes bytes for one lane.
+    /// Writes up to 16 bytes for one lane.
+    #[inline]
     fn write(
         &mut self,
         warp: &mut Warp,
-        lane: usize,
-        pc: u32,
-        (space, address): (Space, u64),
-        bytes: &[u8],
+        at: RawPlace,
+        (space, address, len): (Space, u64, u32),
+        value: u128,
         order: Order,
     ) {
-        let at = self.place(warp.index, lane, pc);
-        let len = bytes.len() as u32;
         let (space, address) = resolve(space, address);
-        match space {
-            Space::Shared => match order {
-                Order::Plain => return self.write_shared(warp.index, lane, pc, address as u32, bytes),
-                // The read that belongs to it was checked as an atomic.
-                Order::Strong { .. } => return self.put_shared(warp.index, lane, pc, address as u32, bytes),
-            },
-            Space::Local => {
-                let size = self.program.local_bytes as usize;
-                let start = address as usize;
-                match start.checked_add(bytes.len()).filter(|end| *end <= size) {
-                    Some(_) => warp.local[lane * size + start..][..bytes.len()].copy_from_slice(bytes),
-                    None => self.memory_fault(Kind::OutOfBounds, at, (space, address, len), "write"),
+        match (space, order) {
+            (Space::Shared, Order::Plain) => self.write_shared(at, address as u32, len, value),
+            // The read that belongs to it was checked as an atomic.
+            (Space::Shared, _) => self.put_shared(at, address as u32, len, value),
+            (Space::Local, _) => {
+                let size = self.program.local_bytes;
+                if address.checked_add(len.into()).is_some_and(|end| end <= size.into()) {
+                    put(&mut warp.local, at.lane * size + address as u32, len, value);
+                } else {
+                    self.memory_fault(Kind::OutOfBounds, at, (space, address, len), "write");
                 }
-                return;
             }
-            Space::Param | Space::Const => {
-                return self.memory_fault(Kind::ReadOnlyWrite, at, (space, address, len), "write");
+            (Space::Param | Space::Const, _) => {
+                self.memory_fault(Kind::ReadOnlyWrite, at, (space, address, len), "write");
             }
-            _ => {}
+            _ => self.write_global(at, address, len, value, order),
         }
-        if !address.is_multiple_of(u64::from(len.next_power_of_two())) {
-            return self.memory_fault(Kind::Misaligned, at, (space, address, len), "write");
-        }
+    }
+
+    fn write_global(&mut self, at: RawPlace, address: u64, len: u32, value: u128, order: Order) {
         if let Some(range) = self.image_range(address, len) {
-            self.image[range].copy_from_slice(bytes);
-            return;
+            return put(self.image, range.start as u32, len, value);
         }
-        if let Err(kind) = self.memory.write(address, bytes) {
-            return self.memory_fault(kind, at, (space, address, len), "write");
+        if let Err(kind) = self.memory.write(address, &value.to_le_bytes()[..len as usize]) {
+            return self.memory_fault(kind, at, (Space::Global, address, len), "write");
         }
         if self.options.checks {
             let race = match order {
-                Order::Plain => self.global.write(self.number, pc, address, len),
+                Order::Plain => self.global.write(self.number, at.pc, address, len),
                 Order::Strong { releases } => {
-                    let race = self.global.atomic(self.number, pc, address, len);
+                    let race = self.global.atomic(self.number, at.pc, address, len);
                     if releases || self.fenced {
                         self.global.release(self.number, address);
                     }
@@ -322,72 +319,63 @@ impl Machine<'_> {
         }
     }
 
-    /// Reads shared memory; false when the address is no good.
-    pub(super) fn read_shared(&mut self, warp: usize, lane: usize, pc: u32, address: u32, out: &mut [u8]) -> bool {
-        let len = out.len() as u32;
-        let Some(offset) = self.shared_offset(warp, lane, pc, address, len, "read") else { return false };
-        out.copy_from_slice(&self.shared[offset as usize..][..out.len()]);
+    /// Reads shared memory; nothing when the address is no good.
+    #[inline]
+    pub(super) fn read_shared(&mut self, at: RawPlace, address: u32, len: u32) -> Option<u128> {
+        let offset = self.shared_offset(at, address, len, "read")?;
         if self.options.checks {
-            let site = Site { warp: warp as u8, lane: lane as u8, pc };
-            let fault = self.shadow.read(site, &self.clocks.now(warp), offset, len);
-            self.fault(site, fault, offset, len);
+            let fault = self.shadow.read(site(at), &self.clocks.now(at.warp as usize), offset, len);
+            self.fault(at, fault, offset, len);
         }
-        true
+        Some(get(&self.shared, offset, len))
     }
 
-    pub(super) fn write_shared(&mut self, warp: usize, lane: usize, pc: u32, address: u32, bytes: &[u8]) {
-        let len = bytes.len() as u32;
-        let Some(offset) = self.shared_offset(warp, lane, pc, address, len, "write") else { return };
-        let place = &mut self.shared[offset as usize..][..bytes.len()];
-        let changes = place != bytes;
-        place.copy_from_slice(bytes);
+    #[inline]
+    pub(super) fn write_shared(&mut self, at: RawPlace, address: u32, len: u32, value: u128) {
+        let Some(offset) = self.shared_offset(at, address, len, "write") else { return };
         if self.options.checks {
-            let site = Site { warp: warp as u8, lane: lane as u8, pc };
-            let fault = self.shadow.write(site, &self.clocks.now(warp), offset, len, changes);
-            self.fault(site, fault, offset, len);
+            let changes = get(&self.shared, offset, len) != value;
+            let fault = self.shadow.write(site(at), &self.clocks.now(at.warp as usize), offset, len, changes);
+            self.fault(at, fault, offset, len);
         }
+        put(&mut self.shared, offset, len, value);
     }
 
     /// The read of an atomic operation.
-    fn touch_shared(&mut self, warp: usize, lane: usize, pc: u32, address: u32, out: &mut [u8]) -> bool {
-        let len = out.len() as u32;
-        let Some(offset) = self.shared_offset(warp, lane, pc, address, len, "atomic access") else { return false };
-        out.copy_from_slice(&self.shared[offset as usize..][..out.len()]);
+    fn touch_shared(&mut self, at: RawPlace, address: u32, len: u32) -> Option<u128> {
+        let offset = self.shared_offset(at, address, len, "atomic access")?;
         if self.options.checks {
-            let site = Site { warp: warp as u8, lane: lane as u8, pc };
-            let fault = self.shadow.atomic(site, &self.clocks.now(warp), offset, len);
-            self.fault(site, fault, offset, len);
+            let fault = self.shadow.atomic(site(at), &self.clocks.now(at.warp as usize), offset, len);
+            self.fault(at, fault, offset, len);
         }
-        true
+        Some(get(&self.shared, offset, len))
     }
 
     /// The write of an atomic operation.
-    fn put_shared(&mut self, warp: usize, lane: usize, pc: u32, address: u32, bytes: &[u8]) {
-        let len = bytes.len() as u32;
-        if let Some(offset) = self.shared_offset(warp, lane, pc, address, len, "atomic access") {
-            self.shared[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+    fn put_shared(&mut self, at: RawPlace, address: u32, len: u32, value: u128) {
+        if let Some(offset) = self.shared_offset(at, address, len, "atomic access") {
+            put(&mut self.shared, offset, len, value);
         }
     }
 
     /// The offset of an address in shared memory, where all bytes of the access are inside and aligned.
     #[inline]
-    fn shared_offset(&mut self, warp: usize, lane: usize, pc: u32, address: u32, len: u32, what: &str) -> Option<u32> {
+    fn shared_offset(&mut self, at: RawPlace, address: u32, len: u32, what: &str) -> Option<u32> {
         let offset = address.wrapping_sub(self.program.shared_base);
-        let fits = offset.checked_add(len).is_some_and(|end| end as usize <= self.shared.len());
-        let aligned = address.is_multiple_of(len);
-        if fits && aligned {
-            self.peak_shared = self.peak_shared.max(offset + len);
+        let end = u64::from(offset) + u64::from(len);
+        if end <= self.shared.len() as u64 && address & (len - 1) == 0 {
+            self.peak_shared = self.peak_shared.max(end as u32);
             return Some(offset);
         }
-        let kind = if fits { Kind::Misaligned } else { Kind::OutOfBounds };
-        let at = self.place(warp, lane, pc);
+        let kind = if end <= self.shared.len() as u64 { Kind::Misaligned } else { Kind::OutOfBounds };
         self.memory_fault(kind, at, (Space::Shared, address.into(), len), what);
         None
     }
 
     /// Addresses in shared memory of all lanes.
     pub(super) fn shared_addresses(&self, registers: &Registers, address: &Address) -> Row<u32> {
-        addresses(registers, address).map(|address| address as u32)
+        let addresses = addresses(registers, address);
+        std::array::from_fn(|lane| addresses[lane] as u32)
     }
 
     fn local<'w>(&self, warp: &'w Warp, lane: usize) -> &'w [u8] {
@@ -417,11 +405,11 @@ impl Machine<'_> {
         self.find(kind, at, Some(memory), || format!("{what} of {len} bytes at {place}"));
     }
 
-    fn fault(&mut self, site: Site, fault: Option<Fault>, offset: u32, len: u32) {
+    #[inline]
+    fn fault(&mut self, at: RawPlace, fault: Option<Fault>, offset: u32, len: u32) {
         let Some(fault) = fault else { return };
-        let with = fault.with().map(|with| self.raw(with));
+        let with = fault.with().map(|with| self.place(with.warp.into(), with.lane.into(), with.pc));
         let address = u64::from(self.program.shared_base + offset);
-        let at = self.raw(site);
         self.findings.add(fault.kind(), at, with, Some((Space::Shared, address, len)), || fault.to_string());
     }
 
@@ -439,7 +427,7 @@ impl Machine<'_> {
         let counters = &mut self.counters[step.pc as usize];
         match resolve(space, first).0 {
             Space::Shared => {
-                let (ideal, real) = shared_wavefronts(&addresses.map(|address| address as u32), step.active, bytes);
+                let (ideal, real) = shared_wavefronts(&std::array::from_fn(|lane| addresses[lane] as u32), step.active, bytes);
                 counters.wavefronts_ideal += u64::from(ideal);
                 counters.wavefronts += u64::from(real);
             }
@@ -471,18 +459,64 @@ fn resolve(space: Space, address: u64) -> (Space, u64) {
 /// The address of each lane.
 fn addresses(registers: &Registers, address: &Address) -> Row<u64> {
     let offset = address.offset as u64;
+    let mut row = [offset; LANES];
     match address.base {
-        Some(AnyReg::Word(word)) => registers.get(word).map(|base| u64::from(base.wrapping_add(offset as u32))),
-        Some(AnyReg::Long(long)) => registers.get(long).map(|base| base.wrapping_add(offset)),
-        None => [offset; LANES],
+        Some(AnyReg::Word(word)) => {
+            for (address, base) in row.iter_mut().zip(registers.get(word)) {
+                *address = u64::from(base.wrapping_add(offset as u32));
+            }
+        }
+        Some(AnyReg::Long(long)) => {
+            for (address, base) in row.iter_mut().zip(registers.get(long)) {
+                *address = base.wrapping_add(offset);
+            }
+        }
+        None => {}
+    }
+    row
+}
+
+fn site(at: RawPlace) -> Site {
+    Site { warp: at.warp as u8, lane: at.lane as u8, pc: at.pc }
+}
+
+/// The low `width` bytes of a value, extended to 64 bits.
+#[inline(always)]
+fn extend(value: u64, width: u32, signed: bool) -> u64 {
+    let shift = 64 - 8 * width;
+    if signed { ((value << shift) as i64 >> shift) as u64 } else { value << shift >> shift }
+}
+
+/// The `len` bytes at `offset`, 1 to 16 and a power of two.
+#[inline(always)]
+fn get(memory: &[u8], offset: u32, len: u32) -> u128 {
+    fn chunk<const N: usize>(memory: &[u8]) -> [u8; N] {
+        memory.first_chunk().copied().unwrap_or([0xff; N])
+    }
+    let from = &memory[offset as usize..];
+    match len {
+        16 => u128::from_le_bytes(chunk(from)),
+        8 => u64::from_le_bytes(chunk(from)).into(),
+        4 => u32::from_le_bytes(chunk(from)).into(),
+        2 => u16::from_le_bytes(chunk(from)).into(),
+        _ => u8::from_le_bytes(chunk(from)).into(),
     }
 }
 
-/// A value of up to 8 bytes, extended to 64 bits.
-fn extend(bytes: &[u8], signed: bool) -> u64 {
-    let mut whole = [0; 8];
-    whole[..bytes.len()].copy_from_slice(bytes);
-    let value = u64::from_le_bytes(whole);
-    let shift = 64 - 8 * bytes.len() as u32;
-    if signed { ((value << shift) as i64 >> shift) as u64 } else { value }
+/// Sets the `len` bytes at `offset`, 1 to 16 and a power of two.
+#[inline(always)]
+fn put(memory: &mut [u8], offset: u32, len: u32, value: u128) {
+    fn chunk<const N: usize>(memory: &mut [u8], bytes: [u8; N]) {
+        if let Some(chunk) = memory.first_chunk_mut() {
+            *chunk = bytes;
+        }
+    }
+    let to = &mut memory[offset as usize..];
+    match len {
+        16 => chunk(to, value.to_le_bytes()),
+        8 => chunk(to, (value as u64).to_le_bytes()),
+        4 => chunk(to, (value as u32).to_le_bytes()),
+        2 => chunk(to, (value as u16).to_le_bytes()),
+        _ => chunk(to, (value as u8).to_le_bytes()),
+    }
 }

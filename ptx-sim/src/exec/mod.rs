@@ -11,7 +11,7 @@ mod warp;
 use crate::check::blocks::GlobalShadow;
 use crate::check::clock::Clocks;
 use crate::check::global::Memory;
-use crate::check::shared::{Shadow, Site};
+use crate::check::shared::Shadow;
 use crate::options::{Options, WarpOrder};
 use crate::program::Program;
 use crate::report::{Collector, Counters, Kind, LineCounters, RawPlace, Report, Space};
@@ -120,7 +120,7 @@ impl<'a> Machine<'a> {
         self.barriers = Default::default();
         self.fenced = false;
         for (index, warp) in warps.iter_mut().enumerate() {
-            warp.start(self.program, threads - 32 * index as u32);
+            warp.start(threads - 32 * index as u32);
         }
         loop {
             let mut progress = false;
@@ -165,10 +165,6 @@ impl<'a> Machine<'a> {
 
     fn place(&self, warp: usize, lane: usize, pc: u32) -> RawPlace {
         RawPlace { block: self.block, warp: warp as u32, lane: lane as u32, pc }
-    }
-
-    fn raw(&self, site: Site) -> RawPlace {
-        self.place(site.warp.into(), site.lane.into(), site.pc)
     }
 
     /// Notes a defect.

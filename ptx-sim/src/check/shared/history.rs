@@ -47,9 +47,10 @@ impl Layout {
         Piece { first: offset, last: (offset + len - 1).min(offset | ((1 << LINE) - 1)) }
     }
 
-    /// Cells of all lines.
-    fn cells(self) -> usize {
-        self.lines << (LINE - self.granule)
+    /// Nothing, for the cells of all lines.
+    #[cold]
+    fn no_cells(self) -> Vec<Event> {
+        vec![Event::default(); self.lines << (LINE - self.granule)]
     }
 
     #[inline(always)]
@@ -66,34 +67,39 @@ impl Layout {
 #[derive(Debug)]
 pub(super) struct Accesses {
     layout: Layout,
-    /// Accesses of whole lines: a row of lines for each warp; 0 where there was none.
-    lines: Vec<Event>,
-    /// Narrower accesses: a row of cells for each warp.
-    cells: Vec<Event>,
+    /// By warp.
+    rows: Vec<Row>,
     /// For each line, no access to any of it is later than this clock.
     newest: Vec<u32>,
 }
 
+/// The last accesses of a warp; 0 where there was none.
+#[derive(Debug)]
+struct Row {
+    /// Accesses of whole lines.
+    lines: Vec<Event>,
+    /// Narrower accesses; empty before the first of them.
+    cells: Vec<Event>,
+}
+
 impl Accesses {
     pub fn new(layout: Layout, warps: usize) -> Self {
-        let none = |count| vec![Event::default(); count];
-        Self {
-            layout,
-            lines: none(layout.lines * warps),
-            cells: none(layout.cells() * warps),
-            newest: vec![0; layout.lines],
-        }
+        let row = |_| Row { lines: vec![Event::default(); layout.lines], cells: Vec::new() };
+        Self { layout, rows: (0..warps).map(row).collect(), newest: vec![0; layout.lines] }
     }
 
     #[inline(always)]
     pub fn record(&mut self, event: Event, piece: Piece) {
         let newest = &mut self.newest[piece.line()];
         *newest = event.clock().max(*newest);
+        let row = &mut self.rows[event.warp()];
         if piece.is_whole() {
-            merge(&mut self.lines[event.warp() * self.layout.lines + piece.line()], event);
+            merge(&mut row.lines[piece.line()], event);
         } else {
-            let row = &mut self.cells[event.warp() * self.layout.cells()..];
-            row[self.layout.cells_of(piece)].iter_mut().for_each(|last| merge(last, event));
+            if row.cells.is_empty() {
+                row.cells = self.layout.no_cells();
+            }
+            row.cells[self.layout.cells_of(piece)].iter_mut().for_each(|last| merge(last, event));
         }
     }
 
@@ -105,19 +111,15 @@ impl Accesses {
 
     #[inline(never)]
     fn search(&self, present: &Present, piece: Piece) -> Option<Event> {
-        let lines = self.lines.chunks_exact(self.layout.lines);
-        let cells = self.cells.chunks_exact(self.layout.cells());
-        lines.zip(cells).find_map(|(lines, cells)| {
-            let mut events =
-                [lines[piece.line()]].into_iter().chain(cells[self.layout.cells_of(piece)].iter().copied());
-            events.find(|&event| !present.follows(event))
+        self.rows.iter().find_map(|row| {
+            let cells = row.cells.get(self.layout.cells_of(piece)).unwrap_or_default();
+            let mut events = std::iter::once(&row.lines[piece.line()]).chain(cells);
+            events.find(|&&event| !present.follows(event)).copied()
         })
     }
 
     pub fn clear(&mut self) {
-        self.lines.fill(Event::default());
-        self.cells.fill(Event::default());
-        self.newest.fill(0);
+        *self = Self::new(self.layout, self.rows.len());
     }
 }
 
@@ -134,13 +136,13 @@ pub(super) struct Writes {
     layout: Layout,
     /// The write of a whole line; [`Event::NONE`] where its cells differ.
     lines: Vec<Event>,
-    /// The writes of cells, for such lines.
+    /// The writes of cells, for such lines; empty before the first of them.
     cells: Vec<Event>,
 }
 
 impl Writes {
     pub fn new(layout: Layout) -> Self {
-        Self { layout, lines: vec![Event::default(); layout.lines], cells: vec![Event::default(); layout.cells()] }
+        Self { layout, lines: vec![Event::default(); layout.lines], cells: Vec::new() }
     }
 
     /// Whether all that is touched was written, and the present access is sure to come after.
@@ -168,10 +170,19 @@ impl Writes {
             return std::slice::from_mut(line);
         }
         if *line != Event::NONE {
+            if self.cells.is_empty() {
+                self.cells = self.layout.no_cells();
+            }
             self.cells[self.layout.cells_of_line(piece.line())].fill(*line);
             *line = Event::NONE;
         }
         &mut self.cells[self.layout.cells_of(piece)]
+    }
+
+    /// Has what nobody wrote written by nobody in particular.
+    pub fn initialize(&mut self, present: &Present, piece: Piece) {
+        let writes = self.of_mut(piece).iter_mut();
+        writes.filter(|write| present.is_stale(**write)).for_each(|write| *write = present.first);
     }
 
     #[inline(always)]
@@ -184,6 +195,6 @@ impl Writes {
     }
 
     pub fn clear(&mut self) {
-        self.lines.fill(Event::default());
+        *self = Self::new(self.layout);
     }
 }
