@@ -409,7 +409,7 @@ fn a_missing_barrier_is_found_and_named() {
     let with = ["--kernel", kernel, "--ptx", ptx.to_str().unwrap()];
     let ran = simulate(LAYER_4, &with);
     assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
-    assert!(ran.stdout.contains("checks   DEFECTIVE"), "{}", ran.stdout);
+    assert!(ran.stdout.contains(" DEFECTS\nerror["), "{}", ran.stdout);
 
     let object = json(&simulate(LAYER_4, &[&with[..], &["--json"]].concat()));
     assert_eq!(object["right"], false, "{object}");
