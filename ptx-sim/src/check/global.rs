@@ -28,6 +28,15 @@ struct Allocation {
     written: Vec<u64>,
 }
 
+/// What a kernel finds at an address.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Look<'a> {
+    pub bytes: &'a [u8],
+    /// Whether all of it was written.
+    pub written: bool,
+    pub read_only: bool,
+}
+
 /// Device memory.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
@@ -85,33 +94,14 @@ impl Memory {
         true
     }
 
-    /// Whether the buffer that holds `address` is only read.
+    /// A kernel's read of `len` bytes.
     #[inline]
-    pub fn is_read_only(&self, address: u64) -> bool {
-        self.allocations.get(self.owner(address)).is_some_and(|allocation| allocation.read_only)
-    }
-
-    /// A kernel's read of `out.len()` bytes. `out` is filled also where the bytes were never written; otherwise an
-    /// error leaves it alone.
-    #[inline]
-    pub fn read(&mut self, address: u64, out: &mut [u8]) -> Result<(), Kind> {
-        let (index, offset) = self.locate(address, out.len())?;
+    pub fn look(&mut self, address: u64, len: u32) -> Result<Look<'_>, Kind> {
+        let (index, offset) = self.locate(address, len as usize)?;
         let allocation = &self.allocations[index];
-        copy(out, &allocation.bytes[offset..offset + out.len()]);
-        if allocation.missing > 0 && !allocation.is_written(offset, out.len()) {
-            return Err(Kind::UninitializedMemory);
-        }
-        Ok(())
-    }
-
-    /// What [`read`](Self::read) would say.
-    pub fn check_read(&mut self, address: u64, len: usize) -> Result<(), Kind> {
-        let (index, offset) = self.locate(address, len)?;
-        let allocation = &self.allocations[index];
-        if allocation.missing > 0 && !allocation.is_written(offset, len) {
-            return Err(Kind::UninitializedMemory);
-        }
-        Ok(())
+        let written = allocation.missing == 0 || allocation.is_written(offset, len as usize);
+        let bytes = &allocation.bytes[offset..offset + len as usize];
+        Ok(Look { bytes, written, read_only: allocation.read_only })
     }
 
     /// A kernel's write. An error leaves the memory alone.

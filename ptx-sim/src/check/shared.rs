@@ -14,6 +14,7 @@ use std::fmt;
 
 use super::Order;
 use super::clock::{LIMIT, Now};
+use crate::registers::lanes;
 use crate::report::Kind;
 use event::{Event, Present};
 use history::{Accesses, Layout, Piece, Writes};
@@ -117,6 +118,58 @@ impl Shadow {
         }
         let fault = self.check_written(&present, piece, Order::ReadAfterWrite);
         fault.or_else(|| self.check_atomics(&present, piece, Order::ReadAfterWrite))
+    }
+
+    /// Reads of a whole line of 16 bytes each, by the lanes from that of `at` on. False when there is more to say: then
+    /// nothing has been remembered, and each must be [`read`](Self::read).
+    pub fn read_lines(&mut self, at: Site, now: &Now, offsets: &[u32]) -> bool {
+        let (present, _) = self.begin(at, now, 0, 1);
+        if self.atomics.is_some() || !offsets.iter().all(|&offset| self.writes.is_line_settled(&present, offset)) {
+            return false;
+        }
+        self.reads.record_lines(present.event, offsets);
+        true
+    }
+
+    /// As [`read_lines`](Self::read_lines), for accesses of `len` bytes by the lanes in `mask`; `at` names lane 0.
+    pub fn read_lanes(&mut self, at: Site, now: &Now, mask: u32, offsets: &[u32; 32], len: u32) -> bool {
+        let (present, _) = self.begin(at, now, 0, 1);
+        let settled = |lane: usize| self.writes.are_settled(&present, self.layout.piece(offsets[lane], len));
+        if self.atomics.is_some() || !lanes(mask).all(settled) {
+            return false;
+        }
+        for lane in lanes(mask) {
+            self.reads.record(present.event.by_lane(lane), self.layout.piece(offsets[lane], len));
+        }
+        true
+    }
+
+    /// As [`read_lanes`](Self::read_lanes), for writes or, with `copies`, for [`begin_async`](Self::begin_async).
+    pub fn write_lanes(
+        &mut self,
+        at: Site,
+        now: &Now,
+        mask: u32,
+        (offsets, len): (&[u32; 32], u32),
+        copies: bool,
+    ) -> bool {
+        let (present, _) = self.begin(at, now, 0, 1);
+        let piece = |lane: usize| self.layout.piece(offsets[lane], len);
+        let free = |lane: usize| self.writes.are_free(&present, piece(lane)) && self.reads.are_free(&present, piece(lane));
+        if self.atomics.is_some() || !lanes(mask).all(free) {
+            return false;
+        }
+        let event = |lane: usize| {
+            let event = present.event.by_lane(lane);
+            if copies { event.in_flight() } else { event }
+        };
+        lanes(mask).for_each(|lane| self.writes.record(event(lane), piece(lane)));
+        // Two lanes may have the same destination.
+        let alone = lanes(mask).all(|lane| self.writes.of(piece(lane)).iter().all(|write| *write == event(lane)));
+        if !alone {
+            lanes(mask).for_each(|lane| self.writes.record(Event::default(), piece(lane)));
+        }
+        alone
     }
 
     /// A write. `changes` says whether the bytes differ from those there: lanes of one instruction that write the same

@@ -51,9 +51,22 @@ impl Machine<'_> {
         let addresses = addresses(&warp.registers, &access.address);
         self.count_access(step, access.space, &addresses, len);
         let mut values = [0; LANES];
-        for lane in lanes(step.active) {
+        // Parameters and constants are mostly the same for all.
+        let uniform = access.space == Space::Param && access.address.base.is_none();
+        let read = self.read_lanes(warp, step, access, &addresses, &mut values);
+        let readers = if read {
+            0
+        } else if uniform {
+            step.active & step.active.wrapping_neg()
+        } else {
+            step.active
+        };
+        for lane in lanes(readers) {
             let at = self.place(warp.index, lane, step.pc);
             values[lane] = self.read(warp, at, (access.space, addresses[lane], len), order(access)).unwrap_or(u128::MAX);
+        }
+        if uniform {
+            values = [values[readers.trailing_zeros() as usize]; LANES];
         }
         for (element, register) in access.registers.iter().enumerate() {
             let shift = 8 * access.width * element as u32;
@@ -84,10 +97,61 @@ impl Machine<'_> {
                 };
             }
         }
+        if self.write_lanes(warp, step, access, &addresses, &values) {
+            return;
+        }
         for lane in lanes(step.active) {
             let at = self.place(warp.index, lane, step.pc);
             self.write(warp, at, (access.space, addresses[lane], len), values[lane], order(access));
         }
+    }
+
+    /// A load from shared memory that nothing has to be said about. False when it is not one.
+    fn read_lanes(
+        &mut self,
+        warp: &Warp,
+        step: Step,
+        access: &Access,
+        addresses: &Row<u64>,
+        values: &mut [u128; LANES],
+    ) -> bool {
+        let Some((offsets, len)) = self.plain_access(step, access, addresses) else { return false };
+        let first = Site { warp: warp.index as u8, lane: 0, pc: step.pc };
+        let now = self.clocks.now(warp.index);
+        if self.options.checks && !self.shadow.read_lanes(first, &now, step.active, &offsets, len) {
+            return false;
+        }
+        lanes(step.active).for_each(|lane| values[lane] = get(&self.shared, offsets[lane], len));
+        true
+    }
+
+    /// A store to shared memory that nothing has to be said about. False when it is not one.
+    fn write_lanes(
+        &mut self,
+        warp: &Warp,
+        step: Step,
+        access: &Access,
+        addresses: &Row<u64>,
+        values: &[u128; LANES],
+    ) -> bool {
+        let Some((offsets, len)) = self.plain_access(step, access, addresses) else { return false };
+        let first = Site { warp: warp.index as u8, lane: 0, pc: step.pc };
+        let now = self.clocks.now(warp.index);
+        if self.options.checks && !self.shadow.write_lanes(first, &now, step.active, (&offsets, len), false) {
+            return false;
+        }
+        lanes(step.active).for_each(|lane| put(&mut self.shared, offsets[lane], len, values[lane]));
+        true
+    }
+
+    /// Offsets and width of an access to shared memory, where its addresses are good.
+    fn plain_access(&mut self, step: Step, access: &Access, addresses: &Row<u64>) -> Option<(Row<u32>, u32)> {
+        if access.space != Space::Shared || access.strong {
+            return None;
+        }
+        let len = access.width * access.registers.len() as u32;
+        let addresses = std::array::from_fn(|lane| addresses[lane] as u32);
+        Some((self.plain_offsets(&addresses, step.active, len)?, len))
     }
 
     fn atomic(&mut self, warp: &mut Warp, step: Step, atomic: &Atomic) {
@@ -130,6 +194,13 @@ impl Machine<'_> {
         counters.wavefronts += u64::from(real);
         counters.sectors_ideal += u64::from(sectors_ideal);
         counters.sectors += u64::from(sectors);
+        // Most copies have nothing to be said about: then the shadow takes them all at once.
+        let offsets = self.plain_offsets(&destinations, active, copy.bytes);
+        let first = Site { warp: warp.index as u8, lane: 0, pc };
+        let begun = offsets.filter(|offsets| {
+            let (now, places) = (self.clocks.now(warp.index), (offsets, copy.bytes));
+            !self.options.checks || self.shadow.write_lanes(first, &now, active, places, true)
+        });
         for lane in lanes(active) {
             let at = self.place(warp.index, lane, pc);
             let mut source_bytes = if ignored >> lane & 1 == 1 { 0 } else { copy.bytes };
@@ -141,82 +212,51 @@ impl Machine<'_> {
                 }
                 source_bytes = given.min(copy.bytes);
             }
-            let Some(offset) = self.shared_offset(at, destinations[lane], copy.bytes, "copy to") else { continue };
-            if source_bytes > 0 && !self.source_is_good(at, sources[lane], source_bytes, copy.bytes) {
-                source_bytes = 0;
-            }
-            if self.options.checks {
+            let offset = match &begun {
+                Some(offsets) => offsets[lane],
+                None => match self.shared_offset(at, destinations[lane], copy.bytes, "copy to") {
+                    Some(offset) => offset,
+                    None => continue,
+                },
+            };
+            let value = match source_bytes {
+                0 => 0,
+                16 => self.read_global(at, sources[lane], 16, Order::Plain).unwrap_or(0),
+                _ => self.copy_source(at, sources[lane], source_bytes, copy.bytes),
+            };
+            if self.options.checks && begun.is_none() {
                 let fault = self.shadow.begin_async(site(at), &self.clocks.now(warp.index), offset, copy.bytes);
                 self.fault(at, fault, offset, copy.bytes);
             }
-            let issued = Copy {
-                lane: lane as u8,
-                pc,
-                destination: offset,
-                source: sources[lane],
-                bytes: copy.bytes as u8,
-                source_bytes: source_bytes as u8,
-            };
-            match self.options.delivery {
-                // NaN in every format until it arrives.
-                Delivery::Late => put(&mut self.shared, offset, copy.bytes, u128::MAX),
-                Delivery::Immediate => self.deliver(issued),
-            }
-            warp.copies.issue(issued);
+            // Until it arrives there is NaN in every format.
+            let late = self.options.delivery == Delivery::Late;
+            put(&mut self.shared, offset, copy.bytes, if late { u128::MAX } else { value });
+            warp.copies.issue(Copy { lane: lane as u8, pc, destination: offset, bytes: copy.bytes, value });
         }
     }
 
-    /// Checks the source of a copy when it is issued.
-    fn source_is_good(&mut self, at: RawPlace, address: u64, bytes: u32, align: u32) -> bool {
-        let memory = (Space::Global, address, bytes);
+    /// What a copy brings: its first bytes, and zeros.
+    fn copy_source(&mut self, at: RawPlace, address: u64, bytes: u32, align: u32) -> u128 {
         if !address.is_multiple_of(u64::from(align)) {
-            self.memory_fault(Kind::Misaligned, at, memory, "copy from");
-            return false;
+            self.memory_fault(Kind::Misaligned, at, (Space::Global, address, bytes), "copy from");
+            return 0;
         }
-        if self.image_range(address, bytes).is_some() {
-            return true;
+        if bytes.is_power_of_two() {
+            return self.read_global(at, address, bytes, Order::Plain).unwrap_or(0);
         }
-        // The first bytes of a whole copy, whose number may be odd.
-        let whole = if bytes.is_power_of_two() { 0..0 } else { 0..bytes };
-        let pieces = whole.map(|byte| (address + u64::from(byte), 1)).chain([(address, bytes)]);
-        for (address, bytes) in pieces.filter(|(_, bytes)| bytes.is_power_of_two()) {
-            if let Err(kind) = self.memory.check_read(address, bytes as usize) {
-                self.memory_fault(kind, at, memory, "copy from");
-                return kind == Kind::UninitializedMemory;
-            }
-        }
-        if self.options.checks && !self.memory.is_read_only(address) {
-            let race = self.global.read(self.number, at.pc, address, bytes);
-            self.block_race(at, race, address, bytes);
-        }
-        true
+        let byte = |machine: &mut Self, byte: u32| {
+            machine.read_global(at, address + u64::from(byte), 1, Order::Plain).unwrap_or(0) << (8 * byte)
+        };
+        (0..bytes).fold(0, |value, index| value | byte(self, index))
     }
 
     /// The copy was waited for.
     fn arrive(&mut self, warp: usize, copy: Copy) {
-        if self.options.delivery == Delivery::Late {
-            self.deliver(copy);
-        }
+        put(&mut self.shared, copy.destination, copy.bytes, copy.value);
         if self.options.checks {
             let site = Site { warp: warp as u8, lane: copy.lane, pc: copy.pc };
-            self.shadow.end_async(site, &self.clocks.now(warp), copy.destination, copy.bytes.into());
+            self.shadow.end_async(site, &self.clocks.now(warp), copy.destination, copy.bytes);
         }
-    }
-
-    fn deliver(&mut self, copy: Copy) {
-        let mut buffer = [0; 16];
-        let source = &mut buffer[..copy.source_bytes.into()];
-        if let Some(range) = self.image_range(copy.source, copy.source_bytes.into()) {
-            source.copy_from_slice(&self.image[range]);
-        } else if source.len().is_power_of_two() {
-            // What is wrong with the source was said when the copy was issued.
-            let _ = self.memory.read(copy.source, source);
-        } else {
-            for (address, byte) in (copy.source..).zip(source.chunks_mut(1)) {
-                let _ = self.memory.read(address, byte);
-            }
-        }
-        put(&mut self.shared, copy.destination, copy.bytes.into(), u128::from_le_bytes(buffer));
     }
 
     /// Reads up to 16 bytes for one lane; nothing when the address is no good.
@@ -249,12 +289,18 @@ impl Machine<'_> {
         if let Some(range) = self.image_range(address, len) {
             return Some(get(self.image, range.start as u32, len));
         }
-        let mut buffer = [0; 16];
-        if let Err(kind) = self.memory.read(address, &mut buffer[..len as usize]) {
-            self.memory_fault(kind, at, (Space::Global, address, len), "read");
-            return (kind == Kind::UninitializedMemory).then_some(u128::from_le_bytes(buffer));
+        let look = match self.memory.look(address, len) {
+            Ok(look) => look,
+            Err(kind) => {
+                self.memory_fault(kind, at, (Space::Global, address, len), "read");
+                return None;
+            }
+        };
+        let (value, shared) = (get(look.bytes, 0, len), !look.read_only);
+        if !look.written {
+            self.memory_fault(Kind::UninitializedMemory, at, (Space::Global, address, len), "read");
         }
-        if self.options.checks && !self.memory.is_read_only(address) {
+        if shared && self.options.checks {
             let race = match order {
                 Order::Plain => self.global.read(self.number, at.pc, address, len),
                 Order::Strong { .. } => {
@@ -264,7 +310,7 @@ impl Machine<'_> {
             };
             self.block_race(at, race, address, len);
         }
-        Some(u128::from_le_bytes(buffer))
+        Some(value)
     }
 
     /// Writes up to 16 bytes for one lane.
@@ -280,7 +326,6 @@ impl Machine<'_> {
         let (space, address) = resolve(space, address);
         match (space, order) {
             (Space::Shared, Order::Plain) => self.write_shared(at, address as u32, len, value),
-            // The read that belongs to it was checked as an atomic.
             (Space::Shared, _) => self.put_shared(at, address as u32, len, value),
             (Space::Local, _) => {
                 let size = self.program.local_bytes;
@@ -309,8 +354,10 @@ impl Machine<'_> {
                 Order::Plain => self.global.write(self.number, at.pc, address, len),
                 Order::Strong { releases } => {
                     let race = self.global.atomic(self.number, at.pc, address, len);
-                    if releases || self.fenced {
+                    if releases {
                         self.global.release(self.number, address);
+                    } else {
+                        self.global.publish(self.number, address);
                     }
                     race
                 }
@@ -351,11 +398,14 @@ impl Machine<'_> {
         Some(get(&self.shared, offset, len))
     }
 
-    /// The write of an atomic operation.
+    /// A write that is atomic.
     fn put_shared(&mut self, at: RawPlace, address: u32, len: u32, value: u128) {
-        if let Some(offset) = self.shared_offset(at, address, len, "atomic access") {
-            put(&mut self.shared, offset, len, value);
+        let Some(offset) = self.shared_offset(at, address, len, "atomic access") else { return };
+        if self.options.checks {
+            let fault = self.shadow.atomic_write(site(at), &self.clocks.now(at.warp as usize), offset, len);
+            self.fault(at, fault, offset, len);
         }
+        put(&mut self.shared, offset, len, value);
     }
 
     /// The offset of an address in shared memory, where all bytes of the access are inside and aligned.
@@ -370,6 +420,42 @@ impl Machine<'_> {
         let kind = if end <= self.shared.len() as u64 { Kind::Misaligned } else { Kind::OutOfBounds };
         self.memory_fault(kind, at, (Space::Shared, address.into(), len), what);
         None
+    }
+
+    /// The offsets of addresses in shared memory, where all of them are inside and aligned.
+    fn plain_offsets(&mut self, addresses: &Row<u32>, active: u32, len: u32) -> Option<Row<u32>> {
+        let base = self.program.shared_base;
+        let end = (self.shared.len() as u32).checked_sub(len)?;
+        let offsets: Row<u32> = std::array::from_fn(|lane| addresses[lane].wrapping_sub(base));
+        let (mut last, mut bits) = (0, 0);
+        for lane in lanes(active) {
+            last = offsets[lane].max(last);
+            bits |= addresses[lane];
+        }
+        if last > end || bits & (len - 1) != 0 {
+            return None;
+        }
+        self.peak_shared = self.peak_shared.max(last + len);
+        Some(offsets)
+    }
+
+    /// Reads whole lines of 16 bytes by neighbouring lanes from `first` on.
+    pub(super) fn read_lines(&mut self, first: RawPlace, addresses: &[u32; 8]) -> [u128; 8] {
+        let base = self.program.shared_base;
+        let offsets = addresses.map(|address| address.wrapping_sub(base));
+        let end = self.shared.len().saturating_sub(16) as u32;
+        let last = offsets.iter().copied().max().unwrap_or(0);
+        let bits = addresses.iter().fold(0, |bits, address| bits | address);
+        let plain = last <= end && bits & 15 == 0 && self.shared.len() >= 16;
+        let now = self.clocks.now(first.warp as usize);
+        if plain && (!self.options.checks || self.shadow.read_lines(site(first), &now, &offsets)) {
+            self.peak_shared = self.peak_shared.max(last + 16);
+            return offsets.map(|offset| get(&self.shared, offset, 16));
+        }
+        std::array::from_fn(|row| {
+            let at = RawPlace { lane: first.lane + row as u32, ..first };
+            self.read_shared(at, addresses[row], 16).unwrap_or(u128::MAX)
+        })
     }
 
     /// Addresses in shared memory of all lanes.
@@ -392,17 +478,19 @@ impl Machine<'_> {
 
     /// Reports an access that the memory does not allow.
     fn memory_fault(&mut self, kind: Kind, at: RawPlace, memory: (Space, u64, u32), what: &str) {
-        let (space, address, len) = memory;
-        let shared = (self.program.shared_base, self.shared.len());
-        let place = match space {
-            Space::Global | Space::Generic => self.memory.describe(address),
-            Space::Shared => {
-                let offset = address as i64 - i64::from(shared.0);
-                format!("offset {offset} of {} bytes of shared memory", shared.1)
-            }
-            _ => format!("address {address}"),
-        };
-        self.find(kind, at, Some(memory), || format!("{what} of {len} bytes at {place}"));
+        let Self { findings, memory: global, program, shared, .. } = self;
+        findings.add(kind, at, None, Some(memory), || {
+            let (space, address, len) = memory;
+            let place = match space {
+                Space::Global | Space::Generic => global.describe(address),
+                Space::Shared => {
+                    let offset = address as i64 - i64::from(program.shared_base);
+                    format!("offset {offset} of {} bytes of shared memory", shared.len())
+                }
+                _ => format!("address {address}"),
+            };
+            format!("{what} of {len} bytes: {place}")
+        });
     }
 
     #[inline]

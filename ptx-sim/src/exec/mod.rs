@@ -47,8 +47,6 @@ pub(crate) struct Machine<'a> {
     /// The block that runs, and its number.
     block: [u32; 3],
     number: u32,
-    /// The block has executed a fence: its atomics publish what it did.
-    fenced: bool,
     counters: Vec<Counters>,
     findings: Collector,
     executed: u64,
@@ -85,7 +83,6 @@ impl<'a> Machine<'a> {
             barriers: Default::default(),
             block: [0; 3],
             number: 0,
-            fenced: false,
             counters: vec![Counters::default(); program.code.len()],
             findings: Collector::new(),
             executed: 0,
@@ -118,7 +115,6 @@ impl<'a> Machine<'a> {
         self.shadow.clear();
         self.clocks.reset();
         self.barriers = Default::default();
-        self.fenced = false;
         for (index, warp) in warps.iter_mut().enumerate() {
             warp.start(threads - 32 * index as u32);
         }

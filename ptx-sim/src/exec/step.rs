@@ -166,7 +166,7 @@ impl Machine<'_> {
                 Then::Next
             }
             Action::Fence => {
-                self.fenced = true;
+                self.global.fence(self.number);
                 self.count(pc, inst, active, warp.live);
                 Then::Next
             }

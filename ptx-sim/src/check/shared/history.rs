@@ -103,10 +103,27 @@ impl Accesses {
         }
     }
 
+    /// Accesses of whole lines by neighbouring lanes, the first of which `event` names.
+    #[inline(always)]
+    pub fn record_lines(&mut self, event: Event, offsets: &[u32]) {
+        let row = &mut self.rows[event.warp()].lines;
+        for (lane, &offset) in offsets.iter().enumerate() {
+            let line = (offset >> LINE) as usize;
+            self.newest[line] = event.clock().max(self.newest[line]);
+            merge(&mut row[line], event.by_lane(lane));
+        }
+    }
+
+    /// Whether all accesses to the line are ordered before the present one.
+    #[inline(always)]
+    pub fn are_free(&self, present: &Present, piece: Piece) -> bool {
+        self.newest[piece.line()] <= present.floor.clock()
+    }
+
     /// An access that is not ordered before the present one.
     #[inline(always)]
     pub fn conflict(&self, present: &Present, piece: Piece) -> Option<Event> {
-        if self.newest[piece.line()] <= present.floor.clock() { None } else { self.search(present, piece) }
+        if self.are_free(present, piece) { None } else { self.search(present, piece) }
     }
 
     #[inline(never)]
@@ -154,6 +171,18 @@ impl Writes {
         }
     }
 
+    /// Whether a whole line was written at once, and the present access is sure to come after.
+    #[inline(always)]
+    pub fn is_line_settled(&self, present: &Present, offset: u32) -> bool {
+        present.surely_follows(self.lines[(offset >> LINE) as usize])
+    }
+
+    /// Whether nothing was written, or the present access is sure to come after.
+    #[inline(always)]
+    pub fn are_free(&self, present: &Present, piece: Piece) -> bool {
+        self.of(piece).iter().all(|&write| write <= present.floor)
+    }
+
     /// What was written last.
     #[inline(always)]
     pub fn of(&self, piece: Piece) -> &[Event] {
@@ -164,6 +193,7 @@ impl Writes {
     }
 
     /// The same, to be changed.
+    #[inline]
     pub fn of_mut(&mut self, piece: Piece) -> &mut [Event] {
         let line = &mut self.lines[piece.line()];
         if piece.is_whole() && *line != Event::NONE {
