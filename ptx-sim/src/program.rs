@@ -12,6 +12,9 @@ use std::sync::Arc;
 pub(crate) struct Program {
     pub name: String,
     pub code: Vec<Inst>,
+    /// What the instructions read and write, as numbers in the list of who wrote what: words, then longs, then
+    /// predicates.
+    pub slots: Vec<u32>,
     /// Numbers of registers of each kind, constants included.
     pub words: usize,
     pub longs: usize,
@@ -62,9 +65,10 @@ impl SourceMap {
 pub(crate) struct Inst {
     pub action: Action,
     pub guard: Option<(Pred, bool)>,
-    /// Registers read and written, as indices into the list of who wrote what: words, then longs, then predicates.
-    pub reads: Box<[u32]>,
-    pub writes: Box<[u32]>,
+    /// Where in [`Program::slots`] the registers are that it reads, its guard first, and behind them those it writes.
+    pub slots: u32,
+    pub reads: u8,
+    pub writes: u8,
     pub class: Class,
     pub line: u32,
     pub loc: Option<(u32, u32, u32)>,
@@ -72,6 +76,18 @@ pub(crate) struct Inst {
     pub text: (u32, u32),
     /// Made by the decoder: not counted.
     pub hidden: bool,
+}
+
+impl Program {
+    /// The registers that an instruction reads, its guard first.
+    pub fn reads(&self, inst: &Inst) -> &[u32] {
+        &self.slots[inst.slots as usize..][..inst.reads.into()]
+    }
+
+    /// The registers that an instruction writes.
+    pub fn writes(&self, inst: &Inst) -> &[u32] {
+        &self.slots[inst.slots as usize + usize::from(inst.reads)..][..inst.writes.into()]
+    }
 }
 
 /// `register + offset`, or the offset alone.

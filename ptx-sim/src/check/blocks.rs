@@ -4,22 +4,18 @@
 //! block acquired what that block released: vector clocks again, sparse, and kept for the present block and for each
 //! address that was released to. Lanes of one block are not told apart.
 
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::Range;
 
 use super::Order;
+use super::global::BASE;
 
-/// Cells of a page.
-const PAGE: u64 = 4096;
-
-/// The last access of a cell in one word: epoch (32 bits), pc (32). Epochs count releases and blocks, over all
-/// launches; 0 is before all.
-type Event = u64;
-
-fn epoch_of(event: Event) -> u32 {
-    (event >> 32) as u32
-}
+/// Cells of a page, as a power of two.
+const PAGE: u32 = 10;
 
 /// Two accesses that nothing orders: the earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +25,42 @@ pub(crate) struct BlockRace {
     pub pc: u32,
 }
 
-/// Accesses of one kind to a cell. Of the blocks that nothing orders, the first and the last are kept: both are missed
-/// only if whoever comes next is ordered after these two and not after one between.
+/// An access in one word: epoch (32 bits), pc (32). A block, a fence and a release begin an epoch; they are counted over
+/// all launches, and 0 is before all.
+#[derive(Clone, Copy, Debug, Default)]
+struct Event(u64);
+
+impl Event {
+    fn new(epoch: u32, pc: u32) -> Self {
+        Self(u64::from(epoch) << 32 | u64::from(pc))
+    }
+
+    fn epoch(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// Accesses of one kind to a cell. Of the blocks that nothing orders, the first and the last are kept: a conflict is
+/// missed only if whoever comes next is ordered after these two and not after one between.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ends {
     first: Event,
     last: Event,
+}
+
+impl Ends {
+    #[inline(always)]
+    fn record(&mut self, present: &Present, event: Event) {
+        if present.is_unordered(self.last) && !present.is_unordered(self.first) {
+            self.first = self.last;
+        }
+        self.last = event;
+    }
+
+    #[inline(always)]
+    fn conflict(&self, present: &Present) -> Option<Event> {
+        [self.last, self.first].into_iter().find(|&event| present.is_unordered(event))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,6 +87,8 @@ struct Present {
     since: u32,
     /// The running epoch.
     epoch: u32,
+    /// The epoch that its last fence ended; less than `since` if it had none.
+    fenced: u32,
     /// The last epoch of the launches before; they are ordered before everything.
     floor: u32,
     known: Known,
@@ -71,55 +99,42 @@ struct Present {
 impl Present {
     /// The block that made an event of this launch.
     fn block_of(&self, event: Event) -> u32 {
-        let after = self.begun.partition_point(|&(since, _)| since <= epoch_of(event));
+        let after = self.begun.partition_point(|&(since, _)| since <= event.epoch());
         self.begun[after - 1].1
     }
 
-    #[inline]
-    fn follows(&self, event: Event) -> bool {
-        let epoch = epoch_of(event);
-        epoch <= self.floor || epoch >= self.since || self.acquired(event)
+    fn is_fenced(&self) -> bool {
+        self.fenced >= self.since
     }
 
+    /// Whether an event is of another block, and the present one is not ordered after it.
+    #[inline(always)]
+    fn is_unordered(&self, event: Event) -> bool {
+        let is_other = event.epoch() > self.floor && event.epoch() < self.since;
+        is_other && !self.acquired(event)
+    }
+
+    #[inline(never)]
     fn acquired(&self, event: Event) -> bool {
         let found = self.known.binary_search_by_key(&self.block_of(event), |&(block, _)| block);
-        found.is_ok_and(|at| epoch_of(event) <= self.known[at].1)
+        found.is_ok_and(|at| event.epoch() <= self.known[at].1)
     }
 
     fn race(&self, order: Order, event: Event) -> BlockRace {
-        BlockRace { order, block: self.block_of(event), pc: event as u32 }
-    }
-
-    fn event(&self, pc: u32) -> Event {
-        u64::from(self.epoch) << 32 | u64::from(pc)
+        BlockRace { order, block: self.block_of(event), pc: event.0 as u32 }
     }
 }
 
-impl Ends {
-    #[inline]
-    fn record(&mut self, present: &Present, event: Event) {
-        if !present.follows(self.last) && present.follows(self.first) {
-            self.first = self.last;
-        }
-        self.last = event;
-    }
-
-    #[inline]
-    fn conflict(&self, present: &Present) -> Option<Event> {
-        [self.last, self.first].into_iter().find(|&event| !present.follows(event))
-    }
-}
-
-/// What each block did to global memory that is not read-only, and which blocks are ordered.
+/// What each block did to global memory that is not read-only, and which blocks are ordered. Accesses lie in buffers,
+/// are of 16 bytes at most and aligned to their width.
 #[derive(Debug)]
 pub(crate) struct GlobalShadow {
     /// Bytes of a cell, as a power of two.
     granule: u32,
-    pages: HashMap<u64, usize>,
-    store: Vec<Page>,
-    /// The page that was used last, and its index.
-    last: (u64, usize),
+    /// From the beginning of device memory.
+    pages: Vec<Option<Box<Page>>>,
     present: Present,
+    /// What was published at an address.
     released: HashMap<u64, Known>,
 }
 
@@ -127,14 +142,8 @@ impl GlobalShadow {
     /// `granule` is the width of the narrowest global access of the program, at most 4.
     pub fn new(granule: u32) -> Self {
         assert!(matches!(granule, 1 | 2 | 4));
-        Self {
-            granule: granule.ilog2(),
-            pages: HashMap::new(),
-            store: Vec::new(),
-            last: (u64::MAX, 0),
-            present: Present::default(),
-            released: HashMap::new(),
-        }
+        let (granule, present) = (granule.ilog2(), Present::default());
+        Self { granule, pages: Vec::new(), present, released: HashMap::new() }
     }
 
     /// All that was done is ordered before the launch that begins.
@@ -149,54 +158,92 @@ impl GlobalShadow {
 
     /// A plain read.
     pub fn read(&mut self, block: u32, pc: u32, address: u64, len: u32) -> Option<BlockRace> {
-        self.each(block, pc, address, len, |present, event, cell, atomic| {
-            let unordered = |event: Event| (!present.follows(event)).then_some(event);
-            let conflict = unordered(cell.write).or_else(|| atomic?.conflict(present));
+        let (event, cells) = self.begin(block, pc, address, len);
+        let (present, page) = self.page(address);
+        let mut race = None;
+        for cell in &mut page.cells[cells.clone()] {
+            if present.is_unordered(cell.write) {
+                race = Some(present.race(Order::ReadAfterWrite, cell.write));
+            }
             cell.reads.record(present, event);
-            conflict.map(|event| (Order::ReadAfterWrite, event))
-        })
+        }
+        for atomics in page.atomics.get(cells).unwrap_or_default() {
+            if let Some(event) = atomics.conflict(present) {
+                race = Some(present.race(Order::ReadAfterWrite, event));
+            }
+        }
+        race
     }
 
     /// A plain write.
     pub fn write(&mut self, block: u32, pc: u32, address: u64, len: u32) -> Option<BlockRace> {
-        self.each(block, pc, address, len, |present, event, cell, atomic| {
-            let unordered = |event: Event| (!present.follows(event)).then_some(event);
-            let write = unordered(cell.write).or_else(|| atomic?.conflict(present));
-            let read = || cell.reads.conflict(present).map(|event| (Order::WriteAfterRead, event));
-            let conflict = write.map(|event| (Order::WriteAfterWrite, event)).or_else(read);
+        let (event, cells) = self.begin(block, pc, address, len);
+        let (present, page) = self.page(address);
+        let mut race = None;
+        for cell in &mut page.cells[cells.clone()] {
+            if let Some(event) = cell.reads.conflict(present) {
+                race = Some(present.race(Order::WriteAfterRead, event));
+            }
+            if present.is_unordered(cell.write) {
+                race = Some(present.race(Order::WriteAfterWrite, cell.write));
+            }
             *cell = Cell { write: event, reads: Ends::default() };
-            conflict
-        })
+        }
+        for atomics in page.atomics.get(cells).unwrap_or_default() {
+            if let Some(event) = atomics.conflict(present) {
+                race = Some(present.race(Order::WriteAfterWrite, event));
+            }
+        }
+        race
     }
 
     /// An atomic access, or a load or store that is not weak (`.relaxed`, `.acquire`, `.release`, `.volatile`): needs no
-    /// order among its kind. Call [`acquire`](Self::acquire) before and [`release`](Self::release) after it.
+    /// order among its kind. [`acquire`](Self::acquire) belongs before it, [`release`](Self::release) or
+    /// [`publish`](Self::publish) behind it.
     pub fn atomic(&mut self, block: u32, pc: u32, address: u64, len: u32) -> Option<BlockRace> {
-        self.switch(block);
-        for page in self.page_numbers(address, len) {
-            let page = self.page(page);
-            self.store[page].atomics.resize(PAGE as usize, Ends::default());
+        let (mut event, cells) = self.begin(block, pc, address, len);
+        if self.present.is_fenced() {
+            // Whoever learns of the fence by this access learns of the access too.
+            event = Event::new(self.present.fenced, pc);
         }
-        self.each(block, pc, address, len, |present, event, cell, atomic| {
-            let unordered = |event: Event| (!present.follows(event)).then_some(event);
-            let write = unordered(cell.write).map(|event| (Order::WriteAfterWrite, event));
-            let read = || cell.reads.conflict(present).map(|event| (Order::WriteAfterRead, event));
-            if let Some(atomic) = atomic {
-                atomic.record(present, event);
+        let (present, page) = self.page(address);
+        page.atomics.resize(1 << PAGE, Ends::default());
+        page.atomics[cells.clone()].iter_mut().for_each(|atomics| atomics.record(present, event));
+        page.cells[cells].iter().find_map(|cell| {
+            if present.is_unordered(cell.write) {
+                return Some(present.race(Order::WriteAfterWrite, cell.write));
             }
-            write.or_else(read)
+            Some(present.race(Order::WriteAfterRead, cell.reads.conflict(present)?))
         })
     }
 
-    /// Publishes at `address` what the block did and acquired: for an atomic access after a fence (`membar.gl`,
-    /// `fence.*`), or one with `.release` or `.acq_rel`.
+    /// `membar.gl`, `membar.sys` or `fence`.
+    pub fn fence(&mut self, block: u32) {
+        self.switch(block);
+        self.present.fenced = self.present.epoch;
+        self.present.epoch += 1;
+    }
+
+    /// Publishes at `address` what the block did before its last fence, and acquired: for an atomic access, or a store
+    /// that is not weak.
+    pub fn publish(&mut self, block: u32, address: u64) {
+        self.switch(block);
+        if self.present.is_fenced() {
+            self.publish_epoch(address, self.present.fenced);
+        }
+    }
+
+    /// As [`publish`](Self::publish), of all that the block did: for an access with `.release` or `.acq_rel`.
     pub fn release(&mut self, block: u32, address: u64) {
         self.switch(block);
-        let epoch = self.present.epoch;
+        self.publish_epoch(address, self.present.epoch);
+        self.present.epoch += 1;
+    }
+
+    fn publish_epoch(&mut self, address: u64, epoch: u32) {
         let released = self.released.entry(address).or_default();
         merge(released, &self.present.known);
-        merge(released, &[(block, epoch)]);
-        self.present.epoch += 1;
+        merge(released, &[(self.present.block, epoch)]);
     }
 
     /// Learns what was published at `address`: for every atomic access.
@@ -208,7 +255,7 @@ impl GlobalShadow {
     }
 
     /// Begins a block if it is another than the one before.
-    #[inline]
+    #[inline(always)]
     fn switch(&mut self, block: u32) {
         let present = &mut self.present;
         if present.block != block || present.begun.is_empty() {
@@ -220,50 +267,24 @@ impl GlobalShadow {
         }
     }
 
-    fn page_numbers(&self, address: u64, len: u32) -> Range<u64> {
-        let cell = |address: u64| address >> self.granule;
-        cell(address) / PAGE..cell(address + u64::from(len) - 1) / PAGE + 1
-    }
-
-    /// The index of a page, which is made if it is new.
-    #[inline]
-    fn page(&mut self, number: u64) -> usize {
-        if self.last.0 != number {
-            let index = *self.pages.entry(number).or_insert(self.store.len());
-            if index == self.store.len() {
-                self.store.push(Page { cells: vec![Cell::default(); PAGE as usize], atomics: Vec::new() });
-            }
-            self.last = (number, index);
-        }
-        self.last.1
-    }
-
-    /// Calls `check` for each cell with the event to leave there; the first conflict counts.
-    #[inline]
-    fn each(
-        &mut self,
-        block: u32,
-        pc: u32,
-        address: u64,
-        len: u32,
-        check: impl Fn(&Present, Event, &mut Cell, Option<&mut Ends>) -> Option<(Order, Event)>,
-    ) -> Option<BlockRace> {
+    /// The event of an access, and its cells within their page.
+    #[inline(always)]
+    fn begin(&mut self, block: u32, pc: u32, address: u64, len: u32) -> (Event, Range<usize>) {
         self.switch(block);
-        let event = self.present.event(pc);
-        let mut found = None;
-        for number in self.page_numbers(address, len) {
-            let first = (address >> self.granule).max(number * PAGE) - number * PAGE;
-            let last = ((address + u64::from(len) - 1) >> self.granule).min(number * PAGE + PAGE - 1) - number * PAGE;
-            let page = self.page(number);
-            let page = &mut self.store[page];
-            let range = first as usize..last as usize + 1;
-            let mut atomics = page.atomics.get_mut(range.clone()).unwrap_or_default().iter_mut();
-            for cell in &mut page.cells[range] {
-                let conflict = check(&self.present, event, cell, atomics.next());
-                found = found.or(conflict);
-            }
+        let first = (address >> self.granule) as usize & ((1 << PAGE) - 1);
+        let count = len.div_ceil(1 << self.granule) as usize;
+        (Event::new(self.present.epoch, pc), first..first + count)
+    }
+
+    /// The page of an address, made if it is new.
+    #[inline(always)]
+    fn page(&mut self, address: u64) -> (&Present, &mut Page) {
+        let number = ((address - BASE) >> (PAGE + self.granule)) as usize;
+        if number >= self.pages.len() {
+            self.pages.resize_with(number + 1, || None);
         }
-        found.map(|(order, event)| self.present.race(order, event))
+        let new = || Box::new(Page { cells: vec![Cell::default(); 1 << PAGE], atomics: Vec::new() });
+        (&self.present, self.pages[number].get_or_insert_with(new))
     }
 }
 

@@ -1,9 +1,12 @@
 //! Device memory: buffers with red zones between them, and which of their bytes were written.
 
+#[cfg(test)]
+mod tests;
+
 use crate::report::Kind;
 
 /// Address of the first buffer: far from 0, in bits that a 32-bit address does not have, below 2^47.
-const BASE: u64 = 0x7f00_0000_0000;
+pub(super) const BASE: u64 = 0x7f00_0000_0000;
 /// Alignment of buffers, that of `cuMemAlloc`.
 const ALIGN: u64 = 256;
 /// Bytes between buffers at least.
@@ -25,13 +28,22 @@ struct Allocation {
     written: Vec<u64>,
 }
 
+/// What a kernel finds at an address.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Look<'a> {
+    pub bytes: &'a [u8],
+    /// Whether all of it was written.
+    pub written: bool,
+    pub read_only: bool,
+}
+
 /// Device memory.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     /// By address. Freed ones stay: their addresses are not given out again.
     allocations: Vec<Allocation>,
-    /// Index of the one that was used last.
-    last: usize,
+    /// For each page as large as a red zone, the allocation that has bytes in it; there cannot be two.
+    owners: Vec<u32>,
 }
 
 impl Memory {
@@ -49,6 +61,9 @@ impl Memory {
         let end = self.allocations.last().map_or(BASE, |last| last.address + last.len + RED_ZONE);
         let address = end.next_multiple_of(ALIGN);
         let len = bytes.len() as u64;
+        let owner = self.allocations.len() as u32;
+        self.owners.resize(((address - BASE) / RED_ZONE) as usize, owner);
+        self.owners.resize(((address + len - BASE).div_ceil(RED_ZONE)) as usize, owner);
         self.allocations.push(Allocation { address, len, bytes, read_only, freed: false, missing, written });
         address
     }
@@ -79,25 +94,14 @@ impl Memory {
         true
     }
 
-    /// Whether a buffer that holds `address` is only read.
+    /// A kernel's read of `len` bytes.
     #[inline]
-    pub fn is_read_only(&self, address: u64) -> bool {
-        let holds = |allocation: &&Allocation| address.wrapping_sub(allocation.address) < allocation.len;
-        let last = self.allocations.get(self.last).filter(holds);
-        last.or_else(|| self.allocations[..self.after(address)].last().filter(holds)).is_some_and(|it| it.read_only)
-    }
-
-    /// A kernel's read of `out.len()` bytes. `out` is filled also where the bytes were never written; otherwise an
-    /// error leaves it alone.
-    #[inline]
-    pub fn read(&mut self, address: u64, out: &mut [u8]) -> Result<(), Kind> {
-        let (index, offset) = self.locate(address, out.len())?;
+    pub fn look(&mut self, address: u64, len: u32) -> Result<Look<'_>, Kind> {
+        let (index, offset) = self.locate(address, len as usize)?;
         let allocation = &self.allocations[index];
-        copy(out, &allocation.bytes[offset..offset + out.len()]);
-        if allocation.missing > 0 && !allocation.is_written(offset, out.len()) {
-            return Err(Kind::UninitializedMemory);
-        }
-        Ok(())
+        let written = allocation.missing == 0 || allocation.is_written(offset, len as usize);
+        let bytes = &allocation.bytes[offset..offset + len as usize];
+        Ok(Look { bytes, written, read_only: allocation.read_only })
     }
 
     /// A kernel's write. An error leaves the memory alone.
@@ -148,35 +152,28 @@ impl Memory {
     }
 
     /// The allocation and the offset of an access.
-    #[inline]
-    fn locate(&mut self, address: u64, len: usize) -> Result<(usize, usize), Kind> {
-        if let Some(last) = self.allocations.get(self.last) {
-            let offset = address.wrapping_sub(last.address) as usize;
-            let fits = offset < last.bytes.len() && last.bytes.len() - offset >= len;
-            if fits && address & (len as u64).wrapping_sub(1) == 0 {
-                return Ok((self.last, offset));
-            }
-        }
-        self.search(address, len)
-    }
-
-    #[cold]
-    fn search(&mut self, address: u64, len: usize) -> Result<(usize, usize), Kind> {
-        let index = self.after(address).checked_sub(1).ok_or(Kind::OutOfBounds)?;
-        let allocation = &self.allocations[index];
-        let offset = address - allocation.address;
+    #[inline(always)]
+    fn locate(&self, address: u64, len: usize) -> Result<(usize, usize), Kind> {
+        let index = self.owner(address);
+        let allocation = self.allocations.get(index).ok_or(Kind::OutOfBounds)?;
+        let offset = address.wrapping_sub(allocation.address);
         if offset >= allocation.len || allocation.len - offset < len as u64 {
             return Err(Kind::OutOfBounds);
         }
         if allocation.freed {
             return Err(Kind::UseAfterFree);
         }
-        // Buffers are aligned to more than any access, so the offset decides.
-        if offset & (len as u64).wrapping_sub(1) != 0 {
+        if address & (len as u64).wrapping_sub(1) != 0 {
             return Err(Kind::Misaligned);
         }
-        self.last = index;
         Ok((index, offset as usize))
+    }
+
+    /// The only allocation that can hold an address, or an index that none has.
+    #[inline(always)]
+    fn owner(&self, address: u64) -> usize {
+        let page = address.wrapping_sub(BASE) / RED_ZONE;
+        self.owners.get(page as usize).map_or(usize::MAX, |&index| index as usize)
     }
 }
 

@@ -14,6 +14,7 @@ use std::fmt;
 
 use super::Order;
 use super::clock::{LIMIT, Now};
+use crate::registers::lanes;
 use crate::report::Kind;
 use event::{Event, Present};
 use history::{Accesses, Layout, Piece, Writes};
@@ -111,13 +112,64 @@ impl Shadow {
     pub fn read(&mut self, at: Site, now: &Now, offset: u32, len: u32) -> Option<Fault> {
         let (present, piece) = self.begin(at, now, offset, len);
         let settled = self.writes.are_settled(&present, piece);
-        let atomic = self.atomics.as_ref().and_then(|atomics| atomics.conflict(&present, piece));
         self.reads.record(present.event, piece);
-        if settled && atomic.is_none() {
+        if settled && self.atomics.is_none() {
             return None;
         }
         let fault = self.check_written(&present, piece, Order::ReadAfterWrite);
-        fault.or(atomic.map(|event| present.race(event, Order::ReadAfterWrite)))
+        fault.or_else(|| self.check_atomics(&present, piece, Order::ReadAfterWrite))
+    }
+
+    /// Reads of a whole line of 16 bytes each, by the lanes from that of `at` on. False when there is more to say: then
+    /// nothing has been remembered, and each must be [`read`](Self::read).
+    pub fn read_lines(&mut self, at: Site, now: &Now, offsets: &[u32]) -> bool {
+        let (present, _) = self.begin(at, now, 0, 1);
+        if self.atomics.is_some() || !offsets.iter().all(|&offset| self.writes.is_line_settled(&present, offset)) {
+            return false;
+        }
+        self.reads.record_lines(present.event, offsets);
+        true
+    }
+
+    /// As [`read_lines`](Self::read_lines), for accesses of `len` bytes by the lanes in `mask`; `at` names lane 0.
+    pub fn read_lanes(&mut self, at: Site, now: &Now, mask: u32, offsets: &[u32; 32], len: u32) -> bool {
+        let (present, _) = self.begin(at, now, 0, 1);
+        let settled = |lane: usize| self.writes.are_settled(&present, self.layout.piece(offsets[lane], len));
+        if self.atomics.is_some() || !lanes(mask).all(settled) {
+            return false;
+        }
+        for lane in lanes(mask) {
+            self.reads.record(present.event.by_lane(lane), self.layout.piece(offsets[lane], len));
+        }
+        true
+    }
+
+    /// As [`read_lanes`](Self::read_lanes), for writes or, with `copies`, for [`begin_async`](Self::begin_async).
+    pub fn write_lanes(
+        &mut self,
+        at: Site,
+        now: &Now,
+        mask: u32,
+        (offsets, len): (&[u32; 32], u32),
+        copies: bool,
+    ) -> bool {
+        let (present, _) = self.begin(at, now, 0, 1);
+        let piece = |lane: usize| self.layout.piece(offsets[lane], len);
+        let free = |lane: usize| self.writes.are_free(&present, piece(lane)) && self.reads.are_free(&present, piece(lane));
+        if self.atomics.is_some() || !lanes(mask).all(free) {
+            return false;
+        }
+        let event = |lane: usize| {
+            let event = present.event.by_lane(lane);
+            if copies { event.in_flight() } else { event }
+        };
+        lanes(mask).for_each(|lane| self.writes.record(event(lane), piece(lane)));
+        // Two lanes may have the same destination.
+        let alone = lanes(mask).all(|lane| self.writes.of(piece(lane)).iter().all(|write| *write == event(lane)));
+        if !alone {
+            lanes(mask).for_each(|lane| self.writes.record(Event::default(), piece(lane)));
+        }
+        alone
     }
 
     /// A write. `changes` says whether the bytes differ from those there: lanes of one instruction that write the same
@@ -125,19 +177,33 @@ impl Shadow {
     pub fn write(&mut self, at: Site, now: &Now, offset: u32, len: u32, changes: bool) -> Option<Fault> {
         let (present, piece) = self.begin(at, now, offset, len);
         let (event, fault) = self.check_write(&present, piece, changes);
+        let fault = fault.or_else(|| self.check_atomics(&present, piece, Order::WriteAfterWrite));
         self.writes.record(event, piece);
         fault
     }
 
-    /// A read-modify-write: needs no order among its kind, races with other accesses.
+    /// A read-modify-write, or a load that is not weak: needs no order among its kind, races with other accesses.
     pub fn atomic(&mut self, at: Site, now: &Now, offset: u32, len: u32) -> Option<Fault> {
         let (present, piece) = self.begin(at, now, offset, len);
-        let (layout, warps) = (self.layout, self.warps);
-        self.atomics.get_or_insert_with(|| Accesses::new(layout, warps)).record(present.event, piece);
+        self.record_atomic(&present, piece);
         self.check_written(&present, piece, Order::WriteAfterWrite).or_else(|| {
             let read = self.reads.conflict(&present, piece)?;
             Some(present.race(read, Order::WriteAfterRead))
         })
+    }
+
+    /// A store that is not weak (`.volatile`, `.relaxed`, `.release`): as [`atomic`](Self::atomic), and needs no value.
+    pub fn atomic_write(&mut self, at: Site, now: &Now, offset: u32, len: u32) -> Option<Fault> {
+        let (present, piece) = self.begin(at, now, offset, len);
+        self.record_atomic(&present, piece);
+        let (_, fault) = self.check_write(&present, piece, true);
+        self.writes.initialize(&present, piece);
+        fault
+    }
+
+    fn record_atomic(&mut self, present: &Present, piece: Piece) {
+        let (layout, warps) = (self.layout, self.warps);
+        self.atomics.get_or_insert_with(|| Accesses::new(layout, warps)).record(present.event, piece);
     }
 
     /// An asynchronous copy to here is issued: a write of bytes that nobody may touch until
@@ -145,6 +211,7 @@ impl Shadow {
     pub fn begin_async(&mut self, at: Site, now: &Now, offset: u32, len: u32) -> Option<Fault> {
         let (present, piece) = self.begin(at, now, offset, len);
         let (event, fault) = self.check_write(&present, piece, true);
+        let fault = fault.or_else(|| self.check_atomics(&present, piece, Order::WriteAfterWrite));
         self.writes.record(event.in_flight(), piece);
         fault
     }
@@ -180,13 +247,12 @@ impl Shadow {
         });
         // Whoever reads it again shall not be blamed again.
         if fault == Some(Fault::Uninitialized) {
-            let writes = self.writes.of_mut(piece).iter_mut();
-            writes.filter(|write| present.is_stale(**write)).for_each(|write| *write = present.first);
+            self.writes.initialize(present, piece);
         }
         fault
     }
 
-    /// Checks a write, and gives the event it leaves behind.
+    /// Checks a write against what is not atomic, and gives the event it leaves behind.
     #[inline(always)]
     fn check_write(&self, present: &Present, piece: Piece, changes: bool) -> (Event, Option<Fault>) {
         let mut event = present.event;
@@ -206,7 +272,12 @@ impl Shadow {
             }
         }
         let read = || Some(present.race(self.reads.conflict(present, piece)?, Order::WriteAfterRead));
-        let atomic = || Some(present.race(self.atomics.as_ref()?.conflict(present, piece)?, Order::WriteAfterWrite));
-        (event, fault.or_else(read).or_else(atomic))
+        (event, fault.or_else(read))
+    }
+
+    /// Checks a plain access against atomic ones.
+    #[inline(always)]
+    fn check_atomics(&self, present: &Present, piece: Piece, order: Order) -> Option<Fault> {
+        Some(present.race(self.atomics.as_ref()?.conflict(present, piece)?, order))
     }
 }

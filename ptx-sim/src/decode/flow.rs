@@ -57,7 +57,7 @@ pub(crate) fn linearize(
     code: Vec<Raw>,
     labels: &[Option<usize>],
     slot: impl Fn(Slot) -> u32,
-) -> Result<Vec<Inst>, ParseError> {
+) -> Result<(Vec<Inst>, Vec<u32>), ParseError> {
     let blocks = blocks(&code, labels)?;
     let order = order(&blocks, code.first().map_or(0, |raw| raw.place.line))?;
     let mut position = vec![u32::MAX; blocks.len()];
@@ -69,19 +69,21 @@ pub(crate) fn linearize(
     }
     let mut code: Vec<Option<Raw>> = code.into_iter().map(Some).collect();
     let mut linear = Vec::with_capacity(pc as usize);
+    let mut slots = Vec::new();
     for (index, &block) in order.iter().enumerate() {
         let Block { start, end, ref targets, .. } = blocks[block];
         for raw in &mut code[start..end] {
             let Some(raw) = raw.take() else { continue };
-            linear.push(finish(raw, targets, &position, &slot));
+            linear.push(finish(raw, targets, &position, &slot, &mut slots));
         }
         if let Some(target) = falls_elsewhere(&blocks, &order, index) {
             let like = linear.last().map(|inst: &Inst| (inst.line, inst.loc, inst.text)).unwrap_or_default();
             linear.push(Inst {
                 action: Action::Branch(position[target]),
                 guard: None,
-                reads: Box::default(),
-                writes: Box::default(),
+                slots: 0,
+                reads: 0,
+                writes: 0,
                 class: Class::Control,
                 line: like.0,
                 loc: like.1,
@@ -90,10 +92,16 @@ pub(crate) fn linearize(
             });
         }
     }
-    Ok(linear)
+    Ok((linear, slots))
 }
 
-fn finish(raw: Raw, targets: &[usize], position: &[u32], slot: &impl Fn(Slot) -> u32) -> Inst {
+fn finish(
+    raw: Raw,
+    targets: &[usize],
+    position: &[u32],
+    slot: &impl Fn(Slot) -> u32,
+    slots: &mut Vec<u32>,
+) -> Inst {
     let action = match (raw.action, &raw.exit) {
         (Action::Branch(_), Exit::To(_)) => Action::Branch(position[targets[0]]),
         (Action::Switch(index, _), Exit::Switch(_)) => {
@@ -101,12 +109,15 @@ fn finish(raw: Raw, targets: &[usize], position: &[u32], slot: &impl Fn(Slot) ->
         }
         (action, _) => action,
     };
-    let slots = |slots: Vec<Slot>| slots.into_iter().map(slot).collect();
+    let first = slots.len() as u32;
+    let (reads, writes) = (raw.reads.len() as u8, raw.writes.len() as u8);
+    slots.extend(raw.reads.into_iter().chain(raw.writes).map(slot));
     Inst {
         action,
         guard: raw.guard,
-        reads: slots(raw.reads),
-        writes: slots(raw.writes),
+        slots: first,
+        reads,
+        writes,
         class: raw.class,
         line: raw.place.line,
         loc: raw.place.loc,

@@ -87,10 +87,11 @@ fn program<'a>(
         Slot::Pred(index) => words + longs + index,
     };
     let true_predicate = body.true_predicate();
-    let code = flow::linearize(std::mem::take(&mut body.code), &body.labels, slot)?;
+    let (code, slots) = flow::linearize(std::mem::take(&mut body.code), &body.labels, slot)?;
     Ok(Program {
         name: entry.name.to_owned(),
         code,
+        slots,
         words: words as usize,
         longs: longs as usize,
         predicates: body.predicates as usize,

@@ -10,11 +10,10 @@ pub(crate) struct Copy {
     pub pc: u32,
     /// Offset in shared memory.
     pub destination: u32,
-    pub source: u64,
     /// Bytes written.
-    pub bytes: u8,
-    /// Bytes read; the others are zero.
-    pub source_bytes: u8,
+    pub bytes: u32,
+    /// What they become.
+    pub value: u128,
 }
 
 /// What some lanes closed with `commit_group`.
@@ -102,7 +101,7 @@ mod tests {
     use super::*;
 
     fn copy(lane: u8, destination: u32) -> Copy {
-        Copy { lane, pc: 0, destination, source: 0, bytes: 16, source_bytes: 16 }
+        Copy { lane, pc: 0, destination, bytes: 16, value: 0 }
     }
 
     fn destinations(copies: Vec<Copy>) -> Vec<u32> {

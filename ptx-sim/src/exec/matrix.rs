@@ -13,18 +13,16 @@ use crate::registers::{LANES, Row};
 const ROWS: usize = 8;
 const ROW_BYTES: u32 = 16;
 
-type Bytes = [[u8; ROW_BYTES as usize]; ROWS];
+/// Rows of eight elements of 16 bits.
+type Rows = [u128; ROWS];
 
 impl Machine<'_> {
     pub(super) fn load_matrix(&mut self, warp: &mut Warp, step: Step, matrix: &Matrix) {
         let addresses = self.shared_addresses(&warp.registers, &matrix.address);
         for (index, register) in matrix.registers.iter().enumerate() {
-            let mut rows: Bytes = [[0xff; 16]; ROWS];
             self.count_matrix(&addresses, index, step.pc);
-            for (row, bytes) in rows.iter_mut().enumerate() {
-                let lane = ROWS * index + row;
-                self.read_shared(warp.index, lane, step.pc, addresses[lane], bytes);
-            }
+            let first = self.place(warp.index, ROWS * index, step.pc);
+            let rows = self.read_lines(first, &std::array::from_fn(|row| addresses[ROWS * index + row]));
             let row = if matrix.transposed { columns(&rows) } else { whole_rows(&rows) };
             warp.registers.set(*register, step.active, &row);
         }
@@ -36,9 +34,10 @@ impl Machine<'_> {
             let row = warp.registers.get(*register);
             let rows = if matrix.transposed { from_columns(row) } else { from_rows(row) };
             self.count_matrix(&addresses, index, step.pc);
-            for (row, bytes) in rows.iter().enumerate() {
+            for (row, value) in rows.iter().enumerate() {
                 let lane = ROWS * index + row;
-                self.write_shared(warp.index, lane, step.pc, addresses[lane], bytes);
+                let at = self.place(warp.index, lane, step.pc);
+                self.write_shared(at, addresses[lane], ROW_BYTES, *value);
             }
         }
     }
@@ -68,42 +67,54 @@ impl Machine<'_> {
     }
 }
 
-/// Lane l holds elements 2(l % 4) and 2(l % 4) + 1 of row l / 4.
-fn whole_rows(rows: &Bytes) -> Row<u32> {
-    std::array::from_fn(|lane| {
-        let at = lane % 4 * 4;
-        let [a, b, c, d] = [0, 1, 2, 3].map(|i| rows[lane / 4][at + i]);
-        u32::from_le_bytes([a, b, c, d])
-    })
+/// Lane l holds elements 2(l % 4) and 2(l % 4) + 1 of row l / 4: the rows one behind the other.
+fn whole_rows(rows: &Rows) -> Row<u32> {
+    let mut row = [0; LANES];
+    for (lanes, bits) in row.chunks_exact_mut(4).zip(rows) {
+        for (quarter, lane) in lanes.iter_mut().enumerate() {
+            *lane = (bits >> (32 * quarter)) as u32;
+        }
+    }
+    row
 }
 
 /// Lane l holds elements 2(l % 4) and 2(l % 4) + 1 of column l / 4.
-fn columns(rows: &Bytes) -> Row<u32> {
-    std::array::from_fn(|lane| {
-        let at = lane / 4 * 2;
-        let (first, second) = (&rows[lane % 4 * 2], &rows[lane % 4 * 2 + 1]);
-        u32::from_le_bytes([first[at], first[at + 1], second[at], second[at + 1]])
-    })
+fn columns(rows: &Rows) -> Row<u32> {
+    whole_rows(&transposed(rows))
 }
 
-fn from_rows(row: &Row<u32>) -> Bytes {
-    let mut rows = Bytes::default();
-    for lane in 0..LANES {
-        rows[lane / 4][lane % 4 * 4..][..4].copy_from_slice(&row[lane].to_le_bytes());
+fn from_rows(row: &Row<u32>) -> Rows {
+    let mut rows = Rows::default();
+    for (bits, lanes) in rows.iter_mut().zip(row.chunks_exact(4)) {
+        *bits = lanes.iter().rev().fold(0, |bits, lane| bits << 32 | u128::from(*lane));
     }
     rows
 }
 
-fn from_columns(row: &Row<u32>) -> Bytes {
-    let mut rows = Bytes::default();
-    for lane in 0..LANES {
-        let [a, b, c, d] = row[lane].to_le_bytes();
-        let at = lane / 4 * 2;
-        rows[lane % 4 * 2][at..at + 2].copy_from_slice(&[a, b]);
-        rows[lane % 4 * 2 + 1][at..at + 2].copy_from_slice(&[c, d]);
+fn from_columns(row: &Row<u32>) -> Rows {
+    transposed(&from_rows(row))
+}
+
+/// Exchanges rows and columns: of elements, then of pairs, then of halves.
+fn transposed(rows: &Rows) -> Rows {
+    let mut rows = *rows;
+    for (step, keep) in STEPS {
+        for first in (0..ROWS).filter(|row| row & step == 0) {
+            let (a, b) = (rows[first], rows[first + step]);
+            let bits = 16 * step as u32;
+            rows[first] = a & keep | (b & keep) << bits;
+            rows[first + step] = a >> bits & keep | b & !keep;
+        }
     }
     rows
 }
+
+/// Distance of rows that exchange elements, and the elements that stay in the first of them.
+const STEPS: [(usize, u128); 3] = [
+    (1, 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff),
+    (2, 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff),
+    (4, 0x0000_0000_0000_0000_ffff_ffff_ffff_ffff),
+];
 
 #[cfg(test)]
 mod tests {
@@ -125,7 +136,7 @@ mod tests {
         let transposed = from_columns(&numbered());
         for r in 0..8 {
             for c in 0..8 {
-                assert_eq!(rows[r][2 * c..2 * c + 2], transposed[c][2 * r..2 * r + 2]);
+                assert_eq!((rows[r] >> (16 * c)) as u16, (transposed[c] >> (16 * r)) as u16);
             }
         }
     }

@@ -15,9 +15,6 @@ use crate::program::{Access, Action, Address, AnyReg, CpAsync};
 use crate::registers::{LANES, Registers, Row, lanes};
 use crate::report::{Kind, RawPlace, Space};
 
-/// The most bytes that a lane moves at once.
-const MAX_BYTES: usize = 16;
-
 /// How an access to global memory stands to those of other blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
@@ -50,71 +47,136 @@ impl Machine<'_> {
     }
 
     fn load(&mut self, warp: &mut Warp, step: Step, access: &Access) {
-        let elements = access.registers.len();
-        let bytes = access.width as usize * elements;
+        let len = access.width * access.registers.len() as u32;
         let addresses = addresses(&warp.registers, &access.address);
-        self.count_access(step, access.space, &addresses, bytes as u32);
-        let mut values = [[0u64; LANES]; 4];
-        for lane in lanes(step.active) {
-            let mut buffer = [0xff; MAX_BYTES];
-            self.read(warp, lane, step.pc, (access.space, addresses[lane]), &mut buffer[..bytes], order(access));
-            for (element, values) in values.iter_mut().take(elements).enumerate() {
-                values[lane] =
-                    extend(&buffer[element * access.width as usize..][..access.width as usize], access.signed);
-            }
+        self.count_access(step, access.space, &addresses, len);
+        let mut values = [0; LANES];
+        // Parameters and constants are mostly the same for all.
+        let uniform = access.space == Space::Param && access.address.base.is_none();
+        let read = self.read_lanes(warp, step, access, &addresses, &mut values);
+        let readers = if read {
+            0
+        } else if uniform {
+            step.active & step.active.wrapping_neg()
+        } else {
+            step.active
+        };
+        for lane in lanes(readers) {
+            let at = self.place(warp.index, lane, step.pc);
+            values[lane] = self.read(warp, at, (access.space, addresses[lane], len), order(access)).unwrap_or(u128::MAX);
         }
-        for (register, values) in access.registers.iter().zip(&values) {
+        if uniform {
+            values = [values[readers.trailing_zeros() as usize]; LANES];
+        }
+        for (element, register) in access.registers.iter().enumerate() {
+            let shift = 8 * access.width * element as u32;
+            let value = |lane: usize| extend((values[lane] >> shift) as u64, access.width, access.signed);
             match register {
-                Some(AnyReg::Word(word)) => warp.registers.set(*word, step.active, &values.map(|value| value as u32)),
-                Some(AnyReg::Long(long)) => warp.registers.set(*long, step.active, values),
+                Some(AnyReg::Word(word)) => {
+                    warp.registers.set(*word, step.active, &std::array::from_fn(|lane| value(lane) as u32));
+                }
+                Some(AnyReg::Long(long)) => warp.registers.set(*long, step.active, &std::array::from_fn(value)),
                 None => {}
             }
         }
     }
 
     fn store(&mut self, warp: &mut Warp, step: Step, access: &Access) {
-        let width = access.width as usize;
-        let bytes = width * access.registers.len();
+        let len = access.width * access.registers.len() as u32;
         let addresses = addresses(&warp.registers, &access.address);
-        self.count_access(step, access.space, &addresses, bytes as u32);
-        for lane in lanes(step.active) {
-            let mut buffer = [0; MAX_BYTES];
-            for (element, register) in access.registers.iter().enumerate() {
-                let value = match register {
-                    Some(AnyReg::Word(word)) => u64::from(warp.registers.get(*word)[lane]),
-                    Some(AnyReg::Long(long)) => warp.registers.get(*long)[lane],
+        self.count_access(step, access.space, &addresses, len);
+        let mut values = [0u128; LANES];
+        for (element, register) in access.registers.iter().enumerate() {
+            let shift = 8 * access.width * element as u32;
+            let cut = |value: u64| u128::from(extend(value, access.width, false)) << shift;
+            for (lane, value) in values.iter_mut().enumerate() {
+                *value |= match register {
+                    Some(AnyReg::Word(word)) => cut(warp.registers.get(*word)[lane].into()),
+                    Some(AnyReg::Long(long)) => cut(warp.registers.get(*long)[lane]),
                     None => 0,
                 };
-                buffer[element * width..][..width].copy_from_slice(&value.to_le_bytes()[..width]);
             }
-            self.write(warp, lane, step.pc, (access.space, addresses[lane]), &buffer[..bytes], order(access));
         }
+        if self.write_lanes(warp, step, access, &addresses, &values) {
+            return;
+        }
+        for lane in lanes(step.active) {
+            let at = self.place(warp.index, lane, step.pc);
+            self.write(warp, at, (access.space, addresses[lane], len), values[lane], order(access));
+        }
+    }
+
+    /// A load from shared memory that nothing has to be said about. False when it is not one.
+    fn read_lanes(
+        &mut self,
+        warp: &Warp,
+        step: Step,
+        access: &Access,
+        addresses: &Row<u64>,
+        values: &mut [u128; LANES],
+    ) -> bool {
+        let Some((offsets, len)) = self.plain_access(step, access, addresses) else { return false };
+        let first = Site { warp: warp.index as u8, lane: 0, pc: step.pc };
+        let now = self.clocks.now(warp.index);
+        if self.options.checks && !self.shadow.read_lanes(first, &now, step.active, &offsets, len) {
+            return false;
+        }
+        lanes(step.active).for_each(|lane| values[lane] = get(&self.shared, offsets[lane], len));
+        true
+    }
+
+    /// A store to shared memory that nothing has to be said about. False when it is not one.
+    fn write_lanes(
+        &mut self,
+        warp: &Warp,
+        step: Step,
+        access: &Access,
+        addresses: &Row<u64>,
+        values: &[u128; LANES],
+    ) -> bool {
+        let Some((offsets, len)) = self.plain_access(step, access, addresses) else { return false };
+        let first = Site { warp: warp.index as u8, lane: 0, pc: step.pc };
+        let now = self.clocks.now(warp.index);
+        if self.options.checks && !self.shadow.write_lanes(first, &now, step.active, (&offsets, len), false) {
+            return false;
+        }
+        lanes(step.active).for_each(|lane| put(&mut self.shared, offsets[lane], len, values[lane]));
+        true
+    }
+
+    /// Offsets and width of an access to shared memory, where its addresses are good.
+    fn plain_access(&mut self, step: Step, access: &Access, addresses: &Row<u64>) -> Option<(Row<u32>, u32)> {
+        if access.space != Space::Shared || access.strong {
+            return None;
+        }
+        let len = access.width * access.registers.len() as u32;
+        let addresses = std::array::from_fn(|lane| addresses[lane] as u32);
+        Some((self.plain_offsets(&addresses, step.active, len)?, len))
     }
 
     fn atomic(&mut self, warp: &mut Warp, step: Step, atomic: &Atomic) {
         let addresses = addresses(&warp.registers, &atomic.address);
         self.count_access(step, atomic.space, &addresses, atomic.width);
-        let width = atomic.width as usize;
         let value = |registers: &Registers, register: AnyReg, lane: usize| match register {
-            AnyReg::Word(word) => u64::from(registers.get(word)[lane]) & u64::MAX >> (64 - 8 * width.min(8)),
+            AnyReg::Word(word) => extend(registers.get(word)[lane].into(), atomic.width, false),
             AnyReg::Long(long) => registers.get(long)[lane],
         };
-        let mut old = [0u64; LANES];
+        let mut old = [0; LANES];
         let order = Order::Strong { releases: atomic.releases };
         for lane in lanes(step.active) {
-            let at = (atomic.space, addresses[lane]);
-            let mut buffer = [0; 8];
-            if !self.read(warp, lane, step.pc, at, &mut buffer[..width], order) {
-                continue;
-            }
-            old[lane] = u64::from_le_bytes(buffer);
+            let at = self.place(warp.index, lane, step.pc);
+            let memory = (atomic.space, addresses[lane], atomic.width);
+            let Some(found) = self.read(warp, at, memory, order) else { continue };
+            old[lane] = found as u64;
             let operand = value(&warp.registers, atomic.operand, lane);
             let second = atomic.second.map_or(0, |second| value(&warp.registers, second, lane));
             let new = (atomic.update)(old[lane], operand, second);
-            self.write(warp, lane, step.pc, at, &new.to_le_bytes()[..width], order);
+            self.write(warp, at, memory, new.into(), order);
         }
         match atomic.old {
-            Some(AnyReg::Word(word)) => warp.registers.set(word, step.active, &old.map(|old| old as u32)),
+            Some(AnyReg::Word(word)) => {
+                warp.registers.set(word, step.active, &std::array::from_fn(|lane| old[lane] as u32));
+            }
             Some(AnyReg::Long(long)) => warp.registers.set(long, step.active, &old),
             None => {}
         }
@@ -132,188 +194,170 @@ impl Machine<'_> {
         counters.wavefronts += u64::from(real);
         counters.sectors_ideal += u64::from(sectors_ideal);
         counters.sectors += u64::from(sectors);
+        // Most copies have nothing to be said about: then the shadow takes them all at once.
+        let offsets = self.plain_offsets(&destinations, active, copy.bytes);
+        let first = Site { warp: warp.index as u8, lane: 0, pc };
+        let begun = offsets.filter(|offsets| {
+            let (now, places) = (self.clocks.now(warp.index), (offsets, copy.bytes));
+            !self.options.checks || self.shadow.write_lanes(first, &now, active, places, true)
+        });
         for lane in lanes(active) {
+            let at = self.place(warp.index, lane, pc);
             let mut source_bytes = if ignored >> lane & 1 == 1 { 0 } else { copy.bytes };
             if let Some(given) = copy.source_bytes {
                 let given = warp.registers.get(given)[lane];
                 if given > copy.bytes {
-                    let at = self.place(warp.index, lane, pc);
                     let most = copy.bytes;
                     self.find(Kind::InvalidOperand, at, None, || format!("{given} source bytes, allowed: 0 to {most}"));
                 }
                 source_bytes = given.min(copy.bytes);
             }
-            let Some(offset) = self.shared_offset(warp.index, lane, pc, destinations[lane], copy.bytes, "copy to")
-            else {
-                continue;
+            let offset = match &begun {
+                Some(offsets) => offsets[lane],
+                None => match self.shared_offset(at, destinations[lane], copy.bytes, "copy to") {
+                    Some(offset) => offset,
+                    None => continue,
+                },
             };
-            if !self.source_is_good(warp, lane, pc, sources[lane], source_bytes, copy.bytes) {
-                source_bytes = 0;
-            }
-            if self.options.checks {
-                let site = Site { warp: warp.index as u8, lane: lane as u8, pc };
-                let fault = self.shadow.begin_async(site, &self.clocks.now(warp.index), offset, copy.bytes);
-                self.fault(site, fault, offset, copy.bytes);
-            }
-            let issued = Copy {
-                lane: lane as u8,
-                pc,
-                destination: offset,
-                source: sources[lane],
-                bytes: copy.bytes as u8,
-                source_bytes: source_bytes as u8,
+            let value = match source_bytes {
+                0 => 0,
+                16 => self.read_global(at, sources[lane], 16, Order::Plain).unwrap_or(0),
+                _ => self.copy_source(at, sources[lane], source_bytes, copy.bytes),
             };
-            match self.options.delivery {
-                // NaN in every format until it arrives.
-                Delivery::Late => self.shared[offset as usize..][..copy.bytes as usize].fill(0xff),
-                Delivery::Immediate => self.deliver(issued),
+            if self.options.checks && begun.is_none() {
+                let fault = self.shadow.begin_async(site(at), &self.clocks.now(warp.index), offset, copy.bytes);
+                self.fault(at, fault, offset, copy.bytes);
             }
-            warp.copies.issue(issued);
+            // Until it arrives there is NaN in every format.
+            let late = self.options.delivery == Delivery::Late;
+            put(&mut self.shared, offset, copy.bytes, if late { u128::MAX } else { value });
+            warp.copies.issue(Copy { lane: lane as u8, pc, destination: offset, bytes: copy.bytes, value });
         }
     }
 
-    /// Checks the source of a copy when it is issued.
-    fn source_is_good(&mut self, warp: &Warp, lane: usize, pc: u32, address: u64, bytes: u32, align: u32) -> bool {
-        if bytes == 0 {
-            return true;
-        }
-        let at = self.place(warp.index, lane, pc);
+    /// What a copy brings: its first bytes, and zeros.
+    fn copy_source(&mut self, at: RawPlace, address: u64, bytes: u32, align: u32) -> u128 {
         if !address.is_multiple_of(u64::from(align)) {
             self.memory_fault(Kind::Misaligned, at, (Space::Global, address, bytes), "copy from");
-            return false;
+            return 0;
         }
-        let mut buffer = [0; MAX_BYTES];
-        self.read(warp, lane, pc, (Space::Global, address), &mut buffer[..bytes as usize], Order::Plain)
+        if bytes.is_power_of_two() {
+            return self.read_global(at, address, bytes, Order::Plain).unwrap_or(0);
+        }
+        let byte = |machine: &mut Self, byte: u32| {
+            machine.read_global(at, address + u64::from(byte), 1, Order::Plain).unwrap_or(0) << (8 * byte)
+        };
+        (0..bytes).fold(0, |value, index| value | byte(self, index))
     }
 
     /// The copy was waited for.
     fn arrive(&mut self, warp: usize, copy: Copy) {
-        if self.options.delivery == Delivery::Late {
-            self.deliver(copy);
-        }
+        put(&mut self.shared, copy.destination, copy.bytes, copy.value);
         if self.options.checks {
             let site = Site { warp: warp as u8, lane: copy.lane, pc: copy.pc };
-            self.shadow.end_async(site, &self.clocks.now(warp), copy.destination, copy.bytes.into());
+            self.shadow.end_async(site, &self.clocks.now(warp), copy.destination, copy.bytes);
         }
     }
 
-    fn deliver(&mut self, copy: Copy) {
-        let mut buffer = [0; MAX_BYTES];
-        let source_bytes = usize::from(copy.source_bytes);
-        if source_bytes > 0 {
-            // What is wrong with the source was said when the copy was issued.
-            let _ = self.memory.read(copy.source, &mut buffer[..source_bytes]);
-        }
-        self.shared[copy.destination as usize..][..copy.bytes.into()].copy_from_slice(&buffer[..copy.bytes.into()]);
-    }
-
-    /// Reads `out.len()` bytes for one lane; false when nothing could be read.
+    /// Reads up to 16 bytes for one lane; nothing when the address is no good.
+    #[inline]
     fn read(
         &mut self,
         warp: &Warp,
-        lane: usize,
-        pc: u32,
-        (space, address): (Space, u64),
-        out: &mut [u8],
+        at: RawPlace,
+        (space, address, len): (Space, u64, u32),
         order: Order,
-    ) -> bool {
-        let at = self.place(warp.index, lane, pc);
-        let len = out.len() as u32;
+    ) -> Option<u128> {
         let (space, address) = resolve(space, address);
-        match space {
-            Space::Shared => {
-                return match order {
-                    Order::Plain => self.read_shared(warp.index, lane, pc, address as u32, out),
-                    Order::Strong { .. } => self.touch_shared(warp.index, lane, pc, address as u32, out),
-                };
+        match (space, order) {
+            (Space::Shared, Order::Plain) => self.read_shared(at, address as u32, len),
+            (Space::Shared, _) => self.touch_shared(at, address as u32, len),
+            (Space::Local | Space::Param, _) => {
+                let memory = if space == Space::Local { self.local(warp, at.lane as usize) } else { self.params };
+                let fits = address.checked_add(len.into()).is_some_and(|end| end <= memory.len() as u64);
+                if fits {
+                    return Some(get(memory, address as u32, len));
+                }
+                self.memory_fault(Kind::OutOfBounds, at, (space, address, len), "read");
+                None
             }
-            Space::Local | Space::Param => {
-                let memory = if space == Space::Local { self.local(warp, lane) } else { self.params };
-                let start = address as usize;
-                let Some(bytes) = start.checked_add(out.len()).and_then(|end| memory.get(start..end)) else {
-                    self.memory_fault(Kind::OutOfBounds, at, (space, address, len), "read");
-                    return false;
-                };
-                out.copy_from_slice(bytes);
-                return true;
+            _ => self.read_global(at, address, len, order),
+        }
+    }
+
+    fn read_global(&mut self, at: RawPlace, address: u64, len: u32, order: Order) -> Option<u128> {
+        if let Some(range) = self.image_range(address, len) {
+            return Some(get(self.image, range.start as u32, len));
+        }
+        let look = match self.memory.look(address, len) {
+            Ok(look) => look,
+            Err(kind) => {
+                self.memory_fault(kind, at, (Space::Global, address, len), "read");
+                return None;
             }
-            _ => {}
+        };
+        let (value, shared) = (get(look.bytes, 0, len), !look.read_only);
+        if !look.written {
+            self.memory_fault(Kind::UninitializedMemory, at, (Space::Global, address, len), "read");
         }
-        if !address.is_multiple_of(u64::from(len.next_power_of_two())) {
-            self.memory_fault(Kind::Misaligned, at, (space, address, len), "read");
-            return false;
-        }
-        if let Some(bytes) = self.image_range(address, len) {
-            out.copy_from_slice(&self.image[bytes]);
-            return true;
-        }
-        if let Err(kind) = self.memory.read(address, out) {
-            self.memory_fault(kind, at, (space, address, len), "read");
-            return kind == Kind::UninitializedMemory;
-        }
-        if self.options.checks && !self.memory.is_read_only(address) {
+        if shared && self.options.checks {
             let race = match order {
-                Order::Plain => self.global.read(self.number, pc, address, len),
+                Order::Plain => self.global.read(self.number, at.pc, address, len),
                 Order::Strong { .. } => {
                     self.global.acquire(self.number, address);
-                    self.global.atomic(self.number, pc, address, len)
+                    self.global.atomic(self.number, at.pc, address, len)
                 }
             };
             self.block_race(at, race, address, len);
         }
-        true
+        Some(value)
     }
 
-    /// Writes bytes for one lane.
+    /// Writes up to 16 bytes for one lane.
+    #[inline]
     fn write(
         &mut self,
         warp: &mut Warp,
-        lane: usize,
-        pc: u32,
-        (space, address): (Space, u64),
-        bytes: &[u8],
+        at: RawPlace,
+        (space, address, len): (Space, u64, u32),
+        value: u128,
         order: Order,
     ) {
-        let at = self.place(warp.index, lane, pc);
-        let len = bytes.len() as u32;
         let (space, address) = resolve(space, address);
-        match space {
-            Space::Shared => match order {
-                Order::Plain => return self.write_shared(warp.index, lane, pc, address as u32, bytes),
-                // The read that belongs to it was checked as an atomic.
-                Order::Strong { .. } => return self.put_shared(warp.index, lane, pc, address as u32, bytes),
-            },
-            Space::Local => {
-                let size = self.program.local_bytes as usize;
-                let start = address as usize;
-                match start.checked_add(bytes.len()).filter(|end| *end <= size) {
-                    Some(_) => warp.local[lane * size + start..][..bytes.len()].copy_from_slice(bytes),
-                    None => self.memory_fault(Kind::OutOfBounds, at, (space, address, len), "write"),
+        match (space, order) {
+            (Space::Shared, Order::Plain) => self.write_shared(at, address as u32, len, value),
+            (Space::Shared, _) => self.put_shared(at, address as u32, len, value),
+            (Space::Local, _) => {
+                let size = self.program.local_bytes;
+                if address.checked_add(len.into()).is_some_and(|end| end <= size.into()) {
+                    put(&mut warp.local, at.lane * size + address as u32, len, value);
+                } else {
+                    self.memory_fault(Kind::OutOfBounds, at, (space, address, len), "write");
                 }
-                return;
             }
-            Space::Param | Space::Const => {
-                return self.memory_fault(Kind::ReadOnlyWrite, at, (space, address, len), "write");
+            (Space::Param | Space::Const, _) => {
+                self.memory_fault(Kind::ReadOnlyWrite, at, (space, address, len), "write");
             }
-            _ => {}
+            _ => self.write_global(at, address, len, value, order),
         }
-        if !address.is_multiple_of(u64::from(len.next_power_of_two())) {
-            return self.memory_fault(Kind::Misaligned, at, (space, address, len), "write");
-        }
+    }
+
+    fn write_global(&mut self, at: RawPlace, address: u64, len: u32, value: u128, order: Order) {
         if let Some(range) = self.image_range(address, len) {
-            self.image[range].copy_from_slice(bytes);
-            return;
+            return put(self.image, range.start as u32, len, value);
         }
-        if let Err(kind) = self.memory.write(address, bytes) {
-            return self.memory_fault(kind, at, (space, address, len), "write");
+        if let Err(kind) = self.memory.write(address, &value.to_le_bytes()[..len as usize]) {
+            return self.memory_fault(kind, at, (Space::Global, address, len), "write");
         }
         if self.options.checks {
             let race = match order {
-                Order::Plain => self.global.write(self.number, pc, address, len),
+                Order::Plain => self.global.write(self.number, at.pc, address, len),
                 Order::Strong { releases } => {
-                    let race = self.global.atomic(self.number, pc, address, len);
-                    if releases || self.fenced {
+                    let race = self.global.atomic(self.number, at.pc, address, len);
+                    if releases {
                         self.global.release(self.number, address);
+                    } else {
+                        self.global.publish(self.number, address);
                     }
                     race
                 }
@@ -322,72 +366,102 @@ impl Machine<'_> {
         }
     }
 
-    /// Reads shared memory; false when the address is no good.
-    pub(super) fn read_shared(&mut self, warp: usize, lane: usize, pc: u32, address: u32, out: &mut [u8]) -> bool {
-        let len = out.len() as u32;
-        let Some(offset) = self.shared_offset(warp, lane, pc, address, len, "read") else { return false };
-        out.copy_from_slice(&self.shared[offset as usize..][..out.len()]);
+    /// Reads shared memory; nothing when the address is no good.
+    #[inline]
+    pub(super) fn read_shared(&mut self, at: RawPlace, address: u32, len: u32) -> Option<u128> {
+        let offset = self.shared_offset(at, address, len, "read")?;
         if self.options.checks {
-            let site = Site { warp: warp as u8, lane: lane as u8, pc };
-            let fault = self.shadow.read(site, &self.clocks.now(warp), offset, len);
-            self.fault(site, fault, offset, len);
+            let fault = self.shadow.read(site(at), &self.clocks.now(at.warp as usize), offset, len);
+            self.fault(at, fault, offset, len);
         }
-        true
+        Some(get(&self.shared, offset, len))
     }
 
-    pub(super) fn write_shared(&mut self, warp: usize, lane: usize, pc: u32, address: u32, bytes: &[u8]) {
-        let len = bytes.len() as u32;
-        let Some(offset) = self.shared_offset(warp, lane, pc, address, len, "write") else { return };
-        let place = &mut self.shared[offset as usize..][..bytes.len()];
-        let changes = place != bytes;
-        place.copy_from_slice(bytes);
+    #[inline]
+    pub(super) fn write_shared(&mut self, at: RawPlace, address: u32, len: u32, value: u128) {
+        let Some(offset) = self.shared_offset(at, address, len, "write") else { return };
         if self.options.checks {
-            let site = Site { warp: warp as u8, lane: lane as u8, pc };
-            let fault = self.shadow.write(site, &self.clocks.now(warp), offset, len, changes);
-            self.fault(site, fault, offset, len);
+            let changes = get(&self.shared, offset, len) != value;
+            let fault = self.shadow.write(site(at), &self.clocks.now(at.warp as usize), offset, len, changes);
+            self.fault(at, fault, offset, len);
         }
+        put(&mut self.shared, offset, len, value);
     }
 
     /// The read of an atomic operation.
-    fn touch_shared(&mut self, warp: usize, lane: usize, pc: u32, address: u32, out: &mut [u8]) -> bool {
-        let len = out.len() as u32;
-        let Some(offset) = self.shared_offset(warp, lane, pc, address, len, "atomic access") else { return false };
-        out.copy_from_slice(&self.shared[offset as usize..][..out.len()]);
+    fn touch_shared(&mut self, at: RawPlace, address: u32, len: u32) -> Option<u128> {
+        let offset = self.shared_offset(at, address, len, "atomic access")?;
         if self.options.checks {
-            let site = Site { warp: warp as u8, lane: lane as u8, pc };
-            let fault = self.shadow.atomic(site, &self.clocks.now(warp), offset, len);
-            self.fault(site, fault, offset, len);
+            let fault = self.shadow.atomic(site(at), &self.clocks.now(at.warp as usize), offset, len);
+            self.fault(at, fault, offset, len);
         }
-        true
+        Some(get(&self.shared, offset, len))
     }
 
-    /// The write of an atomic operation.
-    fn put_shared(&mut self, warp: usize, lane: usize, pc: u32, address: u32, bytes: &[u8]) {
-        let len = bytes.len() as u32;
-        if let Some(offset) = self.shared_offset(warp, lane, pc, address, len, "atomic access") {
-            self.shared[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+    /// A write that is atomic.
+    fn put_shared(&mut self, at: RawPlace, address: u32, len: u32, value: u128) {
+        let Some(offset) = self.shared_offset(at, address, len, "atomic access") else { return };
+        if self.options.checks {
+            let fault = self.shadow.atomic_write(site(at), &self.clocks.now(at.warp as usize), offset, len);
+            self.fault(at, fault, offset, len);
         }
+        put(&mut self.shared, offset, len, value);
     }
 
     /// The offset of an address in shared memory, where all bytes of the access are inside and aligned.
     #[inline]
-    fn shared_offset(&mut self, warp: usize, lane: usize, pc: u32, address: u32, len: u32, what: &str) -> Option<u32> {
+    fn shared_offset(&mut self, at: RawPlace, address: u32, len: u32, what: &str) -> Option<u32> {
         let offset = address.wrapping_sub(self.program.shared_base);
-        let fits = offset.checked_add(len).is_some_and(|end| end as usize <= self.shared.len());
-        let aligned = address.is_multiple_of(len);
-        if fits && aligned {
-            self.peak_shared = self.peak_shared.max(offset + len);
+        let end = u64::from(offset) + u64::from(len);
+        if end <= self.shared.len() as u64 && address & (len - 1) == 0 {
+            self.peak_shared = self.peak_shared.max(end as u32);
             return Some(offset);
         }
-        let kind = if fits { Kind::Misaligned } else { Kind::OutOfBounds };
-        let at = self.place(warp, lane, pc);
+        let kind = if end <= self.shared.len() as u64 { Kind::Misaligned } else { Kind::OutOfBounds };
         self.memory_fault(kind, at, (Space::Shared, address.into(), len), what);
         None
     }
 
+    /// The offsets of addresses in shared memory, where all of them are inside and aligned.
+    fn plain_offsets(&mut self, addresses: &Row<u32>, active: u32, len: u32) -> Option<Row<u32>> {
+        let base = self.program.shared_base;
+        let end = (self.shared.len() as u32).checked_sub(len)?;
+        let offsets: Row<u32> = std::array::from_fn(|lane| addresses[lane].wrapping_sub(base));
+        let (mut last, mut bits) = (0, 0);
+        for lane in lanes(active) {
+            last = offsets[lane].max(last);
+            bits |= addresses[lane];
+        }
+        if last > end || bits & (len - 1) != 0 {
+            return None;
+        }
+        self.peak_shared = self.peak_shared.max(last + len);
+        Some(offsets)
+    }
+
+    /// Reads whole lines of 16 bytes by neighbouring lanes from `first` on.
+    pub(super) fn read_lines(&mut self, first: RawPlace, addresses: &[u32; 8]) -> [u128; 8] {
+        let base = self.program.shared_base;
+        let offsets = addresses.map(|address| address.wrapping_sub(base));
+        let end = self.shared.len().saturating_sub(16) as u32;
+        let last = offsets.iter().copied().max().unwrap_or(0);
+        let bits = addresses.iter().fold(0, |bits, address| bits | address);
+        let plain = last <= end && bits & 15 == 0 && self.shared.len() >= 16;
+        let now = self.clocks.now(first.warp as usize);
+        if plain && (!self.options.checks || self.shadow.read_lines(site(first), &now, &offsets)) {
+            self.peak_shared = self.peak_shared.max(last + 16);
+            return offsets.map(|offset| get(&self.shared, offset, 16));
+        }
+        std::array::from_fn(|row| {
+            let at = RawPlace { lane: first.lane + row as u32, ..first };
+            self.read_shared(at, addresses[row], 16).unwrap_or(u128::MAX)
+        })
+    }
+
     /// Addresses in shared memory of all lanes.
     pub(super) fn shared_addresses(&self, registers: &Registers, address: &Address) -> Row<u32> {
-        addresses(registers, address).map(|address| address as u32)
+        let addresses = addresses(registers, address);
+        std::array::from_fn(|lane| addresses[lane] as u32)
     }
 
     fn local<'w>(&self, warp: &'w Warp, lane: usize) -> &'w [u8] {
@@ -404,24 +478,26 @@ impl Machine<'_> {
 
     /// Reports an access that the memory does not allow.
     fn memory_fault(&mut self, kind: Kind, at: RawPlace, memory: (Space, u64, u32), what: &str) {
-        let (space, address, len) = memory;
-        let shared = (self.program.shared_base, self.shared.len());
-        let place = match space {
-            Space::Global | Space::Generic => self.memory.describe(address),
-            Space::Shared => {
-                let offset = address as i64 - i64::from(shared.0);
-                format!("offset {offset} of {} bytes of shared memory", shared.1)
-            }
-            _ => format!("address {address}"),
-        };
-        self.find(kind, at, Some(memory), || format!("{what} of {len} bytes at {place}"));
+        let Self { findings, memory: global, program, shared, .. } = self;
+        findings.add(kind, at, None, Some(memory), || {
+            let (space, address, len) = memory;
+            let place = match space {
+                Space::Global | Space::Generic => global.describe(address),
+                Space::Shared => {
+                    let offset = address as i64 - i64::from(program.shared_base);
+                    format!("offset {offset} of {} bytes of shared memory", shared.len())
+                }
+                _ => format!("address {address}"),
+            };
+            format!("{what} of {len} bytes: {place}")
+        });
     }
 
-    fn fault(&mut self, site: Site, fault: Option<Fault>, offset: u32, len: u32) {
+    #[inline]
+    fn fault(&mut self, at: RawPlace, fault: Option<Fault>, offset: u32, len: u32) {
         let Some(fault) = fault else { return };
-        let with = fault.with().map(|with| self.raw(with));
+        let with = fault.with().map(|with| self.place(with.warp.into(), with.lane.into(), with.pc));
         let address = u64::from(self.program.shared_base + offset);
-        let at = self.raw(site);
         self.findings.add(fault.kind(), at, with, Some((Space::Shared, address, len)), || fault.to_string());
     }
 
@@ -439,7 +515,7 @@ impl Machine<'_> {
         let counters = &mut self.counters[step.pc as usize];
         match resolve(space, first).0 {
             Space::Shared => {
-                let (ideal, real) = shared_wavefronts(&addresses.map(|address| address as u32), step.active, bytes);
+                let (ideal, real) = shared_wavefronts(&std::array::from_fn(|lane| addresses[lane] as u32), step.active, bytes);
                 counters.wavefronts_ideal += u64::from(ideal);
                 counters.wavefronts += u64::from(real);
             }
@@ -471,18 +547,64 @@ fn resolve(space: Space, address: u64) -> (Space, u64) {
 /// The address of each lane.
 fn addresses(registers: &Registers, address: &Address) -> Row<u64> {
     let offset = address.offset as u64;
+    let mut row = [offset; LANES];
     match address.base {
-        Some(AnyReg::Word(word)) => registers.get(word).map(|base| u64::from(base.wrapping_add(offset as u32))),
-        Some(AnyReg::Long(long)) => registers.get(long).map(|base| base.wrapping_add(offset)),
-        None => [offset; LANES],
+        Some(AnyReg::Word(word)) => {
+            for (address, base) in row.iter_mut().zip(registers.get(word)) {
+                *address = u64::from(base.wrapping_add(offset as u32));
+            }
+        }
+        Some(AnyReg::Long(long)) => {
+            for (address, base) in row.iter_mut().zip(registers.get(long)) {
+                *address = base.wrapping_add(offset);
+            }
+        }
+        None => {}
+    }
+    row
+}
+
+fn site(at: RawPlace) -> Site {
+    Site { warp: at.warp as u8, lane: at.lane as u8, pc: at.pc }
+}
+
+/// The low `width` bytes of a value, extended to 64 bits.
+#[inline(always)]
+fn extend(value: u64, width: u32, signed: bool) -> u64 {
+    let shift = 64 - 8 * width;
+    if signed { ((value << shift) as i64 >> shift) as u64 } else { value << shift >> shift }
+}
+
+/// The `len` bytes at `offset`, 1 to 16 and a power of two.
+#[inline(always)]
+fn get(memory: &[u8], offset: u32, len: u32) -> u128 {
+    fn chunk<const N: usize>(memory: &[u8]) -> [u8; N] {
+        memory.first_chunk().copied().unwrap_or([0xff; N])
+    }
+    let from = &memory[offset as usize..];
+    match len {
+        16 => u128::from_le_bytes(chunk(from)),
+        8 => u64::from_le_bytes(chunk(from)).into(),
+        4 => u32::from_le_bytes(chunk(from)).into(),
+        2 => u16::from_le_bytes(chunk(from)).into(),
+        _ => u8::from_le_bytes(chunk(from)).into(),
     }
 }
 
-/// A value of up to 8 bytes, extended to 64 bits.
-fn extend(bytes: &[u8], signed: bool) -> u64 {
-    let mut whole = [0; 8];
-    whole[..bytes.len()].copy_from_slice(bytes);
-    let value = u64::from_le_bytes(whole);
-    let shift = 64 - 8 * bytes.len() as u32;
-    if signed { ((value << shift) as i64 >> shift) as u64 } else { value }
+/// Sets the `len` bytes at `offset`, 1 to 16 and a power of two.
+#[inline(always)]
+fn put(memory: &mut [u8], offset: u32, len: u32, value: u128) {
+    fn chunk<const N: usize>(memory: &mut [u8], bytes: [u8; N]) {
+        if let Some(chunk) = memory.first_chunk_mut() {
+            *chunk = bytes;
+        }
+    }
+    let to = &mut memory[offset as usize..];
+    match len {
+        16 => chunk(to, value.to_le_bytes()),
+        8 => chunk(to, (value as u64).to_le_bytes()),
+        4 => chunk(to, (value as u32).to_le_bytes()),
+        2 => chunk(to, (value as u16).to_le_bytes()),
+        _ => chunk(to, (value as u8).to_le_bytes()),
+    }
 }

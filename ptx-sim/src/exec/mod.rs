@@ -11,7 +11,7 @@ mod warp;
 use crate::check::blocks::GlobalShadow;
 use crate::check::clock::Clocks;
 use crate::check::global::Memory;
-use crate::check::shared::{Shadow, Site};
+use crate::check::shared::Shadow;
 use crate::options::{Options, WarpOrder};
 use crate::program::Program;
 use crate::report::{Collector, Counters, Kind, LineCounters, RawPlace, Report, Space};
@@ -47,8 +47,6 @@ pub(crate) struct Machine<'a> {
     /// The block that runs, and its number.
     block: [u32; 3],
     number: u32,
-    /// The block has executed a fence: its atomics publish what it did.
-    fenced: bool,
     counters: Vec<Counters>,
     findings: Collector,
     executed: u64,
@@ -85,7 +83,6 @@ impl<'a> Machine<'a> {
             barriers: Default::default(),
             block: [0; 3],
             number: 0,
-            fenced: false,
             counters: vec![Counters::default(); program.code.len()],
             findings: Collector::new(),
             executed: 0,
@@ -118,9 +115,8 @@ impl<'a> Machine<'a> {
         self.shadow.clear();
         self.clocks.reset();
         self.barriers = Default::default();
-        self.fenced = false;
         for (index, warp) in warps.iter_mut().enumerate() {
-            warp.start(self.program, threads - 32 * index as u32);
+            warp.start(threads - 32 * index as u32);
         }
         loop {
             let mut progress = false;
@@ -165,10 +161,6 @@ impl<'a> Machine<'a> {
 
     fn place(&self, warp: usize, lane: usize, pc: u32) -> RawPlace {
         RawPlace { block: self.block, warp: warp as u32, lane: lane as u32, pc }
-    }
-
-    fn raw(&self, site: Site) -> RawPlace {
-        self.place(site.warp.into(), site.lane.into(), site.pc)
     }
 
     /// Notes a defect.

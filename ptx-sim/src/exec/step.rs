@@ -94,7 +94,8 @@ impl Machine<'_> {
     #[inline]
     fn check_registers(&mut self, warp: &mut Warp, inst: &Inst, mask: u32, active: u32, pc: u32) {
         let mut missing = 0;
-        let mut reads = &inst.reads[..];
+        let program = self.program;
+        let mut reads = program.reads(inst);
         if inst.guard.is_some() {
             missing |= mask & !warp.written[reads[0] as usize];
             reads = &reads[1..];
@@ -102,13 +103,13 @@ impl Machine<'_> {
         for read in reads {
             missing |= active & !warp.written[*read as usize];
         }
-        for written in &inst.writes {
+        for written in program.writes(inst) {
             warp.written[*written as usize] |= active;
         }
         if missing != 0 {
             let at = self.place(warp.index, missing.trailing_zeros() as usize, pc);
             self.find(Kind::UninitializedRegister, at, None, || "a register that nobody wrote".into());
-            for read in &inst.reads {
+            for read in program.reads(inst) {
                 warp.written[*read as usize] |= missing;
             }
         }
@@ -116,7 +117,7 @@ impl Machine<'_> {
 
     /// Moves the results of an approximation by a few units in the last place.
     fn jitter(&mut self, warp: &mut Warp, inst: &Inst, active: u32) {
-        for written in &inst.writes {
+        for written in self.program.writes(inst) {
             let Some(row) = warp.registers.words.get_mut(*written as usize) else { continue };
             for lane in lanes(active) {
                 let x = f32::from_bits(row[lane]);
@@ -165,7 +166,7 @@ impl Machine<'_> {
                 Then::Next
             }
             Action::Fence => {
-                self.fenced = true;
+                self.global.fence(self.number);
                 self.count(pc, inst, active, warp.live);
                 Then::Next
             }

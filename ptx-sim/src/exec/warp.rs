@@ -55,11 +55,20 @@ pub(crate) struct Warp {
 
 impl Warp {
     pub fn new(program: &Program, index: usize) -> Self {
-        let registers = Registers {
+        let mut registers = Registers {
             words: vec![[0; LANES]; program.words],
             longs: vec![[0; LANES]; program.longs],
             predicates: vec![0; program.predicates],
         };
+        for (register, value) in &program.word_constants {
+            registers.words[register.0 as usize] = [*value; LANES];
+        }
+        for (register, value) in &program.long_constants {
+            registers.longs[register.0 as usize] = [*value; LANES];
+        }
+        if let Some(predicate) = program.true_predicate {
+            registers.predicates[predicate.0 as usize] = ALL;
+        }
         Self {
             index,
             written: vec![0; program.words + program.longs + program.predicates],
@@ -73,17 +82,8 @@ impl Warp {
     }
 
     /// Begins a block with `threads` lanes. Registers keep their bits, but nobody has written them.
-    pub fn start(&mut self, program: &Program, threads: u32) {
+    pub fn start(&mut self, threads: u32) {
         self.written.fill(0);
-        for (register, value) in &program.word_constants {
-            self.registers.words[register.0 as usize] = [*value; LANES];
-        }
-        for (register, value) in &program.long_constants {
-            self.registers.longs[register.0 as usize] = [*value; LANES];
-        }
-        if let Some(predicate) = program.true_predicate {
-            self.registers.predicates[predicate.0 as usize] = ALL;
-        }
         self.live = if threads >= LANES as u32 { ALL } else { (1 << threads) - 1 };
         self.fragments.clear();
         self.fragments.push(Fragment { pc: 0, mask: self.live, parked: false });

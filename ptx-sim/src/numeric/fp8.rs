@@ -31,12 +31,14 @@ fn convert<const MANTISSA: u32, const BIAS: u32>(x: f32, largest: f32) -> u8 {
 /// The number behind an e4m3 code.
 #[inline(always)]
 pub(crate) fn e4m3_to_f32(code: u8) -> f32 {
-    let (sign, magnitude) = ((code as u32 & 0x80) << 24, code as u32 & 0x7f);
-    let normal = (magnitude << 20) + (120 << 23);
-    // One exponent up, then the implicit bit that a subnormal lacks is taken away.
-    let subnormal = (f32::from_bits((magnitude << 20) + (121 << 23)) - f32::from_bits(121 << 23)).to_bits();
-    let value = if magnitude < 8 { subnormal } else { normal };
-    if magnitude == 0x7f { NAN } else { f32::from_bits(sign | value) }
+    // Sign, exponent and mantissa in their places; the exponent still counts from that of e4m3.
+    let placed = (((code as u32) << 24) as i32 >> 4) as u32 & 0x87f0_0000;
+    let magnitude = placed & 0x07f0_0000;
+    let normal = f32::from_bits(magnitude.wrapping_add((127 - 7) << 23));
+    // That gave a subnormal an implicit bit and one exponent too few: twice it, less that bit.
+    let subnormal = if magnitude < 1 << 23 { normal - f32::from_bits((127 - 6) << 23) } else { 0.0 };
+    let number = f32::from_bits((normal + subnormal).to_bits() | placed & 0x8000_0000);
+    if magnitude == 0x07f0_0000 { NAN } else { number }
 }
 
 /// The number behind an e5m2 code.

@@ -1,7 +1,7 @@
 //! f16, bf16 and tf32: codes and conversions.
 
 use super::round::f32_to_odd;
-use super::{NAN, Rounding, canonical};
+use super::{Rounding, canonical};
 
 /// NaN of a conversion to f16 or bf16 (PTX ISA, "cvt").
 pub(crate) const NAN16: u16 = 0x7fff;
@@ -65,12 +65,22 @@ pub(crate) fn bf16_to_f32(code: u16) -> f32 {
     f32::from_bits((code as u32) << 16)
 }
 
+/// NaN of a conversion to tf32.
+const NAN_TF32: f32 = f32::from_bits(0x7fff_e000);
+
 /// tf32 of `x`, to nearest: f32 bits with the low 13 clear.
 #[inline(always)]
 pub(crate) fn f32_to_tf32(x: f32) -> f32 {
     let bits = x.to_bits();
     let signed = bits & 0x8000_0000 | narrow::<10, 127>(bits & 0x7fff_ffff) << 13;
-    if x.is_nan() { NAN } else { f32::from_bits(signed) }
+    if x.is_nan() { NAN_TF32 } else { f32::from_bits(signed) }
+}
+
+/// tf32 of `x`, to nearest, ties away from zero (`.rna`); infinity and NaN only lose their low bits.
+#[inline(always)]
+pub(crate) fn f32_to_tf32_away(x: f32) -> f32 {
+    let half = if x.is_finite() { 0x1000 } else { 0 };
+    f32::from_bits((x.to_bits() + half) & !0x1fff)
 }
 
 /// `.relu`: anything below zero becomes +0; NaN stays.
@@ -95,7 +105,7 @@ pub(crate) fn f32_to_bf16_in(x: f32, rounding: Rounding) -> u16 {
 pub(crate) fn f32_to_tf32_in(x: f32, rounding: Rounding) -> f32 {
     let nearest = f32_to_tf32(x);
     let step = rounding.step(nearest.is_sign_negative(), x as f64 - nearest as f64);
-    canonical(f32::from_bits(nearest.to_bits().wrapping_add_signed(step << 13)))
+    f32::from_bits(nearest.to_bits().wrapping_add_signed(step << 13))
 }
 
 fn step(code: u16, rounding: Rounding, error: f64) -> u16 {
@@ -155,7 +165,7 @@ mod tests {
         for code in 0..=u16::MAX {
             let want = half::f16::from_bits(code).to_f32();
             let got = f16_to_f32(code);
-            assert!(got.to_bits() == want.to_bits() || want.is_nan() && got.to_bits() == NAN.to_bits(), "{code:#x}");
+            assert!(got.to_bits() == want.to_bits() || want.is_nan() && got.to_bits() == 0x7fff_ffff, "{code:#x}");
             assert!(want.is_nan() || f32_to_f16(got) == code, "{code:#x}");
         }
     }

@@ -1,7 +1,8 @@
 //! Arithmetic on two 16-bit floats in a register: `f16x2` and `bf16x2`, each half rounded once.
 
+use super::Rounding;
 use super::arith::{add_f32, max_f32, max_nan_f32, min_f32, min_nan_f32, mul_f32, sub_f32};
-use super::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
+use super::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_bf16_in, f32_to_f16, f32_to_f16_in};
 use super::round::{add_to_odd, f32_to_odd};
 
 /// A 16-bit format.
@@ -30,6 +31,19 @@ impl Half {
             Half::F16 => f32_to_f16(x),
             Half::Bf16 => f32_to_bf16(x),
         }
+    }
+
+    /// `f` on the lower and on the upper half, rounded to nearest.
+    #[inline(always)]
+    pub(crate) fn map(self, x: u32, f: impl Fn(f32) -> f32) -> u32 {
+        let half = |x: u16| self.encode(f(self.decode(x))) as u32;
+        half(x as u16) | half((x >> 16) as u16) << 16
+    }
+
+    /// `.relu`: a half below zero becomes +0; NaN stays.
+    #[inline(always)]
+    pub(crate) fn relu(self, x: u32) -> u32 {
+        self.map(x, super::half::relu)
     }
 
     /// `f` on the lower and on the upper halves.

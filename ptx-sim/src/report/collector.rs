@@ -86,3 +86,68 @@ impl Collector {
         findings
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(warp: u32, pc: u32) -> RawPlace {
+        RawPlace { block: [0; 3], warp, lane: 3, pc }
+    }
+
+    fn findings(collector: Collector) -> Vec<Finding> {
+        collector.into_findings(|pc| (100 + pc, format!("instruction {pc}"), None))
+    }
+
+    #[test]
+    fn a_defect_is_kept_once_and_counted() {
+        let mut collector = Collector::new();
+        assert!(collector.is_empty());
+        for warp in 0..4 {
+            let memory = Some((Space::Shared, u64::from(warp), 4));
+            collector.add(Kind::SharedRace, place(warp, 7), Some(place(9, 8)), memory, || {
+                assert_eq!(warp, 0, "the message of a known defect is not needed");
+                "race".to_string()
+            });
+        }
+        assert!(!collector.is_empty());
+        let findings = findings(collector);
+        assert_eq!((findings.len(), findings[0].count, findings[0].at.warp), (1, 4, 0));
+        assert_eq!((findings[0].at.line, findings[0].at.instruction.as_str()), (107, "instruction 7"));
+        assert_eq!(findings[0].with.as_ref().map(|with| with.line), Some(108));
+        assert_eq!(findings[0].memory, Some((Space::Shared, 0, 4)));
+    }
+
+    #[test]
+    fn defects_differ_by_kind_and_by_both_instructions() {
+        let mut collector = Collector::new();
+        for _ in 0..2 {
+            for (kind, at, with) in [
+                (Kind::SharedRace, 1, Some(2)),
+                (Kind::SharedRace, 2, Some(1)),
+                (Kind::SharedRace, 1, None),
+                (Kind::GlobalRace, 1, Some(2)),
+            ] {
+                collector.add(kind, place(0, at), with.map(|pc| place(1, pc)), None, String::new);
+            }
+        }
+        let counts: Vec<u64> = findings(collector).iter().map(|finding| finding.count).collect();
+        assert_eq!(counts, [2; 4]);
+    }
+
+    #[test]
+    fn the_worst_come_first_and_equals_stay_in_order() {
+        let mut collector = Collector::new();
+        for (kind, pc) in [
+            (Kind::AsyncUnfinished, 1),
+            (Kind::SharedRace, 2),
+            (Kind::OutOfBounds, 4),
+            (Kind::OutOfBounds, 3),
+            (Kind::Trap, 5),
+        ] {
+            collector.add(kind, place(0, pc), None, None, String::new);
+        }
+        let lines: Vec<u32> = findings(collector).iter().map(|finding| finding.at.line).collect();
+        assert_eq!(lines, [104, 103, 105, 102, 101]);
+    }
+}

@@ -149,3 +149,98 @@ fn lines(f: &mut fmt::Formatter<'_>, report: &Report, cost: impl Fn(&Counters) -
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let (total, lines) = (Counters::default(), Vec::new());
+        let (kernel, findings) = ("forward".to_string(), Vec::new());
+        Report { kernel, grid: [2, 1, 1], block: [128, 1, 1], seed: 7, findings, total, lines, peak_shared: 0 }
+    }
+
+    fn place(warp: u32, line: u32, instruction: &str) -> Place {
+        let source = Some(Source { file: "src/tile.rs".to_string(), line: line / 2, column: 9 });
+        Place { block: [1, 0, 0], warp, lane: 2, line, instruction: instruction.to_string(), source }
+    }
+
+    #[test]
+    fn a_clean_report_is_a_line() {
+        let text = report().to_string();
+        assert_eq!(text, "ptx-sim: no errors in forward, grid (2,1,1), block (128,1,1), seed 7");
+    }
+
+    #[test]
+    fn a_finding_is_a_paragraph() {
+        let race = Finding {
+            kind: Kind::SharedRace,
+            at: place(1, 252, "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r1,%r2,%r3,%r4}, [%r136]"),
+            with: Some(place(0, 98, "cp.async.cg.shared.global [%r65], [%rd7], 16")),
+            memory: Some((Space::Shared, 0x800, 16)),
+            message: "read after a write of another warp, no barrier between".to_string(),
+            count: 49856,
+        };
+        let mut trap = Finding { kind: Kind::Trap, with: None, memory: None, count: 1, ..race.clone() };
+        trap.message = "the kernel panicked".to_string();
+        trap.at.source = None;
+        trap.at.instruction = "trap".to_string();
+        let expected = "\
+ptx-sim: 2 errors in forward, grid (2,1,1), block (128,1,1), seed 7
+error[shared-race]: read after a write of another warp, no barrier between, 49856 times, first:
+  at    block (1,0,0) warp 1 lane 2 (thread 34)  ptx:252  \
+ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r1,%r2,%r3,%r4}, [%r136]  src/tile.rs:126:9
+  with  block (1,0,0) warp 0 lane 2 (thread 2)  ptx:98  \
+cp.async.cg.shared.global [%r65], [%rd7], 16  src/tile.rs:49:9
+  shared 0x0800, 16 bytes
+error[trap]: the kernel panicked
+  at    block (1,0,0) warp 1 lane 2 (thread 34)  ptx:252  trap";
+        assert_eq!(Report { findings: vec![race, trap], ..report() }.to_string(), expected);
+    }
+
+    #[test]
+    fn long_instructions_are_cut() {
+        let text = place(0, 2, &"é".repeat(100)).to_string();
+        assert!(text.contains(&format!("  {}...  src", "é".repeat(INSTRUCTION))));
+    }
+
+    #[test]
+    fn the_table_shows_classes_and_lines_that_cost_too_much() {
+        let line = |line, class, counters| {
+            let instruction = format!("instruction {line}");
+            LineCounters { line, instruction, class, source: None, counters }
+        };
+        let shared = Counters { instructions: 3, wavefronts_ideal: 3, wavefronts: 24, ..Counters::default() };
+        let global = Counters { instructions: 1, sectors_ideal: 4, sectors: 4, ..Counters::default() };
+        let total = Counters {
+            instructions: 4,
+            partial: 1,
+            divergent_branches: 2,
+            wavefronts_ideal: 3,
+            wavefronts: 24,
+            sectors_ideal: 4,
+            sectors: 4,
+        };
+        let lines = vec![line(10, Class::MatrixLoad, shared), line(20, Class::Global, global)];
+        let report = Report { total, lines, peak_shared: 16384, ..report() };
+        let expected = "\
+forward: 4 instructions, 1 partial
+  global                          1
+  matrix load                     3
+  divergent branches              2
+  shared wavefronts              24  ideal 3
+    ptx:10                       24  ideal 3  instruction 10
+  global sectors                  4  ideal 4
+  peak shared bytes           16384";
+        assert_eq!(report.counters_table().to_string(), expected);
+    }
+
+    #[test]
+    fn names_are_short_words() {
+        assert_eq!(
+            (Kind::SharedRace.to_string(), Kind::OutOfBounds.name()),
+            ("shared-race".to_string(), "out-of-bounds")
+        );
+        assert_eq!((format!("{:>8}|", Class::Matrix), Space::Const.name()), ("  matrix|".to_string(), "const"));
+    }
+}

@@ -34,7 +34,14 @@ impl Event {
         Self(u64::from(clock) << CLOCK_SHIFT)
     }
 
+    /// The same, by a lane; this one is of lane 0.
+    #[inline(always)]
+    pub fn by_lane(self, lane: usize) -> Self {
+        Self(self.0 + lane as u64)
+    }
+
     /// The same, issued and not waited for.
+    #[inline(always)]
     pub fn in_flight(self) -> Self {
         Self(self.0 | IN_FLIGHT)
     }

@@ -47,9 +47,10 @@ impl Layout {
         Piece { first: offset, last: (offset + len - 1).min(offset | ((1 << LINE) - 1)) }
     }
 
-    /// Cells of all lines.
-    fn cells(self) -> usize {
-        self.lines << (LINE - self.granule)
+    /// Nothing, for the cells of all lines.
+    #[cold]
+    fn no_cells(self) -> Vec<Event> {
+        vec![Event::default(); self.lines << (LINE - self.granule)]
     }
 
     #[inline(always)]
@@ -66,58 +67,76 @@ impl Layout {
 #[derive(Debug)]
 pub(super) struct Accesses {
     layout: Layout,
-    /// Accesses of whole lines: a row of lines for each warp; 0 where there was none.
-    lines: Vec<Event>,
-    /// Narrower accesses: a row of cells for each warp.
-    cells: Vec<Event>,
+    /// By warp.
+    rows: Vec<Row>,
     /// For each line, no access to any of it is later than this clock.
     newest: Vec<u32>,
 }
 
+/// The last accesses of a warp; 0 where there was none.
+#[derive(Debug)]
+struct Row {
+    /// Accesses of whole lines.
+    lines: Vec<Event>,
+    /// Narrower accesses; empty before the first of them.
+    cells: Vec<Event>,
+}
+
 impl Accesses {
     pub fn new(layout: Layout, warps: usize) -> Self {
-        let none = |count| vec![Event::default(); count];
-        Self {
-            layout,
-            lines: none(layout.lines * warps),
-            cells: none(layout.cells() * warps),
-            newest: vec![0; layout.lines],
-        }
+        let row = |_| Row { lines: vec![Event::default(); layout.lines], cells: Vec::new() };
+        Self { layout, rows: (0..warps).map(row).collect(), newest: vec![0; layout.lines] }
     }
 
     #[inline(always)]
     pub fn record(&mut self, event: Event, piece: Piece) {
         let newest = &mut self.newest[piece.line()];
         *newest = event.clock().max(*newest);
+        let row = &mut self.rows[event.warp()];
         if piece.is_whole() {
-            merge(&mut self.lines[event.warp() * self.layout.lines + piece.line()], event);
+            merge(&mut row.lines[piece.line()], event);
         } else {
-            let row = &mut self.cells[event.warp() * self.layout.cells()..];
-            row[self.layout.cells_of(piece)].iter_mut().for_each(|last| merge(last, event));
+            if row.cells.is_empty() {
+                row.cells = self.layout.no_cells();
+            }
+            row.cells[self.layout.cells_of(piece)].iter_mut().for_each(|last| merge(last, event));
         }
+    }
+
+    /// Accesses of whole lines by neighbouring lanes, the first of which `event` names.
+    #[inline(always)]
+    pub fn record_lines(&mut self, event: Event, offsets: &[u32]) {
+        let row = &mut self.rows[event.warp()].lines;
+        for (lane, &offset) in offsets.iter().enumerate() {
+            let line = (offset >> LINE) as usize;
+            self.newest[line] = event.clock().max(self.newest[line]);
+            merge(&mut row[line], event.by_lane(lane));
+        }
+    }
+
+    /// Whether all accesses to the line are ordered before the present one.
+    #[inline(always)]
+    pub fn are_free(&self, present: &Present, piece: Piece) -> bool {
+        self.newest[piece.line()] <= present.floor.clock()
     }
 
     /// An access that is not ordered before the present one.
     #[inline(always)]
     pub fn conflict(&self, present: &Present, piece: Piece) -> Option<Event> {
-        if self.newest[piece.line()] <= present.floor.clock() { None } else { self.search(present, piece) }
+        if self.are_free(present, piece) { None } else { self.search(present, piece) }
     }
 
     #[inline(never)]
     fn search(&self, present: &Present, piece: Piece) -> Option<Event> {
-        let lines = self.lines.chunks_exact(self.layout.lines);
-        let cells = self.cells.chunks_exact(self.layout.cells());
-        lines.zip(cells).find_map(|(lines, cells)| {
-            let mut events =
-                [lines[piece.line()]].into_iter().chain(cells[self.layout.cells_of(piece)].iter().copied());
-            events.find(|&event| !present.follows(event))
+        self.rows.iter().find_map(|row| {
+            let cells = row.cells.get(self.layout.cells_of(piece)).unwrap_or_default();
+            let mut events = std::iter::once(&row.lines[piece.line()]).chain(cells);
+            events.find(|&&event| !present.follows(event)).copied()
         })
     }
 
     pub fn clear(&mut self) {
-        self.lines.fill(Event::default());
-        self.cells.fill(Event::default());
-        self.newest.fill(0);
+        *self = Self::new(self.layout, self.rows.len());
     }
 }
 
@@ -134,13 +153,13 @@ pub(super) struct Writes {
     layout: Layout,
     /// The write of a whole line; [`Event::NONE`] where its cells differ.
     lines: Vec<Event>,
-    /// The writes of cells, for such lines.
+    /// The writes of cells, for such lines; empty before the first of them.
     cells: Vec<Event>,
 }
 
 impl Writes {
     pub fn new(layout: Layout) -> Self {
-        Self { layout, lines: vec![Event::default(); layout.lines], cells: vec![Event::default(); layout.cells()] }
+        Self { layout, lines: vec![Event::default(); layout.lines], cells: Vec::new() }
     }
 
     /// Whether all that is touched was written, and the present access is sure to come after.
@@ -150,6 +169,18 @@ impl Writes {
             Event::NONE => self.of(piece).iter().all(|&write| present.surely_follows(write)),
             line => present.surely_follows(line),
         }
+    }
+
+    /// Whether a whole line was written at once, and the present access is sure to come after.
+    #[inline(always)]
+    pub fn is_line_settled(&self, present: &Present, offset: u32) -> bool {
+        present.surely_follows(self.lines[(offset >> LINE) as usize])
+    }
+
+    /// Whether nothing was written, or the present access is sure to come after.
+    #[inline(always)]
+    pub fn are_free(&self, present: &Present, piece: Piece) -> bool {
+        self.of(piece).iter().all(|&write| write <= present.floor)
     }
 
     /// What was written last.
@@ -162,16 +193,26 @@ impl Writes {
     }
 
     /// The same, to be changed.
+    #[inline]
     pub fn of_mut(&mut self, piece: Piece) -> &mut [Event] {
         let line = &mut self.lines[piece.line()];
         if piece.is_whole() && *line != Event::NONE {
             return std::slice::from_mut(line);
         }
         if *line != Event::NONE {
+            if self.cells.is_empty() {
+                self.cells = self.layout.no_cells();
+            }
             self.cells[self.layout.cells_of_line(piece.line())].fill(*line);
             *line = Event::NONE;
         }
         &mut self.cells[self.layout.cells_of(piece)]
+    }
+
+    /// Has what nobody wrote written by nobody in particular.
+    pub fn initialize(&mut self, present: &Present, piece: Piece) {
+        let writes = self.of_mut(piece).iter_mut();
+        writes.filter(|write| present.is_stale(**write)).for_each(|write| *write = present.first);
     }
 
     #[inline(always)]
@@ -184,6 +225,6 @@ impl Writes {
     }
 
     pub fn clear(&mut self) {
-        self.lines.fill(Event::default());
+        *self = Self::new(self.layout);
     }
 }

@@ -285,6 +285,19 @@ fn an_atomic_does_not_hide_the_plain_write_before() {
 }
 
 #[test]
+fn a_flag_is_stored_and_then_read_by_all() {
+    let mut block = block(4);
+    let at = block.at(0, 0);
+    assert_eq!(block.shadow.atomic_write(at, &block.clocks.now(0), 4, 4), None);
+    assert_eq!(block.atomic(1, 0, 4), None);
+    assert_eq!(block.atomic(1, 0, 0), Some(Fault::Uninitialized));
+    assert_eq!(block.read(1, 0, 4, 4), race(0, 0, 1, Order::ReadAfterWrite));
+    assert_eq!(block.shadow.atomic_write(at, &block.clocks.now(0), 4, 4), race(1, 0, 4, Order::WriteAfterRead));
+    block.barrier();
+    assert_eq!(block.read(1, 0, 4, 4), None);
+}
+
+#[test]
 fn a_copy_in_flight_may_not_be_touched() {
     let mut block = written(4);
     let (copy, fault) = block.begin(0, 1, 0, 16);

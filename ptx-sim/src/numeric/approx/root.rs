@@ -1,8 +1,8 @@
-//! Reciprocals, roots and quotients: all rounded correctly or nearly so, by IEEE operations.
+//! Reciprocals, roots and quotients, by IEEE operations: rounded correctly or nearly so.
 
 use crate::numeric::{canonical, ftz};
 
-/// `rcp.approx.f32` (which knows no subnormal results or operands on hardware only under `.ftz`).
+/// `rcp.approx.f32`.
 #[inline(always)]
 pub(crate) fn rcp(x: f32) -> f32 {
     canonical(1.0 / x)
@@ -38,16 +38,27 @@ pub(crate) fn rsqrt_ftz(x: f32) -> f32 {
     rsqrt(ftz(x))
 }
 
-/// `div.full.f32`: two units of error over the full range; here none.
+/// `div.full.f32`.
 #[inline(always)]
 pub(crate) fn div_full(a: f32, b: f32) -> f32 {
     canonical(a / b)
 }
 
-/// `div.approx.f32`: `a * (1 / b)`; a divisor above 2^126 gives 0 (PTX ISA, "div").
+/// `div.full.ftz.f32`.
+#[inline(always)]
+pub(crate) fn div_full_ftz(a: f32, b: f32) -> f32 {
+    ftz(div_full(ftz(a), ftz(b)))
+}
+
+/// `div.approx.f32`: `a * (1 / b)`, where the reciprocal of a divisor above 2^126 is 0 (PTX ISA, "div").
 #[inline(always)]
 pub(crate) fn div_approx(a: f32, b: f32) -> f32 {
     const LIMIT: f32 = f32::from_bits((126 + 127) << 23);
-    let flushed = b.abs() > LIMIT && b.abs() < f32::INFINITY;
-    canonical(if flushed { a * 0f32.copysign(b) } else { a / b })
+    canonical(if b.abs() > LIMIT { a * 0f32.copysign(b) } else { a / b })
+}
+
+/// `div.approx.ftz.f32`.
+#[inline(always)]
+pub(crate) fn div_approx_ftz(a: f32, b: f32) -> f32 {
+    ftz(div_approx(ftz(a), ftz(b)))
 }
