@@ -110,22 +110,21 @@ fn assert_every_mutant_is_caught(places: impl Fn(Operator) -> usize + Sync) {
     let of_kernel = |&kernel: &Kernel| with_element!(kernel.dtype(), T => try_mutants::<T>(kernel, &places));
     let outcomes: Vec<_> = KERNELS.par_iter().flat_map_iter(of_kernel).collect();
     for operator in Operator::ALL {
-        let count = |is: fn(&Defect) -> bool| {
-            let of_operator = outcomes.iter().filter(|outcome| outcome.mutant.operator == operator);
-            of_operator.filter_map(|outcome| outcome.defect).filter(is).count()
-        };
-        let (found, wrong) =
-            (count(|defect| *defect != Defect::WrongAnswer), count(|defect| *defect == Defect::WrongAnswer));
+        let of_operator = outcomes.iter().filter(|outcome| outcome.mutant.operator == operator);
+        let defects: Vec<_> = of_operator.filter_map(|outcome| outcome.defect).collect();
+        let wrong = defects.iter().filter(|&&defect| defect == Defect::WrongAnswer).count();
+        let found = defects.len() - wrong;
         println!("{:16}{found:5} caught by a check, {wrong:5} by the answer", format!("{operator:?}"));
     }
-    let caught = outcomes.iter().filter(|outcome| outcome.defect.is_some()).count();
-    println!("{caught} of {} mutants of {} kernels caught", outcomes.len(), KERNELS.len());
-    let survivors = outcomes.iter().filter(|outcome| outcome.defect.is_none());
-    let survivors: Vec<_> = survivors
+    let survivors: Vec<_> = outcomes
+        .iter()
+        .filter(|outcome| outcome.defect.is_none())
         .map(|Outcome { kernel, mutant: Mutant { operator, line, code }, .. }| {
             format!("{kernel} {operator:?}, line {line} of the entry alone: {code}")
         })
         .collect();
+    let (all, caught) = (outcomes.len(), outcomes.len() - survivors.len());
+    println!("{caught} of {all} mutants of {} kernels caught", KERNELS.len());
     assert!(survivors.is_empty(), "{} mutants survive:\n{}", survivors.len(), survivors.join("\n"));
 }
 

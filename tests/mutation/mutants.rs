@@ -66,11 +66,9 @@ impl Operator {
         }
     }
 
-    /// What becomes of an instruction, given without its semicolon; `None` when it is another one.
+    /// What becomes of one of its instructions, given without the semicolon; `None` where its operands are unlike those
+    /// of the kernels.
     fn change(self, instruction: &str) -> Option<String> {
-        if !instruction.starts_with(self.instruction()) {
-            return None;
-        }
         let (operation, operands) = instruction.split_once(char::is_whitespace).unwrap_or((instruction, ""));
         let operands: Vec<_> = operands.split(',').map(str::trim).collect();
         let number = |text: &str| text.parse::<u32>().ok();
