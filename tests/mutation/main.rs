@@ -134,7 +134,7 @@ fn every_mutant_is_caught() {
 }
 
 #[test]
-#[ignore = "minutes"]
+#[ignore = "two minutes of one core; the places that it adds are like those of the sample"]
 fn every_mutant_of_every_operator_is_caught() {
     assert_every_mutant_is_caught(|_| usize::MAX);
 }
