@@ -154,6 +154,9 @@ impl Shadow {
         copies: bool,
     ) -> bool {
         let (present, _) = self.begin(at, now, 0, 1);
+        if len == 16 && self.atomics.is_none() && self.write_lines(&present, mask, offsets, copies) {
+            return true;
+        }
         let piece = |lane: usize| self.layout.piece(offsets[lane], len);
         let free = |lane: usize| self.writes.are_free(&present, piece(lane)) && self.reads.are_free(&present, piece(lane));
         if self.atomics.is_some() || !lanes(mask).all(free) {
@@ -164,10 +167,28 @@ impl Shadow {
             if copies { event.in_flight() } else { event }
         };
         lanes(mask).for_each(|lane| self.writes.record(event(lane), piece(lane)));
-        // Two lanes may have the same destination.
         let alone = lanes(mask).all(|lane| self.writes.of(piece(lane)).iter().all(|write| *write == event(lane)));
         if !alone {
             lanes(mask).for_each(|lane| self.writes.record(Event::default(), piece(lane)));
+        }
+        alone
+    }
+
+    /// [`write_lanes`](Self::write_lanes) of whole lines.
+    #[inline(always)]
+    fn write_lines(&mut self, present: &Present, mask: u32, offsets: &[u32; 32], copies: bool) -> bool {
+        let (writes, reads) = (self.writes.lines_mut(), self.reads.newest());
+        let (floor, clock) = (present.floor, present.floor.clock());
+        let line = |lane: usize| (offsets[lane] / 16) as usize;
+        if !lanes(mask).all(|lane| writes[line(lane)] <= floor && reads[line(lane)] <= clock) {
+            return false;
+        }
+        let event = if copies { present.event.in_flight() } else { present.event };
+        lanes(mask).for_each(|lane| writes[line(lane)] = event.by_lane(lane));
+        // Two lanes may have the same destination.
+        let alone = lanes(mask).all(|lane| writes[line(lane)] == event.by_lane(lane));
+        if !alone {
+            lanes(mask).for_each(|lane| writes[line(lane)] = Event::default());
         }
         alone
     }

@@ -52,14 +52,19 @@ impl Machine<'_> {
 
     pub(super) fn mma(&mut self, warp: &mut Warp, active: u32, mma: &Mma) {
         let registers = &mut warp.registers;
-        let (a, b, c) =
-            (mma.a.map(|a| *registers.get(a)), mma.b.map(|b| *registers.get(b)), mma.c.map(|c| *registers.get(c)));
+        let [a0, a1, a2, a3] = mma.a;
+        let [b0, b1] = mma.b;
+        let [c0, c1, c2, c3] = mma.c;
+        let row = |register| registers.get(register);
+        let a = [row(a0), row(a1), row(a2), row(a3)];
+        let b = [row(b0), row(b1)];
+        let c = [row(c0), row(c1), row(c2), row(c3)];
         let mode = self.options.mma;
         let format = |e5m2| if e5m2 { Fp8::E5m2 } else { Fp8::E4m3 };
         let rows = match mma.shape {
-            MmaShape::F16K16 => mma_m16n8k16(mode, Half::F16, &a, &b, &c),
-            MmaShape::Bf16K16 => mma_m16n8k16(mode, Half::Bf16, &a, &b, &c),
-            MmaShape::Fp8K32(formats) => mma_m16n8k32(mode, formats.map(format), &a, &b, &c),
+            MmaShape::F16K16 => mma_m16n8k16(mode, Half::F16, a, b, c),
+            MmaShape::Bf16K16 => mma_m16n8k16(mode, Half::Bf16, a, b, c),
+            MmaShape::Fp8K32(formats) => mma_m16n8k32(mode, formats.map(format), a, b, c),
         };
         for (register, row) in mma.d.iter().zip(&rows) {
             registers.set(*register, active, row);

@@ -6,6 +6,7 @@ use super::step::Step;
 use super::warp::Warp;
 use crate::check::banks::{global_sectors, shared_wavefronts};
 use crate::check::blocks::BlockRace;
+use crate::check::global::Look;
 use crate::check::shared::{Fault, Site};
 use crate::decode::MODULE_WINDOW;
 use crate::decode::body::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
@@ -50,7 +51,7 @@ impl Machine<'_> {
         let len = access.width * access.registers.len() as u32;
         let addresses = addresses(&warp.registers, &access.address);
         self.count_access(step, access.space, &addresses, len);
-        let mut values = [0; LANES];
+        let mut values = [0u128; LANES];
         // Parameters and constants are mostly the same for all.
         let uniform = access.space == Space::Param && access.address.base.is_none();
         let read = self.read_lanes(warp, step, access, &addresses, &mut values);
@@ -72,6 +73,11 @@ impl Machine<'_> {
             let shift = 8 * access.width * element as u32;
             let value = |lane: usize| extend((values[lane] >> shift) as u64, access.width, access.signed);
             match register {
+                // The usual one.
+                Some(AnyReg::Word(word)) if access.width == 4 => {
+                    let index = element as u32 * 32;
+                    warp.registers.set(*word, step.active, &std::array::from_fn(|lane| (values[lane] >> index) as u32));
+                }
                 Some(AnyReg::Word(word)) => {
                     warp.registers.set(*word, step.active, &std::array::from_fn(|lane| value(lane) as u32));
                 }
@@ -221,7 +227,11 @@ impl Machine<'_> {
             };
             let value = match source_bytes {
                 0 => 0,
-                16 => self.read_global(at, sources[lane], 16, Order::Plain).unwrap_or(0),
+                16 => match self.memory.look(sources[lane], 16) {
+                    // Inputs, mostly.
+                    Ok(Look { bytes, written: true, read_only: true }) => get(bytes, 0, 16),
+                    _ => self.copy_source(at, sources[lane], 16, 16),
+                },
                 _ => self.copy_source(at, sources[lane], source_bytes, copy.bytes),
             };
             if self.options.checks && begun.is_none() {

@@ -29,8 +29,22 @@ impl Machine<'_> {
                 pick = self.random_bits();
             }
             let Some(turn) = warp.turn(self.options.reconvergence, |n| (pick % n as u64) as usize) else { return };
-            left -= self.run_fragment(warp, turn, left);
+            let executed = self.run_fragment(warp, turn, left);
+            left -= executed;
+            self.executed += u64::from(executed);
+            if self.executed > self.options.max_instructions {
+                self.give_up(warp);
+            }
         }
+    }
+
+    /// Ends a launch that would go on for ever.
+    fn give_up(&mut self, warp: &Warp) {
+        self.stopped = true;
+        let pc = warp.fragments.first().map_or(0, |fragment| fragment.pc);
+        let at = self.place(warp.index, 0, pc.min(self.program.code.len() as u32 - 1));
+        let limit = self.options.max_instructions;
+        self.find(Kind::Endless, at, None, || format!("more than {limit} instructions"));
     }
 
     /// Runs lanes that are together; the number of instructions they executed.
@@ -74,6 +88,7 @@ impl Machine<'_> {
         limit
     }
 
+    #[inline(always)]
     pub(super) fn count(&mut self, pc: u32, inst: &Inst, active: u32, live: u32) {
         if inst.hidden {
             return;
@@ -81,13 +96,6 @@ impl Machine<'_> {
         let counters = &mut self.counters[pc as usize];
         counters.instructions += 1;
         counters.partial += u64::from(active != live);
-        self.executed += 1;
-        if self.executed > self.options.max_instructions {
-            self.stopped = true;
-            let at = self.place(0, 0, pc);
-            let limit = self.options.max_instructions;
-            self.find(Kind::Endless, at, None, || format!("more than {limit} instructions"));
-        }
     }
 
     /// Looks for reads of registers that nobody wrote, and notes what is written.

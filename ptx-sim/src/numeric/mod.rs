@@ -41,7 +41,7 @@ pub(crate) fn saturate(x: f32) -> f32 {
     if x > 0.0 { if x < 1.0 { x } else { 1.0 } } else { 0.0 }
 }
 
-/// Runs `f` with the widest vector instructions that the host has. `f` and all it calls should be
+/// Runs `f` with vector instructions that the host has. `f` and all it calls should be
 /// `#[inline(always)]`; it learns whether fused multiply-adds are instructions there.
 ///
 /// Vector width changes no result: none of the operations here depends on it.
@@ -57,6 +57,11 @@ pub(crate) fn vectorize<R>(f: impl Fn(Fused) -> R) -> R {
             // Every vector level but the lowest of x86-64 has them; there, `mul_add` is a slow call.
             (self.0)(Fused(!S::IS_SCALAR))
         }
+    }
+    // The widest vectors of x86-64 gain nothing on rows this short, and some compilations of them lose half the speed.
+    #[cfg(target_arch = "x86_64")]
+    if let Some(v3) = pulp::x86::V3::try_new() {
+        return pulp::Simd::vectorize(v3, Call(f));
     }
     pulp::Arch::new().dispatch(Call(f))
 }

@@ -114,6 +114,12 @@ impl Accesses {
         }
     }
 
+    /// For each line, no access to any of it is later than this clock.
+    #[inline(always)]
+    pub fn newest(&self) -> &[u32] {
+        &self.newest
+    }
+
     /// Whether all accesses to the line are ordered before the present one.
     #[inline(always)]
     pub fn are_free(&self, present: &Present, piece: Piece) -> bool {
@@ -175,6 +181,12 @@ impl Writes {
     #[inline(always)]
     pub fn is_line_settled(&self, present: &Present, offset: u32) -> bool {
         present.surely_follows(self.lines[(offset >> LINE) as usize])
+    }
+
+    /// The writes of lines, to be changed only where they are not [`Event::NONE`].
+    #[inline(always)]
+    pub fn lines_mut(&mut self) -> &mut [Event] {
+        &mut self.lines
     }
 
     /// Whether nothing was written, or the present access is sure to come after.

@@ -38,9 +38,9 @@ const ADA_FP8: Adder = Adder { fraction: 13, result: 13 };
 /// Operands of 16 bits: `8 * B` values of k.
 pub(super) fn halves<const A: usize, const B: usize, X: Element>(
     arch: Arch,
-    a: &[Row; A],
-    b: &[Row; B],
-    c: &[Row; 4],
+    a: [&Row; A],
+    b: [&Row; B],
+    c: [&Row; 4],
 ) -> [Row; 4] {
     vectorize(
         #[inline(always)]
@@ -63,7 +63,7 @@ pub(super) fn halves<const A: usize, const B: usize, X: Element>(
 }
 
 /// Operands of 8 bits: 32 values of k. Ampere, which has no such instruction, computes as Hopper does.
-pub(super) fn bytes<X: Element, Y: Element>(arch: Arch, a: &[Row; 4], b: &[Row; 2], c: &[Row; 4]) -> [Row; 4] {
+pub(super) fn bytes<X: Element, Y: Element>(arch: Arch, a: [&Row; 4], b: [&Row; 2], c: [&Row; 4]) -> [Row; 4] {
     vectorize(
         #[inline(always)]
         |_| {
@@ -102,13 +102,13 @@ struct Operands<const A: usize, const B: usize, const E: usize> {
 impl<const A: usize, const B: usize, const E: usize> Operands<A, B, E> {
     /// `format` is the exponent of the subnormals of a format to which the elements are converted before.
     #[inline(always)]
-    fn new<X: Element, Y: Element>(a: &[Row; A], b: &[Row; B], format: i32) -> Self {
+    fn new<X: Element, Y: Element>(a: [&Row; A], b: [&Row; B], format: i32) -> Self {
         let (mut rows, mut columns) = ([[[0.0; 32]; E]; A], [[[0.0; 32]; E]; B]);
         for i in 0..A {
-            unpack::<X, E>(&a[i], &mut rows[i]);
+            unpack::<X, E>(a[i], &mut rows[i]);
         }
         for i in 0..B {
-            unpack::<Y, E>(&by_k(&b[i]), &mut columns[i]);
+            unpack::<Y, E>(&by_k(b[i]), &mut columns[i]);
         }
         Self { rows, columns, least: [X::LEAST_EXPONENT.min(format), Y::LEAST_EXPONENT.min(format)] }
     }

@@ -12,9 +12,9 @@ use crate::numeric::{canonical, vectorize};
 
 /// `4 * B * E` values of k, `E` elements a register.
 pub(super) fn multiply<const A: usize, const B: usize, const E: usize, X: Element, Y: Element>(
-    a: &[Row; A],
-    b: &[Row; B],
-    c: &[Row; 4],
+    a: [&Row; A],
+    b: [&Row; B],
+    c: [&Row; 4],
 ) -> [Row; 4] {
     let exact = X::EXACT_PRODUCTS & Y::EXACT_PRODUCTS;
     vectorize(
@@ -22,11 +22,11 @@ pub(super) fn multiply<const A: usize, const B: usize, const E: usize, X: Elemen
         |fused| {
             let mut rows = [[[0.0; 32]; E]; A];
             for i in 0..A {
-                unpack::<X, E>(&a[i], &mut rows[i]);
+                unpack::<X, E>(a[i], &mut rows[i]);
             }
             let mut columns = [[[0.0; 32]; E]; B];
             for i in 0..B {
-                unpack::<Y, E>(&by_k(&b[i]), &mut columns[i]);
+                unpack::<Y, E>(&by_k(b[i]), &mut columns[i]);
             }
             let mut sums = matrix(c);
             for row in 0..16 {
@@ -83,8 +83,8 @@ mod tests {
             let c: [Row; 4] = core::array::from_fn(|_| core::array::from_fn(|_| random.near_one(3).to_bits()));
             let decode = |x: u32| if elements == 2 { F16::decode(x) } else { E4m3::decode(x) };
             let got = match elements {
-                2 => multiply::<4, 2, 2, F16, F16>(&a, &b, &c),
-                _ => multiply::<4, 2, 4, E4m3, E4m3>(&a, &b, &c),
+                2 => multiply::<4, 2, 2, F16, F16>(a.each_ref(), b.each_ref(), c.each_ref()),
+                _ => multiply::<4, 2, 4, E4m3, E4m3>(a.each_ref(), b.each_ref(), c.each_ref()),
             };
             for lane in 0..32 {
                 for i in 0..4 {

@@ -29,7 +29,7 @@ pub(super) fn unpack<X: Element, const E: usize>(row: &Row, elements: &mut [[f32
 
 /// The accumulator by rows, its columns in the order 0 2 4 6, 1 3 5 7 in which the registers hold them.
 #[inline(always)]
-pub(super) fn matrix(c: &[Row; 4]) -> [[u32; 8]; 16] {
+pub(super) fn matrix(c: [&Row; 4]) -> [[u32; 8]; 16] {
     let mut rows = [[0; 8]; 16];
     for row in 0..16 {
         let (register, at, to) = (row / 8 * 2, row % 8 * 4, &mut rows[row]);

@@ -32,7 +32,7 @@ pub(crate) enum Fp8 {
 }
 
 /// `mma.sync.aligned.m16n8k16.row.col.f32.{f16,bf16}.{f16,bf16}.f32`.
-pub(crate) fn mma_m16n8k16(mode: Mma, format: Half, a: &[Row; 4], b: &[Row; 2], c: &[Row; 4]) -> [Row; 4] {
+pub(crate) fn mma_m16n8k16(mode: Mma, format: Half, a: [&Row; 4], b: [&Row; 2], c: [&Row; 4]) -> [Row; 4] {
     match format {
         Half::F16 => halves::<4, 2, F16>(mode, a, b, c),
         Half::Bf16 => halves::<4, 2, Bf16>(mode, a, b, c),
@@ -40,7 +40,7 @@ pub(crate) fn mma_m16n8k16(mode: Mma, format: Half, a: &[Row; 4], b: &[Row; 2], 
 }
 
 /// `mma.sync.aligned.m16n8k8.row.col.f32.{f16,bf16}.{f16,bf16}.f32`.
-pub(crate) fn mma_m16n8k8(mode: Mma, format: Half, a: &[Row; 2], b: &[Row; 1], c: &[Row; 4]) -> [Row; 4] {
+pub(crate) fn mma_m16n8k8(mode: Mma, format: Half, a: [&Row; 2], b: [&Row; 1], c: [&Row; 4]) -> [Row; 4] {
     match format {
         Half::F16 => halves::<2, 1, F16>(mode, a, b, c),
         Half::Bf16 => halves::<2, 1, Bf16>(mode, a, b, c),
@@ -48,7 +48,7 @@ pub(crate) fn mma_m16n8k8(mode: Mma, format: Half, a: &[Row; 2], b: &[Row; 1], c
 }
 
 /// `mma.sync.aligned.m16n8k32.row.col.f32.{e4m3,e5m2}.{e4m3,e5m2}.f32`; `formats` are those of A and B.
-pub(crate) fn mma_m16n8k32(mode: Mma, formats: [Fp8; 2], a: &[Row; 4], b: &[Row; 2], c: &[Row; 4]) -> [Row; 4] {
+pub(crate) fn mma_m16n8k32(mode: Mma, formats: [Fp8; 2], a: [&Row; 4], b: [&Row; 2], c: [&Row; 4]) -> [Row; 4] {
     match formats {
         [Fp8::E4m3, Fp8::E4m3] => bytes::<E4m3, E4m3>(mode, a, b, c),
         [Fp8::E4m3, Fp8::E5m2] => bytes::<E4m3, E5m2>(mode, a, b, c),
@@ -57,14 +57,14 @@ pub(crate) fn mma_m16n8k32(mode: Mma, formats: [Fp8; 2], a: &[Row; 4], b: &[Row;
     }
 }
 
-fn halves<const A: usize, const B: usize, X: Element>(mode: Mma, a: &[Row; A], b: &[Row; B], c: &[Row; 4]) -> [Row; 4] {
+fn halves<const A: usize, const B: usize, X: Element>(mode: Mma, a: [&Row; A], b: [&Row; B], c: [&Row; 4]) -> [Row; 4] {
     match mode {
         Mma::Fast => fast::multiply::<A, B, 2, X, X>(a, b, c),
         Mma::Exact(arch) => exact::halves::<A, B, X>(arch, a, b, c),
     }
 }
 
-fn bytes<X: Element, Y: Element>(mode: Mma, a: &[Row; 4], b: &[Row; 2], c: &[Row; 4]) -> [Row; 4] {
+fn bytes<X: Element, Y: Element>(mode: Mma, a: [&Row; 4], b: [&Row; 2], c: [&Row; 4]) -> [Row; 4] {
     match mode {
         Mma::Fast => fast::multiply::<4, 2, 4, X, Y>(a, b, c),
         Mma::Exact(arch) => exact::bytes::<X, Y>(arch, a, b, c),
