@@ -1,6 +1,5 @@
 //! Runs PTX, the assembly of NVIDIA GPUs, on a CPU, with the checks of a sanitizer and the counters of a profiler.
 #![forbid(unsafe_code)]
-#![allow(dead_code)]
 
 mod check;
 mod decode;

@@ -213,8 +213,6 @@ pub(crate) struct Barrier {
     /// Threads that take part; all of the block when not given.
     pub threads: Option<Word>,
     pub waits: bool,
-    /// Whether PTX demands that all lanes come together.
-    pub aligned: bool,
     pub reduce: Option<BarrierReduce>,
 }
 

@@ -298,7 +298,8 @@ fn barrier(cx: &mut Operands) -> Result<Decoded> {
         return Ok(Decoded::new(Class::Barrier, Action::WarpBarrier(members)));
     }
     let kind = cx.op.expect(&["sync", "arrive", "red"])?;
-    let aligned = cx.op.name == "bar" || cx.op.take("aligned");
+    // Barriers count whole warps; without `.aligned`, too, the lanes of a warp have to come together here.
+    cx.op.take("aligned");
     let first = usize::from(kind == "red");
     let mut reduce = None;
     let mut threads = None;
@@ -321,7 +322,7 @@ fn barrier(cx: &mut Operands) -> Result<Decoded> {
         2 => threads = Some(cx.src(first + 1)?),
         _ => return Err(cx.op.error(format!("{} operands", cx.len()))),
     }
-    let barrier = Barrier { id, threads, waits: kind != "arrive", aligned, reduce };
+    let barrier = Barrier { id, threads, waits: kind != "arrive", reduce };
     Ok(Decoded::new(Class::Barrier, Action::Barrier(barrier)))
 }
 

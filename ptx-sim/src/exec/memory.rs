@@ -156,7 +156,7 @@ impl Machine<'_> {
             return None;
         }
         let len = access.width * access.registers.len() as u32;
-        let addresses = std::array::from_fn(|lane| addresses[lane] as u32);
+        let addresses = std::array::from_fn(|lane| shared_address(addresses[lane]));
         Some((self.plain_offsets(&addresses, step.active, len)?, len))
     }
 
@@ -290,16 +290,15 @@ impl Machine<'_> {
     ) -> Option<u128> {
         let (space, address) = resolve(space, address);
         match (space, order) {
-            (Space::Shared, Order::Plain) => self.read_shared(at, address as u32, len),
-            (Space::Shared, _) => self.touch_shared(at, address as u32, len),
+            (Space::Shared, Order::Plain) => self.read_shared(at, shared_address(address), len),
+            (Space::Shared, _) => self.touch_shared(at, shared_address(address), len),
             (Space::Local | Space::Param, _) => {
                 let memory = if space == Space::Local { self.local(warp, at.lane as usize) } else { self.params };
-                let fits = address.checked_add(len.into()).is_some_and(|end| end <= memory.len() as u64);
-                if fits {
-                    return Some(get(memory, address as u32, len));
+                if let Err(kind) = inside(memory.len() as u64, address, len) {
+                    self.memory_fault(kind, at, (space, address, len), "read");
+                    return None;
                 }
-                self.memory_fault(Kind::OutOfBounds, at, (space, address, len), "read");
-                None
+                Some(get(memory, address as u32, len))
             }
             _ => self.read_global(at, address, len, order),
         }
@@ -345,14 +344,13 @@ impl Machine<'_> {
     ) {
         let (space, address) = resolve(space, address);
         match (space, order) {
-            (Space::Shared, Order::Plain) => self.write_shared(at, address as u32, len, value),
-            (Space::Shared, _) => self.put_shared(at, address as u32, len, value),
+            (Space::Shared, Order::Plain) => self.write_shared(at, shared_address(address), len, value),
+            (Space::Shared, _) => self.put_shared(at, shared_address(address), len, value),
             (Space::Local, _) => {
                 let size = self.program.local_bytes;
-                if address.checked_add(len.into()).is_some_and(|end| end <= size.into()) {
-                    put(&mut warp.local, at.lane * size + address as u32, len, value);
-                } else {
-                    self.memory_fault(Kind::OutOfBounds, at, (space, address, len), "write");
+                match inside(size.into(), address, len) {
+                    Ok(()) => put(&mut warp.local, at.lane * size + address as u32, len, value),
+                    Err(kind) => self.memory_fault(kind, at, (space, address, len), "write"),
                 }
             }
             (Space::Param | Space::Const, _) => {
@@ -481,7 +479,7 @@ impl Machine<'_> {
     /// Addresses in shared memory of all lanes.
     pub(super) fn shared_addresses(&self, registers: &Registers, address: &Address) -> Row<u32> {
         let addresses = addresses(registers, address);
-        std::array::from_fn(|lane| addresses[lane] as u32)
+        std::array::from_fn(|lane| shared_address(addresses[lane]))
     }
 
     fn local<'w>(&self, warp: &'w Warp, lane: usize) -> &'w [u8] {
@@ -570,6 +568,14 @@ fn resolve(space: Space, address: u64) -> (Space, u64) {
     }
 }
 
+/// Whether an access lies in a memory of `size` bytes, and at a multiple of its width.
+fn inside(size: u64, address: u64, len: u32) -> Result<(), Kind> {
+    if address.checked_add(len.into()).is_none_or(|end| end > size) {
+        return Err(Kind::OutOfBounds);
+    }
+    if address.is_multiple_of(len.into()) { Ok(()) } else { Err(Kind::Misaligned) }
+}
+
 /// The address of each lane.
 fn addresses(registers: &Registers, address: &Address) -> Row<u64> {
     let offset = address.offset as u64;
@@ -588,6 +594,12 @@ fn addresses(registers: &Registers, address: &Address) -> Row<u64> {
         None => {}
     }
     row
+}
+
+/// An address in shared memory has 32 bits; others are outside of it.
+#[inline(always)]
+fn shared_address(address: u64) -> u32 {
+    u32::try_from(address).unwrap_or(u32::MAX)
 }
 
 fn site(at: RawPlace) -> Site {

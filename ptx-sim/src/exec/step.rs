@@ -140,7 +140,7 @@ impl Machine<'_> {
     }
 
     fn execute(&mut self, warp: &mut Warp, step: Step) -> Then {
-        let Step { inst, pc, mask, active, .. } = step;
+        let Step { inst, pc, active, .. } = step;
         match &inst.action {
             Action::Branch(target) => {
                 self.count(pc, inst, active, warp.live);

@@ -3,7 +3,7 @@
 use super::Machine;
 use super::barriers::BARRIERS;
 use super::step::{Step, Then};
-use super::warp::{State, Warp};
+use super::warp::{Fragment, State, Warp};
 use crate::ops::collective::{Reduce, Shuffle, Vote, VoteKind};
 use crate::program::{Action, Barrier, BarrierOp};
 use crate::registers::{ALL, LANES, Registers, Word, lanes};
@@ -31,6 +31,12 @@ impl Machine<'_> {
         if missing != 0 && !forced && active == mask {
             let waits = &mut warp.fragments[fragment];
             (waits.pc, waits.parked) = (pc, true);
+            return Then::Choose;
+        }
+        if missing != 0 && !forced && missing & mask == 0 {
+            // Those for which the guard holds wait, the others go on.
+            warp.fragments[fragment] = Fragment { pc: pc + 1, mask: mask & !active, parked: false };
+            warp.fragments.push(Fragment { pc, mask: active, parked: true });
             return Then::Choose;
         }
         if missing != 0 || members & !warp.live != 0 || active & !members != 0 {

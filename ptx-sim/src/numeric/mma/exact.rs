@@ -230,7 +230,7 @@ mod tests {
             (y[0][lane], y[1][lane]) = (word(&b, 2 * lane), word(&b, 8 + 2 * lane));
         }
         z[0][0] = c.to_bits();
-        f32::from_bits(halves::<4, 2, X>(arch, &x, &y, &z)[0][0])
+        f32::from_bits(halves::<4, 2, X>(arch, x.each_ref(), y.each_ref(), z.each_ref())[0][0])
     }
 
     /// f16 codes of powers of two at the given places.
@@ -295,7 +295,7 @@ mod tests {
         let (mut a, mut b, mut c) = ([[0; 32]; 4], [[0; 32]; 2], [[0; 32]; 4]);
         (a[0][0], b[0][0]) = (0x38, 0x38);
         c[0][0] = (2f32.powi(-13) + 2f32.powi(-14)).to_bits();
-        let cell = |arch| f32::from_bits(bytes::<E4m3, E4m3>(arch, &a, &b, &c)[0][0]);
+        let cell = |arch| f32::from_bits(bytes::<E4m3, E4m3>(arch, a.each_ref(), b.each_ref(), c.each_ref())[0][0]);
         assert_eq!(cell(Arch::Sm89), 1.0 + 2f32.powi(-13));
         assert_eq!(cell(Arch::Sm90), 1.0 + 2f32.powi(-13) + 2f32.powi(-14));
     }
