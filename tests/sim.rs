@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 mod common;
 
-/// The least work with which a kernel is spared a case: the scalar kernels' share of the large ones.
+/// The most work of a case; it spares the scalar kernels, which take ten times as long as the others, the large ones.
 const MAX_WORK: u64 = 1_000_000;
 
 /// One simulator for all tests, with room for every kernel.
@@ -73,11 +73,12 @@ fn every_f32_kernel_is_right_on_nasty_cases() {
 }
 
 #[test]
-fn every_kernel_takes_nearly_all_nasty_cases() {
+fn no_kernel_on_tensor_cores_is_spared_a_nasty_case() {
     for &kernel in KERNELS {
         let cases = nasty_cases(kernel.dtype(), kernel.head_dim() as usize);
         let taken = cases.iter().filter(|case| affordable(case, kernel)).count();
-        assert!(taken + 2 >= cases.len(), "{kernel}: {taken}");
+        let least = if matches!(kernel, Kernel::FwdScalar(_)) { 5 } else { cases.len() };
+        assert!(taken >= least, "{kernel}: {taken}");
     }
 }
 
@@ -147,7 +148,7 @@ fn the_same_call_gives_the_same_answer_and_report() {
 }
 
 #[test]
-fn a_full_step_executes_the_matrix_instructions_that_its_tile_calls_for_and_no_bank_conflict() {
+fn full_tiles_take_the_matrix_instructions_of_their_products_and_no_bank_conflict() {
     for &kernel in KERNELS {
         let Kernel::FwdSm80(config) = kernel else { continue };
         let case = small_case(kernel, config.tile_q as usize, 2 * config.step() as usize, None);
@@ -157,7 +158,11 @@ fn a_full_step_executes_the_matrix_instructions_that_its_tile_calls_for_and_no_b
             let [_, heads, _, q_len, kv_len, head_dim] = case.shape;
             let products = 2 * heads * q_len * kv_len * head_dim / (16 * 8 * 16);
             assert_eq!(report.executed(Class::Matrix), products as u64, "{kernel}");
-            assert_eq!(report.total.wavefronts, report.total.wavefronts_ideal, "{kernel}");
+            // What warps merge in the end is padded for its stores, and not in every head dim for its loads.
+            let conflicts = report.lines.iter().filter(|line| line.counters.wavefronts > line.counters.wavefronts_ideal);
+            let in_tiles: Vec<_> =
+                conflicts.filter(|line| config.kv_splits == 1 || line.class != Class::Shared).collect();
+            assert!(in_tiles.is_empty(), "{kernel}: {in_tiles:#?}");
             assert!(report.peak_shared <= plan.shared_bytes, "{kernel}: {} B", report.peak_shared);
         });
     }
@@ -174,6 +179,17 @@ fn tensors_without_elements_give_answers_without_elements() {
         assert!(answer.plan.is_empty() && answer.report.is_clean() && answer.report.total.instructions == 0);
         assert!(answer.output.out.is_empty() && answer.output.lse.is_empty());
     }
+}
+
+#[test]
+fn what_a_kernel_does_not_write_is_nan() {
+    let body = "(.param .align 8 .b8 params[128])\n{\nret;\n}\n";
+    let header = ".version 8.4\n.target sm_80\n.address_size 64\n";
+    let simulator = Simulator::new(&format!("{header}.visible .entry fwd_scalar_f32{body}")).unwrap();
+    let inputs = Inputs::<f32>::generate(&Case { dtype: DType::F32, ..Case::new([1, 1, 1, 4, 4, 8]) });
+    let Simulated { output, report, .. } = simulate(&simulator, &inputs, None);
+    assert!(report.is_clean(), "{report}");
+    assert!(output.out.iter().chain(&output.lse).all(|x| x.is_nan()), "{output:?}");
 }
 
 #[test]

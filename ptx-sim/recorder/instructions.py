@@ -1,6 +1,7 @@
 """The instructions to record, as PTX.
 
 An elementwise instruction reads the 32-bit registers %x, %y and %z and leaves its result in %o (or in %O, of 64 bits).
+Operands of 64 bits are the pairs %X = {x, y}, %Y = {y, z} and %Z = {z, x}, low word first.
 """
 
 
@@ -26,17 +27,38 @@ def ternary(op):
     return f"{op} %o, %x, %y, %z;"
 
 
+def double(op, operands="%X", result="%O"):
+    moves = {"%X": "{%x, %y}", "%Y": "{%y, %z}", "%Z": "{%z, %x}"}
+    text = "".join(f"mov.b64 {o}, {moves[o]}; " for o in operands.split(", "))
+    if result == "%h":
+        return f"{text}{op} %h, {operands}; cvt.u32.u16 %o, %h;"
+    return f"{text}{op} {result}, {operands};"
+
+
 SM_80 = {
     **{op: unary()(op) for op in [
         "ex2.approx.f32", "ex2.approx.ftz.f32", "lg2.approx.f32", "lg2.approx.ftz.f32", "rcp.approx.f32",
         "rcp.approx.ftz.f32", "rsqrt.approx.f32", "rsqrt.approx.ftz.f32", "sqrt.approx.f32", "sqrt.approx.ftz.f32",
         "sin.approx.f32", "sin.approx.ftz.f32", "cos.approx.f32", "cos.approx.ftz.f32", "tanh.approx.f32",
-        "rcp.rn.f32", "sqrt.rn.f32", "sqrt.rp.f32", "cvt.rna.tf32.f32", "ex2.approx.f16x2", "tanh.approx.f16x2",
+        "rcp.rn.f32", "sqrt.rn.f32", "sqrt.rp.f32", "neg.f32", "abs.f32", "abs.ftz.f32", "neg.f16x2", "abs.f16x2",
+        "neg.bf16x2", "abs.bf16x2", "cvt.rna.tf32.f32", "ex2.approx.f16x2", "tanh.approx.f16x2",
         "cvt.rni.f32.f32", "cvt.rmi.ftz.f32.f32", "cvt.rpi.f32.f32", "cvt.sat.f32.f32",
         "cvt.rzi.s32.f32", "cvt.rni.u32.f32", "cvt.rmi.s32.f32", "cvt.rpi.ftz.u32.f32",
         "cvt.rn.f32.s32", "cvt.rz.f32.u32", "cvt.rm.f32.s32", "cvt.rp.f32.u32",
     ]},
-    **{op: unary("%O")(op) for op in ["cvt.rzi.s64.f32", "cvt.rni.u64.f32"]},
+    **{op: unary("%O")(op) for op in ["cvt.rzi.s64.f32", "cvt.rni.u64.f32", "cvt.f64.f32", "cvt.f64.ftz.f32"]},
+    **{op: double(op, "%X") for op in [
+        "cvt.rzi.s64.f64", "cvt.rni.u64.f64", "cvt.rn.f64.s64", "cvt.rz.f64.u64", "neg.f64", "abs.f64", "sqrt.rn.f64",
+    ]},
+    **{op: double(op, "%X", "%o") for op in [
+        "cvt.rzi.s32.f64", "cvt.rni.u32.f64", "cvt.rn.f32.f64", "cvt.rz.f32.f64", "cvt.rn.ftz.f32.f64",
+        "cvt.rn.f32.s64", "cvt.rp.f32.u64",
+    ]},
+    **{op: double(op, "%X", "%h") for op in ["cvt.rn.f16.f64", "cvt.rz.f16.f64", "cvt.rn.f16.s64", "cvt.rzi.s16.f64"]},
+    **{op: double(op, "%X, %Y") for op in [
+        "add.rn.f64", "sub.rn.f64", "mul.rn.f64", "div.rn.f64", "min.f64", "max.f64",
+    ]},
+    "fma.rn.f64": double("fma.rn.f64", "%X, %Y, %Z"),
     **{op: half(op) for op in [
         "cvt.rn.f16.f32", "cvt.rz.f16.f32", "cvt.rn.relu.f16.f32", "cvt.rn.bf16.f32", "cvt.rz.bf16.f32",
         "cvt.rn.relu.bf16.f32", "cvt.rzi.s16.f32", "cvt.rni.u8.f32",
@@ -46,7 +68,8 @@ SM_80 = {
     **{op: binary(op) for op in [
         "add.rn.f32", "add.rz.f32", "add.rm.f32", "add.rp.f32", "add.rn.ftz.sat.f32", "mul.rn.f32", "mul.rz.f32",
         "mul.rp.f32", "mul.rn.ftz.f32", "div.rn.f32", "div.rz.f32", "div.full.f32", "div.full.ftz.f32",
-        "div.approx.f32", "div.approx.ftz.f32", "min.f32", "max.f32", "min.NaN.f32", "max.NaN.f32", "max.ftz.f32",
+        "div.approx.f32", "div.approx.ftz.f32", "copysign.f32", "add.rn.sat.f16x2", "add.rn.ftz.f16x2",
+        "sub.rn.f16x2", "mul.rn.ftz.sat.f16x2", "max.ftz.f16x2", "min.f32", "max.f32", "min.NaN.f32", "max.NaN.f32", "max.ftz.f32",
         "add.rn.f16x2", "mul.rn.f16x2", "min.f16x2", "max.NaN.f16x2", "min.bf16x2", "max.NaN.bf16x2",
     ]},
     **{op: f"{op} %o, %y, %x;" for op in [
@@ -54,7 +77,7 @@ SM_80 = {
     ]},
     **{op: ternary(op) for op in [
         "fma.rn.f32", "fma.rz.f32", "fma.rm.f32", "fma.rp.f32", "fma.rn.ftz.f32", "fma.rn.sat.f32",
-        "fma.rn.f16x2", "fma.rn.relu.f16x2", "fma.rn.bf16x2",
+        "fma.rn.f16x2", "fma.rn.sat.f16x2", "fma.rn.ftz.f16x2", "fma.rn.relu.f16x2", "fma.rn.bf16x2",
     ]},
 }
 
@@ -68,7 +91,11 @@ SM_90 = {
     ]},
     **{op: from_half(op) for op in ["cvt.rn.f16x2.e4m3x2", "cvt.rn.f16x2.e5m2x2", "cvt.f32.bf16"]},
     **{op: unary()(op) for op in ["ex2.approx.ftz.bf16x2", "tanh.approx.bf16x2", "cvt.rn.tf32.f32", "cvt.rz.tf32.f32"]},
-    **{op: binary(op) for op in ["add.rn.bf16x2", "sub.rn.bf16x2", "mul.rn.bf16x2"]},
+    **{op: binary(op) for op in [
+        "add.rn.bf16x2", "sub.rn.bf16x2", "mul.rn.bf16x2", "min.xorsign.abs.f32", "max.NaN.xorsign.abs.f32",
+    ]},
+    **{op: double(op, "%X", "%h") for op in ["cvt.rn.bf16.f64", "cvt.rn.bf16.s64", "cvt.rz.bf16.u64"]},
+    **{op: half(op) for op in ["cvt.rn.bf16.u32", "cvt.rp.f16.u32"]},
     "fma.rn.relu.bf16x2": ternary("fma.rn.relu.bf16x2"),
 }
 
@@ -82,6 +109,7 @@ MMA_SM_80 = {
 MMA_SM_90 = {
     "mma.m16n8k32.e4m3": (4, 2, "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32"),
     "mma.m16n8k32.e5m2": (4, 2, "mma.sync.aligned.m16n8k32.row.col.f32.e5m2.e5m2.f32"),
+    "mma.m16n8k32.e5m2.e4m3": (4, 2, "mma.sync.aligned.m16n8k32.row.col.f32.e5m2.e4m3.f32"),
     "mma.m16n8k32.e4m3.e5m2": (4, 2, "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e5m2.f32"),
 }
 
@@ -97,7 +125,7 @@ def elementwise(name, body):
     return f"""
 // {name}
 .visible .entry {symbol(name)}(.param .u64 x, .param .u64 y, .param .u64 z, .param .u64 o, .param .u32 n) {{
-  .reg .b16 %h; .reg .b32 %x, %y, %z, %o, %i, %t<4>; .reg .b64 %O, %p; .reg .pred %q;
+  .reg .b16 %h; .reg .b32 %x, %y, %z, %o, %i, %t<4>; .reg .b64 %O, %X, %Y, %Z, %p; .reg .pred %q;
   mov.u32 %t0, %ctaid.x; mov.u32 %t1, %ntid.x; mov.u32 %t2, %tid.x; mad.lo.u32 %i, %t0, %t1, %t2;
   ld.param.u32 %t3, [n]; setp.ge.u32 %q, %i, %t3; @%q ret;
   ld.param.u64 %p, [x]; mad.wide.u32 %p, %i, 4, %p; ld.global.b32 %x, [%p];
@@ -131,7 +159,7 @@ def mma(name, a, b, instruction):
 
 
 def modules():
-    """The two PTX texts: (file name, text, elementwise names, mma table)."""
+    """The two PTX texts: (file name, text, elementwise table, mma table)."""
     for file, version, target, ops, products in (
         ("record_sm80.ptx", "7.8", "sm_80", SM_80, MMA_SM_80),
         ("record_sm90.ptx", "8.4", "sm_90", SM_90, MMA_SM_90),
@@ -139,7 +167,7 @@ def modules():
         text = f".version {version}\n.target {target}\n.address_size 64\n"
         text += "".join(elementwise(name, body) for name, body in ops.items())
         text += "".join(mma(name, *parts) for name, parts in products.items())
-        yield file, text, list(ops), products
+        yield file, text, ops, products
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def elements(rng, n):
     for k, cut in ((4, 13), (5, 16), (6, 20)):
         tie = (about & ~np.uint32(2**cut - 1)) | np.uint32(2 ** (cut - 1))
         x = np.where(kind == k, tie + rng.integers(-1, 2, n).astype(np.uint32), x).astype(np.uint32)
-    nasty = np.array(NASTY + [v | 0x80000000 for v in NASTY], dtype=np.uint32)[: n // 4]
+    nasty = np.array(NASTY + [v | 0x80000000 for v in NASTY], dtype=np.uint32)[: n // 2]
     x[: len(nasty)] = nasty
     y = rng.permutation(x)
     y = np.where(kind == 2, (near ^ rng.integers(0, 2**23, n).astype(np.uint32)), y).astype(np.uint32)
@@ -78,10 +78,14 @@ def codes(rng, fmt, kind, shape):
         "huge": lambda: around(inf >> mantissa, 2),
         "large and small": lambda: np.where(rng.random(shape) < 0.1, around(bias + 3, 1), around(bias - 4, 3)),
         "ones": lambda: sign | np.where(half, bias << mantissa, 0),
+        # For bf16: products below the subnormals of f32, and about the last places of its largest numbers.
+        "vanishing": lambda: around(bias - 75, 3) if fmt == "bf16" else around(2, 2),
+        "brim": lambda: around(bias + 51, 2) if fmt == "bf16" else around((inf >> mantissa) - 1, 1),
     }[kind]()
 
 
-KINDS = ["near", "spread", "wide", "anything", "cancel", "sparse", "tiny", "huge", "large and small", "ones"]
+KINDS = ["near", "spread", "wide", "anything", "cancel", "sparse", "tiny", "huge", "large and small", "ones", "vanishing",
+         "brim"]
 
 
 def matrices(rng, formats, a, b, warps):
@@ -119,6 +123,8 @@ def matrices(rng, formats, a, b, warps):
             "huge": lambda: np.where(zero(0.3), number | 0x7F000000, number | exponent(140, 20)),
             "large and small": lambda: number | exponent(127, 8),
             "ones": lambda: number | exponent(127 + 24, 6),
+            "vanishing": lambda: np.where(zero(0.6), bits & 0x80000000, bits & 0x80000007),
+            "brim": lambda: np.where(zero(0.3), number | exponent(127 + 32, 3), bits & 0x80000003 | 0x7F7FFFFC),
         }[kind]()
     return parts[0], parts[1], c.astype(np.uint32)
 
@@ -134,7 +140,7 @@ def run(folder, warps, n):
         module = cp.RawModule(path=f"{folder}/{file}")
         for name in names:
             kernel = module.get_function(instructions.symbol(name))
-            out = cp.zeros(2 * n if "64" in name else n, dtype=cp.uint32)
+            out = cp.zeros((1 + ("%O" in names[name])) * n, dtype=cp.uint32)
             kernel((-(-n // 128),), (128,), (*device, out, np.uint32(n)))
             entries.append((name, [out.get()]))
         for name, (a, b, _) in products.items():
@@ -153,4 +159,4 @@ def run(folder, warps, n):
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], *(int(v) for v in sys.argv[2:4]) if len(sys.argv) > 2 else (10, 512))
+    run(sys.argv[1], *(int(v) for v in sys.argv[2:4]) if len(sys.argv) > 2 else (12, 336))

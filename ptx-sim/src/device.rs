@@ -83,7 +83,7 @@ impl Device {
         Buffer { address: self.memory.upload(bytes, true), len: bytes.len() }
     }
 
-    /// The bytes of a buffer; those that nobody wrote are zero.
+    /// The bytes of a buffer; those that nobody wrote have every bit set, which is NaN in every format.
     ///
     /// # Errors
     /// [`MemoryError::Gone`] when it was freed or belongs to another device.

@@ -150,10 +150,18 @@ impl Device {
         matches!(self.backend, Backend::Sim(_))
     }
 
-    /// Estimated instructions of warps that the simulator executes for a problem; 0 on a device that executes it itself.
+    /// Estimated instructions of warps that the simulator executes for a problem; 0 on any other device.
     pub fn work(&self, problem: &Problem, kernel: Option<Kernel>) -> Result<u64> {
         let Backend::Sim(simulator) = &self.backend else { return Ok(0) };
         Ok(sim::work(&Plan::choose(problem, simulator.spec(), kernel)?))
+    }
+
+    /// The most work that the device takes.
+    pub fn max_work(&self) -> u64 {
+        match &self.backend {
+            Backend::Sim(simulator) => simulator.max_work(),
+            _ => u64::MAX,
+        }
     }
 
     /// Seconds that the kernel alone takes, the median of many launches; none but on a GPU.

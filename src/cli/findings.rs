@@ -5,6 +5,9 @@ use evo_sdpa::sim::ptx_sim::{Finding, Place, Report, Source};
 use serde_json::{Value, json};
 use std::io::Write;
 
+/// Findings that are written as text.
+const WRITTEN: usize = 8;
+
 /// The first finding of a report in one line, with the number of others; `None` for a clean one.
 pub fn summary(report: &Report) -> Option<String> {
     let (first, others) = report.findings.split_first()?;
@@ -18,12 +21,18 @@ pub fn json(report: &Report) -> Value {
     report.findings.iter().map(finding).collect()
 }
 
-/// Writes the verdict behind `label`, and the report where there is something to say.
+/// Writes the verdict behind `label`, and the worst findings.
 pub fn write(report: &Report, label: &str, out: &mut impl Write) -> Result<()> {
-    if report.is_clean() {
-        writeln!(out, "{label}clean")?;
-    } else {
-        writeln!(out, "{label}DEFECTIVE\n{report}")?;
+    let found = report.findings.len();
+    if found == 0 {
+        return Ok(writeln!(out, "{label}clean")?);
+    }
+    writeln!(out, "{label}{found} DEFECTS")?;
+    for finding in report.findings.iter().take(WRITTEN) {
+        writeln!(out, "{finding}")?;
+    }
+    if found > WRITTEN {
+        writeln!(out, "and {} more, all of them with --json", found - WRITTEN)?;
     }
     Ok(())
 }

@@ -97,9 +97,13 @@ impl Run {
         let mut table = Table::new(&header);
         let mut objects = Vec::new();
         let mut defects = Vec::new();
-        let mut right = true;
+        let (mut right, mut left_out) = (true, 0);
         for (shape, causal) in ACCEPTANCE {
             let case = Case { causal, ..Case::new(shape) };
+            if device.work(&case.problem(), self.device.kernel)? > device.max_work() {
+                left_out += 1;
+                continue;
+            }
             let Shape { kernel, seconds, kernel_seconds, checked_part, verdict, simulation } =
                 with_element!(case.dtype, T => self.run_shape::<T>(&case, &device)?);
             let defect = simulation.as_ref().and_then(findings::summary);
@@ -129,13 +133,21 @@ impl Run {
             defects.extend(defect);
         }
         if self.json {
-            writeln!(out, "{}", json!({ "device": device.about, "right": right, "shapes": objects }))?;
+            let object = json!({ "device": device.about, "right": right, "shapes": objects, "left_out": left_out });
+            writeln!(out, "{object}")?;
             return Ok(right);
         }
         writeln!(out, "device   {}\n", device.about)?;
         table.write(out)?;
         for defect in defects {
             writeln!(out, "{defect}")?;
+        }
+        if left_out > 0 {
+            let max = device.max_work();
+            writeln!(
+                out,
+                "{left_out} shapes left out: each would take the simulator over {max} instructions of warps"
+            )?;
         }
         writeln!(
             out,

@@ -47,9 +47,9 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Memory that nobody has written.
+    /// Memory that nobody has written: every bit is set, which is NaN in every format.
     pub fn alloc(&mut self, len: usize) -> u64 {
-        self.push(vec![0; len], false, vec![0; len.div_ceil(64)], len as u64)
+        self.push(vec![0xff; len], false, vec![0; len.div_ceil(64)], len as u64)
     }
 
     /// Memory with these bytes.

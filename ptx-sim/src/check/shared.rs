@@ -238,6 +238,7 @@ impl Shadow {
     }
 
     /// The copy that `at` issued was waited for by its lane: now it is a write like others.
+    #[inline]
     pub fn end_async(&mut self, at: Site, now: &Now, offset: u32, len: u32) {
         let (Present { event, .. }, piece) = self.begin(at, now, offset, len);
         for write in self.writes.of_mut(piece) {

@@ -1,19 +1,29 @@
 //! Asynchronous copies of a warp that have not arrived.
 
-use crate::registers::lanes;
+use crate::registers::{Row, lanes};
 use std::collections::VecDeque;
 
-/// A `cp.async` of one lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A `cp.async` of some lanes.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Copy {
-    pub lane: u8,
     pub pc: u32,
-    /// Offset in shared memory.
-    pub destination: u32,
-    /// Bytes written.
+    /// The lanes for which it has not arrived.
+    pub lanes: u32,
+    /// Offsets in shared memory.
+    pub destinations: Row<u32>,
+    /// Bytes written by each lane.
     pub bytes: u32,
     /// What they become.
-    pub value: u128,
+    pub values: Row<u128>,
+}
+
+impl Copy {
+    /// Takes lanes out of it; nothing when it has none of them.
+    fn take(&mut self, mask: u32) -> Option<Self> {
+        let lanes = self.lanes & mask;
+        self.lanes &= !mask;
+        (lanes != 0).then(|| Self { lanes, ..self.clone() })
+    }
 }
 
 /// What some lanes closed with `commit_group`.
@@ -42,14 +52,7 @@ impl Copies {
 
     /// `cp.async.commit_group` of these lanes.
     pub fn commit(&mut self, mask: u32) {
-        let taken = |copy: &Copy| mask >> copy.lane & 1 == 1;
-        let copies = if self.open.iter().all(taken) {
-            std::mem::take(&mut self.open)
-        } else {
-            let (copies, open) = self.open.drain(..).partition(taken);
-            self.open = open;
-            copies
-        };
+        let copies = take(&mut self.open, mask);
         self.groups.push_back(Group { lanes: mask, copies });
     }
 
@@ -67,16 +70,8 @@ impl Copies {
         }
         let mut arrived = Vec::new();
         for (group, arrives) in self.groups.iter_mut().zip(due.into_iter().rev()) {
-            if arrives == 0 {
-                continue;
-            }
             group.lanes &= !arrives;
-            let all = group.lanes == 0;
-            if all && arrived.is_empty() {
-                arrived = std::mem::take(&mut group.copies);
-            } else {
-                arrived.extend(group.copies.extract_if(.., |copy| arrives >> copy.lane & 1 == 1));
-            }
+            arrived.extend(take(&mut group.copies, arrives));
         }
         self.groups.retain(|group| group.lanes != 0);
         arrived
@@ -85,27 +80,38 @@ impl Copies {
     /// `cp.async.wait_all`: also what no group holds yet.
     pub fn wait_all(&mut self, mask: u32) -> Vec<Copy> {
         let mut arrived = self.wait(mask, 0);
-        arrived.extend(self.open.extract_if(.., |copy| mask >> copy.lane & 1 == 1));
+        arrived.extend(take(&mut self.open, mask));
         arrived
     }
 
-    /// A copy that these lanes never waited for.
-    pub fn unfinished(&self, mask: u32) -> Option<Copy> {
+    /// The instruction of a copy that one of these lanes never waited for, and the lane.
+    pub fn unfinished(&self, mask: u32) -> Option<(u32, usize)> {
         let all = self.groups.iter().flat_map(|group| &group.copies).chain(&self.open);
-        all.copied().find(|copy| mask >> copy.lane & 1 == 1)
+        let mut left = all.filter(|copy| copy.lanes & mask != 0);
+        left.next().map(|copy| (copy.pc, (copy.lanes & mask).trailing_zeros() as usize))
     }
+}
+
+/// Takes lanes out of copies.
+fn take(copies: &mut Vec<Copy>, mask: u32) -> Vec<Copy> {
+    if copies.iter().all(|copy| copy.lanes & !mask == 0) {
+        return std::mem::take(copies);
+    }
+    let taken = copies.iter_mut().filter_map(|copy| copy.take(mask)).collect();
+    copies.retain(|copy| copy.lanes != 0);
+    taken
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn copy(lane: u8, destination: u32) -> Copy {
-        Copy { lane, pc: 0, destination, bytes: 16, value: 0 }
+    fn copy(lane: usize, destination: u32) -> Copy {
+        Copy { pc: 7, lanes: 1 << lane, destinations: [destination; 32], bytes: 16, values: [0; 32] }
     }
 
     fn destinations(copies: Vec<Copy>) -> Vec<u32> {
-        copies.iter().map(|copy| copy.destination).collect()
+        copies.iter().flat_map(|copy| lanes(copy.lanes).map(|lane| copy.destinations[lane])).collect()
     }
 
     #[test]
@@ -134,7 +140,7 @@ mod tests {
         let mut copies = Copies::default();
         copies.issue(copy(0, 7));
         assert_eq!(destinations(copies.wait(1, 0)), [] as [u32; 0]);
-        assert_eq!(copies.unfinished(1), Some(copy(0, 7)));
+        assert_eq!(copies.unfinished(1), Some((7, 0)));
         assert_eq!(destinations(copies.wait_all(1)), [7]);
         assert_eq!(copies.unfinished(1), None);
     }
@@ -148,7 +154,17 @@ mod tests {
         copies.issue(copy(1, 21));
         copies.commit(0b10);
         assert_eq!(destinations(copies.wait(0b11, 1)), [11]);
-        assert_eq!(copies.unfinished(0b10), Some(copy(1, 21)));
+        assert_eq!(copies.unfinished(0b10), Some((7, 1)));
         assert_eq!(destinations(copies.wait(0b01, 0)), [10]);
+    }
+
+    #[test]
+    fn a_copy_of_several_lanes_arrives_lane_by_lane() {
+        let mut copies = Copies::default();
+        copies.issue(Copy { lanes: 0b11, ..copy(0, 5) });
+        copies.commit(0b10);
+        assert_eq!(copies.wait(0b11, 0), [Copy { lanes: 0b10, ..copy(0, 5) }]);
+        assert_eq!(copies.unfinished(0b11), Some((7, 0)));
+        assert_eq!(copies.wait_all(0b11), [copy(0, 5)]);
     }
 }

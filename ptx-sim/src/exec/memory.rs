@@ -40,7 +40,7 @@ impl Machine<'_> {
                     None => warp.copies.wait_all(step.active),
                 };
                 for copy in arrived {
-                    self.arrive(warp.index, copy);
+                    self.arrive(warp.index, &copy);
                 }
             }
             _ => {}
@@ -207,6 +207,7 @@ impl Machine<'_> {
             let (now, places) = (self.clocks.now(warp.index), (offsets, copy.bytes));
             !self.options.checks || self.shadow.write_lanes(first, &now, active, places, true)
         });
+        let mut issued = Copy { pc, lanes: 0, destinations: [0; LANES], bytes: copy.bytes, values: [0; LANES] };
         for lane in lanes(active) {
             let at = self.place(warp.index, lane, pc);
             let mut source_bytes = if ignored >> lane & 1 == 1 { 0 } else { copy.bytes };
@@ -241,8 +242,11 @@ impl Machine<'_> {
             // Until it arrives there is NaN in every format.
             let late = self.options.delivery == Delivery::Late;
             put(&mut self.shared, offset, copy.bytes, if late { u128::MAX } else { value });
-            warp.copies.issue(Copy { lane: lane as u8, pc, destination: offset, bytes: copy.bytes, value });
+            issued.lanes |= 1 << lane;
+            issued.destinations[lane] = offset;
+            issued.values[lane] = value;
         }
+        warp.copies.issue(issued);
     }
 
     /// What a copy brings: its first bytes, and zeros.
@@ -261,11 +265,17 @@ impl Machine<'_> {
     }
 
     /// The copy was waited for.
-    fn arrive(&mut self, warp: usize, copy: Copy) {
-        put(&mut self.shared, copy.destination, copy.bytes, copy.value);
-        if self.options.checks {
-            let site = Site { warp: warp as u8, lane: copy.lane, pc: copy.pc };
-            self.shadow.end_async(site, &self.clocks.now(warp), copy.destination, copy.bytes);
+    fn arrive(&mut self, warp: usize, copy: &Copy) {
+        let late = self.options.delivery == Delivery::Late;
+        for lane in lanes(copy.lanes) {
+            let offset = copy.destinations[lane];
+            if late {
+                put(&mut self.shared, offset, copy.bytes, copy.values[lane]);
+            }
+            if self.options.checks {
+                let site = Site { warp: warp as u8, lane: lane as u8, pc: copy.pc };
+                self.shadow.end_async(site, &self.clocks.now(warp), offset, copy.bytes);
+            }
         }
     }
 

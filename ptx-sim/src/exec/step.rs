@@ -256,8 +256,8 @@ impl Machine<'_> {
         if active == 0 {
             return Then::Next;
         }
-        if let Some(copy) = warp.copies.unfinished(active) {
-            let at = self.place(warp.index, copy.lane.into(), copy.pc);
+        if let Some((pc, lane)) = warp.copies.unfinished(active) {
+            let at = self.place(warp.index, lane, pc);
             self.find(Kind::AsyncUnfinished, at, None, || "the thread ends without a wait for this copy".into());
         }
         warp.fragments[fragment].pc = pc + 1;

@@ -139,6 +139,31 @@ pub(crate) fn min_nan_f32(a: f32, b: f32) -> f32 {
     if a.is_nan() | b.is_nan() { NAN } else { min_f32(a, b) }
 }
 
+/// `.xorsign.abs` of a minimum or maximum: `f` of the magnitudes, with the product of the signs.
+#[inline(always)]
+pub(crate) fn xorsign_abs(a: f32, b: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
+    let sign = (a.to_bits() ^ b.to_bits()) & 0x8000_0000;
+    canonical(f32::from_bits(f(a.abs(), b.abs()).to_bits() | sign))
+}
+
+/// `neg.f32`.
+#[inline(always)]
+pub(crate) fn neg_f32(x: f32) -> f32 {
+    canonical(-x)
+}
+
+/// `abs.f32`.
+#[inline(always)]
+pub(crate) fn abs_f32(x: f32) -> f32 {
+    canonical(x.abs())
+}
+
+/// `copysign.f32`: `b` with the sign of `a`.
+#[inline(always)]
+pub(crate) fn copysign_f32(a: f32, b: f32) -> f32 {
+    b.copysign(a)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

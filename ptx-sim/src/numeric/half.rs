@@ -124,14 +124,31 @@ pub(crate) fn satfinite_bf16(code: u16) -> u16 {
     if code & 0x7fff == 0x7f80 { code - 1 } else { code }
 }
 
-/// f16 of `x`, rounded once.
+/// f16 of `x`, rounded once. A NaN keeps its sign (seen on an H200).
 pub(crate) fn f64_to_f16(x: f64, rounding: Rounding) -> u16 {
-    f32_to_f16_in(f32_to_odd(x), rounding)
+    if x.is_nan() { signed_nan(x) } else { f32_to_f16_in(f32_to_odd(x), rounding) }
 }
 
-/// bf16 of `x`, rounded once.
+/// bf16 of `x`, rounded once. A NaN keeps its sign (seen on an H200).
 pub(crate) fn f64_to_bf16(x: f64, rounding: Rounding) -> u16 {
-    f32_to_bf16_in(f32_to_odd(x), rounding)
+    if x.is_nan() { signed_nan(x) } else { f32_to_bf16_in(f32_to_odd(x), rounding) }
+}
+
+fn signed_nan(x: f64) -> u16 {
+    ((x.to_bits() >> 48) as u16 & 0x8000) | NAN16
+}
+
+/// f32 of `x`, rounded once. A NaN keeps its sign and the upper bits of its payload (seen on an H200).
+pub(crate) fn f64_to_f32(x: f64, rounding: Rounding) -> f32 {
+    let nan = ((x.to_bits() >> 32) as u32 & 0x8000_0000) | 0x7fc0_0000 | ((x.to_bits() >> 29) as u32 & 0x7f_ffff);
+    if x.is_nan() { f32::from_bits(nan) } else { rounding.to_f32(x) }
+}
+
+/// f64 of `x`. A NaN keeps its sign and payload (seen on an H200).
+pub(crate) fn f32_to_f64(x: f32) -> f64 {
+    let bits = x.to_bits() as u64;
+    let nan = ((bits & 0x8000_0000) << 32) | (0x7ff8 << 48) | ((bits & 0x7f_ffff) << 29);
+    if x.is_nan() { f64::from_bits(nan) } else { x as f64 }
 }
 
 #[cfg(test)]
@@ -217,8 +234,11 @@ mod tests {
         assert_eq!(f64_to_bf16(1.0 + 2f64.powi(-8) + 1e-15, Rounding::Nearest), 0x3f81);
         assert_eq!(f64_to_f16(f64::NAN, Rounding::Nearest), NAN16);
         for x in patterns() {
-            assert_eq!(f64_to_f16(x as f64, Rounding::Nearest), f32_to_f16(x));
-            assert_eq!(f64_to_bf16(x as f64, Rounding::Nearest), f32_to_bf16(x));
+            let (f16, bf16) = (f64_to_f16(x as f64, Rounding::Nearest), f64_to_bf16(x as f64, Rounding::Nearest));
+            assert!(
+                [f16, bf16] == [f32_to_f16(x), f32_to_bf16(x)]
+                    || x.is_nan() && [f16 | 0x8000, bf16 | 0x8000] == [0xffff; 2]
+            );
         }
     }
 

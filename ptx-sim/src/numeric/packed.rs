@@ -4,6 +4,7 @@ use super::Rounding;
 use super::arith::{add_f32, max_f32, max_nan_f32, min_f32, min_nan_f32, mul_f32, sub_f32};
 use super::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_bf16_in, f32_to_f16, f32_to_f16_in};
 use super::round::{add_to_odd, f32_to_odd};
+use super::saturate;
 
 /// A 16-bit format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +39,34 @@ impl Half {
     pub(crate) fn map(self, x: u32, f: impl Fn(f32) -> f32) -> u32 {
         let half = |x: u16| self.encode(f(self.decode(x))) as u32;
         half(x as u16) | half((x >> 16) as u16) << 16
+    }
+
+    /// `neg`.
+    #[inline(always)]
+    pub(crate) fn neg(self, x: u32) -> u32 {
+        self.map(x, |x| -x)
+    }
+
+    /// `abs`.
+    #[inline(always)]
+    pub(crate) fn abs(self, x: u32) -> u32 {
+        self.map(x, f32::abs)
+    }
+
+    /// `.sat`: into [0, 1]; NaN becomes 0.
+    #[inline(always)]
+    pub(crate) fn saturate(self, x: u32) -> u32 {
+        self.map(x, saturate)
+    }
+
+    /// `.ftz` of f16: a subnormal becomes the zero of its sign.
+    #[inline(always)]
+    pub(crate) fn ftz(self, x: u32) -> u32 {
+        let least = match self {
+            Half::F16 => f32::from_bits((127 - 14) << 23),
+            Half::Bf16 => f32::MIN_POSITIVE,
+        };
+        self.map(x, |x| if x.abs() < least { 0f32.copysign(x) } else { x })
     }
 
     /// `.relu`: a half below zero becomes +0; NaN stays.
@@ -107,5 +136,56 @@ impl Half {
     #[inline(always)]
     pub(crate) fn min_nan(self, a: u32, b: u32) -> u32 {
         self.map2(a, b, min_nan_f32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numeric::Rounding;
+    use crate::numeric::half::{f64_to_bf16, f64_to_f16};
+    use crate::numeric::testing::Random;
+
+    fn rounded(format: Half, exact: f64) -> u16 {
+        let code = match format {
+            Half::F16 => f64_to_f16(exact, Rounding::Nearest),
+            Half::Bf16 => f64_to_bf16(exact, Rounding::Nearest),
+        };
+        if exact.is_nan() { 0x7fff } else { code }
+    }
+
+    #[test]
+    fn both_halves_are_rounded_once() {
+        let mut random = Random::new(10);
+        for format in [Half::F16, Half::Bf16] {
+            for round in 0..300_000 {
+                let [x, y, z] = [(); 3].map(|()| random.next() as u32);
+                // Every other time of like size, so that sums and products of all three meet.
+                let [x, y, z] =
+                    if round % 2 == 0 { [x, y, z] } else { [x, y, z].map(|x| x & 0x87ff_87ff | 0x3800_3800) };
+                let decode = |x: u32| format.decode(x as u16) as f64;
+                let (a, b, c) = (decode(x), decode(y), decode(z));
+                let low = |x: u32| x as u16;
+                assert_eq!(low(format.add(x, y)), rounded(format, a + b), "{format:?} {x:x} + {y:x}");
+                assert_eq!(low(format.sub(x, y)), rounded(format, a - b), "{format:?} {x:x} - {y:x}");
+                assert_eq!(low(format.mul(x, y)), rounded(format, a * b), "{format:?} {x:x} * {y:x}");
+                assert_eq!(low(format.fma(x, y, z)), rounded(format, add_to_odd(a * b, c)), "{x:x} * {y:x} + {z:x}");
+                // The upper halves likewise.
+                let swap = |x: u32| x.rotate_left(16);
+                assert_eq!(swap(format.fma(x, y, z)), format.fma(swap(x), swap(y), swap(z)));
+            }
+        }
+    }
+
+    #[test]
+    fn changes_of_one_operand_touch_only_what_they_should() {
+        // -1, 2; a NaN, the largest subnormal.
+        let (numbers, edges) = (0xbc00_4000, 0xfe01_03ff);
+        let all = |f: fn(Half, u32) -> u32| [f(Half::F16, numbers), f(Half::F16, edges)];
+        assert_eq!(all(Half::neg), [0x3c00_c000, 0x7fff_83ff]);
+        assert_eq!(all(Half::abs), [0x3c00_4000, 0x7fff_03ff]);
+        assert_eq!(all(Half::saturate), [0x0000_3c00, 0x0000_03ff]);
+        assert_eq!(all(Half::relu), [0x0000_4000, 0x7fff_03ff]);
+        assert_eq!(all(Half::ftz), [numbers, 0x7fff_0000]);
     }
 }

@@ -4,13 +4,13 @@ use super::Rounding::{Down, Nearest, Up, Zero};
 use super::arith::*;
 use super::fp8::{e4m3_to_f16, e5m2_to_f16, f32_to_e4m3, f32_to_e5m2};
 use super::half::{
-    bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_bf16_in, f32_to_f16, f32_to_f16_in, f32_to_tf32, f32_to_tf32_away,
-    f32_to_tf32_in, relu,
+    bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_bf16_in, f32_to_f16, f32_to_f16_in, f32_to_f64, f32_to_tf32,
+    f32_to_tf32_away, f32_to_tf32_in, f64_to_bf16, f64_to_f16, f64_to_f32, relu,
 };
 use super::integer::{self, Integral, to_integer};
 use super::mma::{Fp8, Row, mma_m16n8k8, mma_m16n8k16, mma_m16n8k32};
 use super::packed::Half;
-use super::{approx, ftz, saturate};
+use super::{approx, canonical, ftz, saturate};
 use crate::options::{Arch, Mma};
 use std::collections::BTreeMap;
 
@@ -77,7 +77,9 @@ fn exact_matrix_products_of_16_bit_formats_are_those_of_the_hardware() {
 fn exact_matrix_products_of_8_bit_formats_are_those_of_the_hardware() {
     let recorded = recorded();
     let (e4m3, e5m2) = (Fp8::E4m3, Fp8::E5m2);
-    for (formats, name) in [([e4m3, e4m3], "e4m3"), ([e5m2, e5m2], "e5m2"), ([e4m3, e5m2], "e4m3.e5m2")] {
+    for (formats, name) in
+        [([e4m3, e4m3], "e4m3"), ([e5m2, e5m2], "e5m2"), ([e5m2, e4m3], "e5m2.e4m3"), ([e4m3, e5m2], "e4m3.e5m2")]
+    {
         for (i, p) in products(&recorded[&format!("mma.m16n8k32.{name}")]).enumerate() {
             assert_eq!(mma_m16n8k32(Mma::Exact(Arch::Sm90), formats, p.a.each_ref(), p.b.each_ref(), p.c.each_ref()), p.d, "{name} {i}");
         }
@@ -97,6 +99,15 @@ fn f2(f: impl Fn(f32, f32) -> f32, x: u32, y: u32) -> u64 {
 
 fn f3(f: impl Fn(f32, f32, f32) -> f32, x: u32, y: u32, z: u32) -> u64 {
     f(f32::from_bits(x), f32::from_bits(y), f32::from_bits(z)).to_bits() as u64
+}
+
+/// The 64-bit operand of a pair of words.
+fn wide(low: u32, high: u32) -> u64 {
+    low as u64 | (high as u64) << 32
+}
+
+fn double(low: u32, high: u32) -> f64 {
+    f64::from_bits(wide(low, high))
 }
 
 /// Two narrow results in a register; `x` is the lower.
@@ -181,6 +192,54 @@ const DEFINED: &[(&str, Elementwise)] = &[
     ("cvt.f32.bf16", |x, _, _| bf16_to_f32(x as u16).to_bits() as u64),
     ("cvt.rn.tf32.f32", |x, _, _| f1(f32_to_tf32, x)),
     ("cvt.rz.tf32.f32", |x, _, _| f1(|x| f32_to_tf32_in(x, Zero), x)),
+    ("neg.f32", |x, _, _| f1(neg_f32, x)),
+    ("abs.f32", |x, _, _| f1(abs_f32, x)),
+    ("abs.ftz.f32", |x, _, _| f1(|x| abs_f32(ftz(x)), x)),
+    ("copysign.f32", |x, y, _| f2(copysign_f32, x, y)),
+    ("min.xorsign.abs.f32", |x, y, _| f2(|x, y| xorsign_abs(x, y, min_f32), x, y)),
+    ("max.NaN.xorsign.abs.f32", |x, y, _| f2(|x, y| xorsign_abs(x, y, max_nan_f32), x, y)),
+    ("neg.f16x2", |x, _, _| Half::F16.neg(x) as u64),
+    ("abs.f16x2", |x, _, _| Half::F16.abs(x) as u64),
+    ("neg.bf16x2", |x, _, _| Half::Bf16.neg(x) as u64),
+    ("abs.bf16x2", |x, _, _| Half::Bf16.abs(x) as u64),
+    ("add.rn.sat.f16x2", |x, y, _| Half::F16.saturate(Half::F16.add(x, y)) as u64),
+    ("fma.rn.sat.f16x2", |x, y, z| Half::F16.saturate(Half::F16.fma(x, y, z)) as u64),
+    ("add.rn.ftz.f16x2", |x, y, _| {
+        let [x, y] = [x, y].map(|x| Half::F16.ftz(x));
+        Half::F16.ftz(Half::F16.add(x, y)) as u64
+    }),
+    ("mul.rn.ftz.sat.f16x2", |x, y, _| {
+        let [x, y] = [x, y].map(|x| Half::F16.ftz(x));
+        Half::F16.saturate(Half::F16.ftz(Half::F16.mul(x, y))) as u64
+    }),
+    ("fma.rn.ftz.f16x2", |x, y, z| {
+        let [x, y, z] = [x, y, z].map(|x| Half::F16.ftz(x));
+        Half::F16.ftz(Half::F16.fma(x, y, z)) as u64
+    }),
+    ("max.ftz.f16x2", |x, y, _| Half::F16.max(Half::F16.ftz(x), Half::F16.ftz(y)) as u64),
+    ("sub.rn.f16x2", |x, y, _| Half::F16.sub(x, y) as u64),
+    ("cvt.f64.f32", |x, _, _| f32_to_f64(f32::from_bits(x)).to_bits()),
+    ("cvt.f64.ftz.f32", |x, _, _| f32_to_f64(canonical(ftz(f32::from_bits(x)))).to_bits()),
+    ("cvt.rn.f32.f64", |x, y, _| f64_to_f32(double(x, y), Nearest).to_bits() as u64),
+    ("cvt.rz.f32.f64", |x, y, _| f64_to_f32(double(x, y), Zero).to_bits() as u64),
+    ("cvt.rn.ftz.f32.f64", |x, y, _| ftz(f64_to_f32(double(x, y), Nearest)).to_bits() as u64),
+    ("cvt.rn.f16.f64", |x, y, _| f64_to_f16(double(x, y), Nearest) as u64),
+    ("cvt.rz.f16.f64", |x, y, _| f64_to_f16(double(x, y), Zero) as u64),
+    ("cvt.rn.bf16.f64", |x, y, _| f64_to_bf16(double(x, y), Nearest) as u64),
+    ("cvt.rzi.s64.f64", |x, y, _| to_integer(double(x, y), Integral::Zero, true, 64, true)),
+    ("cvt.rni.u64.f64", |x, y, _| to_integer(double(x, y), Integral::Nearest, false, 64, true)),
+    ("cvt.rzi.s32.f64", |x, y, _| to_integer(double(x, y), Integral::Zero, true, 32, true)),
+    ("cvt.rni.u32.f64", |x, y, _| to_integer(double(x, y), Integral::Nearest, false, 32, true)),
+    ("cvt.rzi.s16.f64", |x, y, _| to_integer(double(x, y), Integral::Zero, true, 16, true)),
+    ("cvt.rn.f64.s64", |x, y, _| integer::to_f64(wide(x, y) as i64 as i128, Nearest).to_bits()),
+    ("cvt.rz.f64.u64", |x, y, _| integer::to_f64(wide(x, y) as i128, Zero).to_bits()),
+    ("cvt.rn.f32.s64", |x, y, _| integer::to_f32(wide(x, y) as i64 as i128, Nearest).to_bits() as u64),
+    ("cvt.rp.f32.u64", |x, y, _| integer::to_f32(wide(x, y) as i128, Up).to_bits() as u64),
+    ("cvt.rn.f16.s64", |x, y, _| integer::to_f16(wide(x, y) as i64 as i128, Nearest) as u64),
+    ("cvt.rn.bf16.s64", |x, y, _| integer::to_bf16(wide(x, y) as i64 as i128, Nearest) as u64),
+    ("cvt.rz.bf16.u64", |x, y, _| integer::to_bf16(wide(x, y) as i128, Zero) as u64),
+    ("cvt.rn.bf16.u32", |x, _, _| integer::to_bf16(x as i128, Nearest) as u64),
+    ("cvt.rp.f16.u32", |x, _, _| integer::to_f16(x as i128, Up) as u64),
     ("cvt.rna.tf32.f32", |x, _, _| f1(f32_to_tf32_away, x)),
     ("fma.rn.relu.f16x2", |x, y, z| Half::F16.relu(Half::F16.fma(x, y, z)) as u64),
     ("fma.rn.relu.bf16x2", |x, y, z| Half::Bf16.relu(Half::Bf16.fma(x, y, z)) as u64),
@@ -226,12 +285,12 @@ const APPROXIMATE: &[(&str, f64, Within, Elementwise)] = &[
     ("ex2.approx.ftz.f32", 0.75, Within(2, 0.0), |x, _, _| f1(approx::ex2_ftz, x)),
     ("lg2.approx.f32", 0.7, Within(2, 2.4e-7), |x, _, _| f1(approx::lg2, x)),
     ("lg2.approx.ftz.f32", 0.7, Within(2, 2.4e-7), |x, _, _| f1(approx::lg2_ftz, x)),
-    ("rcp.approx.f32", 0.85, Within(1, 0.0), |x, _, _| f1(approx::rcp, x)),
-    ("rcp.approx.ftz.f32", 0.85, Within(1, 0.0), |x, _, _| f1(approx::rcp_ftz, x)),
-    ("rsqrt.approx.f32", 0.85, Within(1, 0.0), |x, _, _| f1(approx::rsqrt, x)),
-    ("rsqrt.approx.ftz.f32", 0.85, Within(1, 0.0), |x, _, _| f1(approx::rsqrt_ftz, x)),
-    ("sqrt.approx.f32", 0.85, Within(1, 0.0), |x, _, _| f1(approx::sqrt, x)),
-    ("sqrt.approx.ftz.f32", 0.85, Within(1, 0.0), |x, _, _| f1(approx::sqrt_ftz, x)),
+    ("rcp.approx.f32", 0.8, Within(1, 0.0), |x, _, _| f1(approx::rcp, x)),
+    ("rcp.approx.ftz.f32", 0.8, Within(1, 0.0), |x, _, _| f1(approx::rcp_ftz, x)),
+    ("rsqrt.approx.f32", 0.8, Within(1, 0.0), |x, _, _| f1(approx::rsqrt, x)),
+    ("rsqrt.approx.ftz.f32", 0.8, Within(1, 0.0), |x, _, _| f1(approx::rsqrt_ftz, x)),
+    ("sqrt.approx.f32", 0.8, Within(1, 0.0), |x, _, _| f1(approx::sqrt, x)),
+    ("sqrt.approx.ftz.f32", 0.8, Within(1, 0.0), |x, _, _| f1(approx::sqrt_ftz, x)),
     ("sin.approx.f32", 0.4, Within(2, 2.4e-7), |x, _, _| f1(approx::sin, x)),
     ("cos.approx.f32", 0.5, Within(2, 2.4e-7), |x, _, _| f1(approx::cos, x)),
     ("sin.approx.ftz.f32", 0.4, Within(2, 2.4e-7), |x, _, _| f1(|x| approx::sin(ftz(x)), x)),

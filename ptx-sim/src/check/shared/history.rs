@@ -205,7 +205,7 @@ impl Writes {
     }
 
     /// The same, to be changed.
-    #[inline]
+    #[inline(always)]
     pub fn of_mut(&mut self, piece: Piece) -> &mut [Event] {
         let line = &mut self.lines[piece.line()];
         if piece.is_whole() && *line != Event::NONE {

@@ -6,7 +6,7 @@
 //! `Sm90` a test compares:
 //!
 //! - the exponent of a product is the sum of those of its factors, a subnormal having the smallest of its format, and
-//!   a product of zero has none; that of the accumulator is -126 or more;
+//!   a product of zero has none; the largest is -133 or more;
 //! - a result beyond the largest f32 is infinite although rounding is toward zero, and a zero is always +0;
 //! - `mma` of 8-bit formats unpacks to f16 on Hopper: one product of the two lower elements of every register, one of
 //!   the two upper, and an ordinary addition of the accumulator.
@@ -30,6 +30,9 @@ struct Adder {
     /// Stored mantissa bits of the result.
     result: u32,
 }
+
+/// Least exponent to which addends are shifted.
+const LEAST: i32 = -133;
 
 const AMPERE: Adder = Adder { fraction: 24, result: 23 };
 const HOPPER: Adder = Adder { fraction: 25, result: 23 };
@@ -164,7 +167,7 @@ impl Adder {
         for row in 0..16 {
             let mut largest = [0; 8];
             for j in 0..8 {
-                largest[j] = exponent(f32::from_bits(sums[row][j]), -126).max(-126);
+                largest[j] = exponent(f32::from_bits(sums[row][j]), -126).max(LEAST);
             }
             for k in 0..K {
                 for j in 0..8 {
@@ -211,4 +214,89 @@ fn finish(sum: f64, mantissa: u32) -> u32 {
     let bits = if infinite { cut & 0x8000_0000 | f32::INFINITY.to_bits() } else { cut };
     let bits = if bits << 1 == 0 { 0 } else { bits };
     if sum.is_nan() { NAN.to_bits() } else { bits }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Bf16, E4m3};
+    use super::*;
+
+    /// One row of A times one column of B, by k, plus `c`: cell (0, 0) of an m16n8k16.
+    fn dot<X: Element>(arch: Arch, a: [u16; 16], b: [u16; 16], c: f32) -> f32 {
+        let word = |codes: &[u16; 16], k: usize| codes[k] as u32 | (codes[k + 1] as u32) << 16;
+        let (mut x, mut y, mut z) = ([[0; 32]; 4], [[0; 32]; 2], [[0; 32]; 4]);
+        for lane in 0..4 {
+            (x[0][lane], x[2][lane]) = (word(&a, 2 * lane), word(&a, 8 + 2 * lane));
+            (y[0][lane], y[1][lane]) = (word(&b, 2 * lane), word(&b, 8 + 2 * lane));
+        }
+        z[0][0] = c.to_bits();
+        f32::from_bits(halves::<4, 2, X>(arch, &x, &y, &z)[0][0])
+    }
+
+    /// f16 codes of powers of two at the given places.
+    fn powers<const N: usize>(at: [(usize, i32); N]) -> [u16; 16] {
+        let mut codes = [0; 16];
+        for (k, exponent) in at {
+            codes[k] = ((exponent + 15) as u16) << 10;
+        }
+        codes
+    }
+
+    #[test]
+    fn addends_lose_what_lies_below_the_kept_bits_before_they_are_added() {
+        // 1 - 1 and twice 2^exponent.
+        let sum = |arch, exponent| {
+            let (a, b) =
+                (powers([(0, 0), (1, exponent + 13), (2, exponent + 13)]), powers([(0, 0), (1, -13), (2, -13)]));
+            dot::<F16>(arch, a, b, -1.0)
+        };
+        assert_eq!([sum(Arch::Sm90, -25), sum(Arch::Sm90, -26)], [2f32.powi(-24), 0.0]);
+        assert_eq!([sum(Arch::Sm80, -24), sum(Arch::Sm80, -25)], [2f32.powi(-23), 0.0]);
+    }
+
+    #[test]
+    fn ampere_adds_the_second_eight_after_the_first() {
+        // The first eight cancel the accumulator, the second are then no longer small beside anything.
+        let (a, b) = (powers([(0, 0), (8, -14)]), powers([(0, 0), (8, -14)]));
+        assert_eq!(dot::<F16>(Arch::Sm80, a, b, -1.0), 2f32.powi(-28));
+        assert_eq!(dot::<F16>(Arch::Sm90, a, b, -1.0), 0.0);
+    }
+
+    #[test]
+    fn results_are_cut_off_and_overflow_to_infinity() {
+        let one = powers([(0, 0)]);
+        assert_eq!(dot::<F16>(Arch::Sm90, one, powers([(0, -14)]), 1024.0 - 2f32.powi(-14)), 1024.0);
+        assert_eq!(dot::<F16>(Arch::Sm90, one, powers([(0, -13)]), 2048.0), 2048.0);
+        assert_eq!(dot::<F16>(Arch::Sm90, one, powers([(0, -14)]), -2048.0), (-2048f32).next_up());
+        let max = [0x7f7f; 16];
+        assert_eq!(dot::<Bf16>(Arch::Sm90, max, max, 0.0), f32::INFINITY);
+        assert_eq!(dot::<F16>(Arch::Sm90, powers([(0, 15)]), powers([(0, 15)]), f32::MAX), f32::MAX);
+    }
+
+    #[test]
+    fn infinities_and_nans_follow_ieee() {
+        let one = powers([(0, 0), (1, 0)]);
+        let with = |code| {
+            let mut a = one;
+            a[0] = code;
+            a
+        };
+        for arch in [Arch::Sm80, Arch::Sm90] {
+            assert_eq!(dot::<F16>(arch, with(0x7c00), one, 1.0), f32::INFINITY);
+            assert!(dot::<F16>(arch, with(0x7c00), one, f32::NEG_INFINITY).is_nan());
+            assert!(dot::<F16>(arch, with(0x7c00), powers([(1, 0)]), 1.0).is_nan(), "infinity times zero");
+            assert_eq!(dot::<F16>(arch, with(0xfe00), one, 1.0).to_bits(), 0x7fff_ffff);
+        }
+    }
+
+    #[test]
+    fn ada_keeps_thirteen_bits_of_eight_bit_products() {
+        // 1 * 1 in cell (0, 0), beside an accumulator of 2^-13 + 2^-14.
+        let (mut a, mut b, mut c) = ([[0; 32]; 4], [[0; 32]; 2], [[0; 32]; 4]);
+        (a[0][0], b[0][0]) = (0x38, 0x38);
+        c[0][0] = (2f32.powi(-13) + 2f32.powi(-14)).to_bits();
+        let cell = |arch| f32::from_bits(bytes::<E4m3, E4m3>(arch, &a, &b, &c)[0][0]);
+        assert_eq!(cell(Arch::Sm89), 1.0 + 2f32.powi(-13));
+        assert_eq!(cell(Arch::Sm90), 1.0 + 2f32.powi(-13) + 2f32.powi(-14));
+    }
 }
