@@ -335,11 +335,7 @@ fn fence(cx: &mut Operands) -> Result<Decoded> {
 
 /// Instructions that change nothing that can be seen here.
 fn hint(cx: &mut Operands) -> Result<Decoded> {
-    let known = match cx.op.name {
-        "prefetch" | "nanosleep" | "discard" | "applypriority" => true,
-        _ => false,
-    };
-    if !known {
+    if !matches!(cx.op.name, "prefetch" | "nanosleep" | "discard" | "applypriority") {
         return cx.op.unknown();
     }
     Ok(Decoded::new(Class::Control, Action::Compute(Box::new(|_, _| {}))))

@@ -280,7 +280,7 @@ impl Machine<'_> {
             Special::NWarpId => block.iter().product::<u32>().div_ceil(32),
             Special::LaneMask(LaneMask::Eq) => 1 << lane,
             Special::LaneMask(LaneMask::Lt) => (1 << lane) - 1,
-            Special::LaneMask(LaneMask::Le) => (1 << lane) - 1 | 1 << lane,
+            Special::LaneMask(LaneMask::Le) => ALL >> (LANES - 1 - lane),
             Special::LaneMask(LaneMask::Ge) => ALL << lane,
             Special::LaneMask(LaneMask::Gt) => ALL << lane & !(1 << lane),
             Special::Clock => self.executed as u32,

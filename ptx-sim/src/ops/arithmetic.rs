@@ -91,9 +91,9 @@ fn wide16(signed: bool) -> impl Fn(u32, u32) -> u32 + Copy {
 fn high64(signed: bool) -> impl Fn(u64, u64) -> u64 + Copy {
     move |a, b| {
         if signed {
-            (i128::from(a as i64) * i128::from(b as i64) >> 64) as u64
+            ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64
         } else {
-            (u128::from(a) * u128::from(b) >> 64) as u64
+            ((u128::from(a) * u128::from(b)) >> 64) as u64
         }
     }
 }

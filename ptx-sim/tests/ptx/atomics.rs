@@ -89,7 +89,8 @@ fn floats_are_added() {
     let pair = |low: u16, high: u16| u32::from(high) << 16 | u32::from(low);
     let f16s = |a: f32, b: f32| pair(f16::from_f32(a).to_bits(), f16::from_f32(b).to_bits());
     let bf16s = |a: f32, b: f32| pair(bf16::from_f32(a).to_bits(), bf16::from_f32(b).to_bits());
-    let code = |format: &str, operand: u32| format!("atom.SPACE.add.noftz.{format} OLD, AT, {operand:#x};");
+    let code =
+        |format: &str, operand: u32| format!("mov.b32 %r9, {operand:#x}; atom.SPACE.add.noftz.{format} OLD, AT, %r9;");
     words(&code("f16x2", f16s(0.5, -2.0)), f16s(1.0, 7.0), f16s(1.5, 5.0));
     words(&code("bf16x2", bf16s(0.5, -2.0)), bf16s(1.0, 7.0), bf16s(1.5, 5.0));
 }

@@ -43,7 +43,7 @@ fn a_finding_has_a_place_and_a_source() {
 fn out_of_bounds_says_how_far_from_which_buffer() {
     let run = kernel("ld.global.u32 %r0, [%in+8]; //!").input(&[0, 0]).run();
     assert!(marked(&run, Kind::OutOfBounds, 32).message.contains("directly behind"), "{}", run.report);
-    let run = kernel("ld.global.u32 %r0, [%in-12]; //!").input(&[0, 0]).threads(1).run();
+    let run = kernel("ld.global.u32 %r0, [%in+-12]; //!").input(&[0, 0]).threads(1).run();
     assert!(marked(&run, Kind::OutOfBounds, 1).message.contains("12 bytes before"), "{}", run.report);
     let run = kernel("mov.u64 %d0, 0; red.global.add.u32 [%d0], 1; //!").run();
     assert!(marked(&run, Kind::OutOfBounds, 32).message.contains("null"), "{}", run.report);
