@@ -12,6 +12,8 @@ pub struct Module {
     programs: Vec<Program>,
     image: Vec<u8>,
     id: u64,
+    version: (u32, u32),
+    target: String,
 }
 
 /// What an entry point asks of a launch.
@@ -36,9 +38,20 @@ impl Module {
     /// The first line that is no PTX, or that uses something that is not supported.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let decoded = decode::decode(text, &syntax::parse(text)?)?;
+        let tree = syntax::parse(text)?;
+        let decode::Decoded { programs, image } = decode::decode(text, &tree)?;
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { programs: decoded.programs, image: decoded.image, id })
+        Ok(Self { programs, image, id, version: tree.version, target: tree.target.to_owned() })
+    }
+
+    /// `.version` of the text: major and minor.
+    pub fn version(&self) -> (u32, u32) {
+        self.version
+    }
+
+    /// `.target` of the text, such as `sm_80`.
+    pub fn target(&self) -> &str {
+        &self.target
     }
 
     /// Names of the entry points, in the order of the text.

@@ -1,5 +1,7 @@
 //! A kernel as the executor wants it: decoded once, in an order in which diverged lanes meet again.
 
+use crate::numeric::mma::Fp8;
+use crate::numeric::packed::Half;
 use crate::ops::Compute;
 use crate::ops::atomic::Atomic;
 use crate::ops::collective::{Reduce, Shuffle, Vote};
@@ -19,11 +21,7 @@ pub(crate) struct Program {
     pub words: usize,
     pub longs: usize,
     pub predicates: usize,
-    /// Registers that hold one value from the start.
-    pub word_constants: Vec<(Word, u32)>,
-    pub long_constants: Vec<(Long, u64)>,
-    /// The predicate that holds in every lane, where the code needs one.
-    pub true_predicate: Option<Pred>,
+    pub constants: Constants,
     /// Bytes of the parameters.
     pub param_bytes: u32,
     /// Address of the first byte of shared memory.
@@ -41,6 +39,15 @@ pub(crate) struct Program {
     pub max_threads: Option<[u32; 3]>,
     pub required_threads: Option<[u32; 3]>,
     pub source: Arc<SourceMap>,
+}
+
+/// Registers that hold one value from the start.
+#[derive(Debug)]
+pub(crate) struct Constants {
+    pub words: Vec<(Word, u32)>,
+    pub longs: Vec<(Long, u64)>,
+    /// The predicate that holds in every lane, where the code needs one.
+    pub yes: Option<Pred>,
 }
 
 /// A text and the files it was compiled from.
@@ -243,18 +250,15 @@ pub(crate) struct Matrix {
 /// `mma.sync` with f32 accumulators.
 #[derive(Clone, Debug)]
 pub(crate) struct Mma {
-    pub shape: MmaShape,
-    pub a: [Word; 4],
-    pub b: [Word; 2],
+    pub factors: Factors,
     pub c: [Word; 4],
     pub d: [Word; 4],
 }
 
-/// Shape and input format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MmaShape {
-    F16K16,
-    Bf16K16,
-    /// e4m3 or e5m2, for each of the two inputs whether it is e5m2.
-    Fp8K32([bool; 2]),
+/// Shape, format and registers of the inputs.
+#[derive(Clone, Debug)]
+pub(crate) enum Factors {
+    HalfK8 { format: Half, a: [Word; 2], b: [Word; 1] },
+    HalfK16 { format: Half, a: [Word; 4], b: [Word; 2] },
+    Fp8K32 { formats: [Fp8; 2], a: [Word; 4], b: [Word; 2] },
 }

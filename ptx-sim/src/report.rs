@@ -3,7 +3,6 @@
 mod collector;
 mod display;
 
-#[allow(unused_imports)]
 pub(crate) use collector::{Collector, RawPlace};
 
 /// A state space.

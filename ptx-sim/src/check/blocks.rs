@@ -139,21 +139,11 @@ pub(crate) struct GlobalShadow {
 }
 
 impl GlobalShadow {
-    /// `granule` is the width of the narrowest global access of the program, at most 4.
+    /// A launch that begins. `granule` is the width of the narrowest global access of the program, at most 4.
     pub fn new(granule: u32) -> Self {
         assert!(matches!(granule, 1 | 2 | 4));
         let (granule, present) = (granule.ilog2(), Present::default());
         Self { granule, pages: Vec::new(), present, released: HashMap::new() }
-    }
-
-    /// All that was done is ordered before the launch that begins.
-    pub fn begin_launch(&mut self) {
-        if self.present.epoch > u32::MAX / 2 {
-            *self = Self::new(1 << self.granule);
-        }
-        self.released.clear();
-        let epoch = self.present.epoch;
-        self.present = Present { floor: epoch, epoch, ..Present::default() };
     }
 
     /// A plain read.

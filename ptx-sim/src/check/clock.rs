@@ -22,8 +22,6 @@ pub(crate) struct Clocks {
 /// The present of a warp.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now<'a> {
-    /// The warp.
-    pub warp: usize,
     /// Its clock, at least 1.
     pub clock: u32,
     /// Up to this clock everything is ordered before the present, whoever did it.
@@ -49,7 +47,7 @@ impl Clocks {
     #[inline]
     pub fn now(&self, warp: usize) -> Now<'_> {
         let seen = self.row(warp);
-        Now { warp, clock: seen[warp] + 1, floor: self.floor[warp], seen }
+        Now { clock: seen[warp] + 1, floor: self.floor[warp], seen }
     }
 
     /// `bar.warp.sync` of all live lanes: orders what the warp did before what it will do.

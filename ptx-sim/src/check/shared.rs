@@ -158,7 +158,8 @@ impl Shadow {
             return true;
         }
         let piece = |lane: usize| self.layout.piece(offsets[lane], len);
-        let free = |lane: usize| self.writes.are_free(&present, piece(lane)) && self.reads.are_free(&present, piece(lane));
+        let free =
+            |lane: usize| self.writes.are_free(&present, piece(lane)) && self.reads.are_free(&present, piece(lane));
         if self.atomics.is_some() || !lanes(mask).all(free) {
             return false;
         }

@@ -6,7 +6,7 @@ use super::layout::{Space32, place};
 use super::opcode::Opcode;
 use super::operands::{Operands, Slot};
 use crate::error::ParseError;
-use crate::program::{Action, AnyReg};
+use crate::program::{Action, AnyReg, Constants};
 use crate::registers::{Long, Pred, Reg, Word};
 use crate::report::{Class, Space};
 use crate::syntax::ast::{Function, Instruction, Item, Operand, Variable};
@@ -161,12 +161,12 @@ impl<'a> Body<'a> {
     }
 
     /// Registers that hold one value from the start.
-    pub fn constants(&self) -> (Vec<(Word, u32)>, Vec<(Long, u64)>) {
+    pub fn constants(&self) -> Constants {
         let mut words: Vec<_> = self.word_constants.iter().map(|(value, register)| (*register, *value)).collect();
         let mut longs: Vec<_> = self.long_constants.iter().map(|(value, register)| (*register, *value)).collect();
         words.sort_by_key(|(register, _)| register.0);
         longs.sort_by_key(|(register, _)| register.0);
-        (words, longs)
+        Constants { words, longs, yes: self.true_predicate }
     }
 
     pub fn fresh_word(&mut self) -> Word {
@@ -212,11 +212,6 @@ impl<'a> Body<'a> {
         predicate
     }
 
-    /// The predicate that holds in every lane, where one was asked for.
-    pub fn true_predicate(&self) -> Option<Pred> {
-        self.true_predicate
-    }
-
     /// The labels of a `.branchtargets`.
     pub fn targets(&self, number: u32) -> &'a [&'a str] {
         self.targets[number as usize]
@@ -245,9 +240,12 @@ impl<'a> Body<'a> {
                         return Err(ParseError::new(*line, format!("the label {name} is there twice")));
                     }
                 }
-                Item::BranchTargets { name, labels, .. } => {
+                Item::BranchTargets { name, line, labels } => {
                     self.targets.push(labels);
-                    scope.names.insert(name, Symbol::Targets(self.targets.len() as u32 - 1));
+                    let targets = Symbol::Targets(self.targets.len() as u32 - 1);
+                    if scope.names.insert(name, targets).is_some() {
+                        return Err(ParseError::new(*line, format!("the label {name} is there twice")));
+                    }
                 }
                 _ => {}
             }
@@ -270,7 +268,7 @@ impl<'a> Body<'a> {
             }
             Item::Register { name, line, ty, count } => self.registers(name, *line, ty, *count),
             Item::Variable(variable) => self.variable(variable),
-            Item::BranchTargets { .. } | Item::CallTargets { .. } | Item::CallPrototype { .. } => Ok(()),
+            Item::BranchTargets { .. } => Ok(()),
             Item::Block(items) => self.block(items),
             Item::Instruction(instruction) => self.instruction(instruction),
         }

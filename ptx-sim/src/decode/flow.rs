@@ -95,13 +95,7 @@ pub(crate) fn linearize(
     Ok((linear, slots))
 }
 
-fn finish(
-    raw: Raw,
-    targets: &[usize],
-    position: &[u32],
-    slot: &impl Fn(Slot) -> u32,
-    slots: &mut Vec<u32>,
-) -> Inst {
+fn finish(raw: Raw, targets: &[usize], position: &[u32], slot: &impl Fn(Slot) -> u32, slots: &mut Vec<u32>) -> Inst {
     let action = match (raw.action, &raw.exit) {
         (Action::Branch(_), Exit::To(_)) => Action::Branch(position[targets[0]]),
         (Action::Switch(index, _), Exit::Switch(_)) => {

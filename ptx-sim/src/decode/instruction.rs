@@ -4,9 +4,11 @@ use super::flow::Exit;
 use super::opcode::Type;
 use super::operands::Operands;
 use crate::error::ParseError;
+use crate::numeric::mma::Fp8;
+use crate::numeric::packed::Half;
 use crate::ops::{arithmetic, atomic, bits, collective, compare, convert, float, moves};
 use crate::program::{
-    Access, Action, Address, AnyReg, Barrier, BarrierOp, BarrierReduce, CpAsync, Matrix, Mma, MmaShape,
+    Access, Action, Address, AnyReg, Barrier, BarrierOp, BarrierReduce, CpAsync, Factors, Matrix, Mma,
 };
 use crate::registers::Word;
 use crate::report::{Class, Space};
@@ -374,28 +376,35 @@ fn mma(cx: &mut Operands) -> Result<Action> {
     if !fixed.iter().all(|modifier| cx.op.take(modifier)) {
         return cx.op.unknown();
     }
-    let wide = cx.op.expect(&["m16n8k16", "m16n8k32"])? == "m16n8k32";
+    let shape = cx.op.expect(&["m16n8k8", "m16n8k16", "m16n8k32"])?;
     // Result and accumulator; the inputs stand between them.
     if !(cx.op.take("f32") && cx.op.take("f32")) {
         return cx.op.unknown();
     }
     let fp8 = ["e4m3", "e5m2"];
-    let shape = if wide {
+    let half = |f16: bool| if f16 { Half::F16 } else { Half::Bf16 };
+    let inputs = if shape == "m16n8k32" {
         let (Some(b), Some(a)) = (cx.op.take_last(), cx.op.take_last()) else { return cx.op.unknown() };
         if !fp8.contains(&a) || !fp8.contains(&b) {
             return cx.op.unknown();
         }
-        MmaShape::Fp8K32([a == "e5m2", b == "e5m2"])
-    } else if cx.op.take("f16") && cx.op.take("f16") {
-        MmaShape::F16K16
-    } else if cx.op.take("bf16") && cx.op.take("bf16") {
-        MmaShape::Bf16K16
+        let format = |name| if name == "e5m2" { Fp8::E5m2 } else { Fp8::E4m3 };
+        Err([format(a), format(b)])
     } else {
-        return cx.op.unknown();
+        let f16 = cx.op.take("f16");
+        if !cx.op.take(if f16 { "f16" } else { "bf16" }) || !f16 && !cx.op.take("bf16") {
+            return cx.op.unknown();
+        }
+        Ok(half(f16))
     };
     cx.op.finish()?;
     cx.expect_len(4)?;
     let d = cx.dst_words(0)?;
-    let (a, b, c) = (cx.src_words(1)?, cx.src_words(2)?, cx.src_words(3)?);
-    Ok(Action::Mma(Box::new(Mma { shape, a, b, c, d })))
+    let factors = match (inputs, shape) {
+        (Err(formats), _) => Factors::Fp8K32 { formats, a: cx.src_words(1)?, b: cx.src_words(2)? },
+        (Ok(format), "m16n8k8") => Factors::HalfK8 { format, a: cx.src_words(1)?, b: cx.src_words(2)? },
+        (Ok(format), _) => Factors::HalfK16 { format, a: cx.src_words(1)?, b: cx.src_words(2)? },
+    };
+    let c = cx.src_words(3)?;
+    Ok(Action::Mma(Box::new(Mma { factors, c, d })))
 }

@@ -79,14 +79,13 @@ fn program<'a>(
     }
     let mut body = Body::new(&module.functions, text, &symbols, shared.addresses);
     let param_bytes = body.entry(entry, entry.body.as_deref().unwrap_or_default())?;
-    let (word_constants, long_constants) = body.constants();
+    let constants = body.constants();
     let (words, longs) = (body.words, body.longs);
     let slot = |slot| match slot {
         Slot::Word(index) => index,
         Slot::Long(index) => words + index,
         Slot::Pred(index) => words + longs + index,
     };
-    let true_predicate = body.true_predicate();
     let (code, slots) = flow::linearize(std::mem::take(&mut body.code), &body.labels, slot)?;
     Ok(Program {
         name: entry.name.to_owned(),
@@ -95,9 +94,7 @@ fn program<'a>(
         words: words as usize,
         longs: longs as usize,
         predicates: body.predicates as usize,
-        word_constants,
-        long_constants,
-        true_predicate,
+        constants,
         param_bytes,
         shared_base: shared.base,
         static_shared: shared.bytes,

@@ -4,10 +4,9 @@ use super::Machine;
 use super::step::Step;
 use super::warp::Warp;
 use crate::check::banks::ldmatrix_wavefronts;
-use crate::numeric::mma::{Fp8, mma_m16n8k16, mma_m16n8k32};
-use crate::numeric::packed::Half;
-use crate::program::{Matrix, Mma, MmaShape};
-use crate::registers::{LANES, Row};
+use crate::numeric::mma::{mma_m16n8k8, mma_m16n8k16, mma_m16n8k32};
+use crate::program::{Factors, Matrix, Mma};
+use crate::registers::{LANES, Registers, Row, Word};
 
 /// Rows of a matrix, and bytes of a row.
 const ROWS: usize = 8;
@@ -52,24 +51,27 @@ impl Machine<'_> {
 
     pub(super) fn mma(&mut self, warp: &mut Warp, active: u32, mma: &Mma) {
         let registers = &mut warp.registers;
-        let [a0, a1, a2, a3] = mma.a;
-        let [b0, b1] = mma.b;
-        let [c0, c1, c2, c3] = mma.c;
-        let row = |register| registers.get(register);
-        let a = [row(a0), row(a1), row(a2), row(a3)];
-        let b = [row(b0), row(b1)];
-        let c = [row(c0), row(c1), row(c2), row(c3)];
         let mode = self.options.mma;
-        let format = |e5m2| if e5m2 { Fp8::E5m2 } else { Fp8::E4m3 };
-        let rows = match mma.shape {
-            MmaShape::F16K16 => mma_m16n8k16(mode, Half::F16, a, b, c),
-            MmaShape::Bf16K16 => mma_m16n8k16(mode, Half::Bf16, a, b, c),
-            MmaShape::Fp8K32(formats) => mma_m16n8k32(mode, formats.map(format), a, b, c),
+        let c = rows(registers, mma.c);
+        let sums = match &mma.factors {
+            Factors::HalfK8 { format, a, b } => mma_m16n8k8(mode, *format, rows(registers, *a), rows(registers, *b), c),
+            Factors::HalfK16 { format, a, b } => {
+                mma_m16n8k16(mode, *format, rows(registers, *a), rows(registers, *b), c)
+            }
+            Factors::Fp8K32 { formats, a, b } => {
+                mma_m16n8k32(mode, *formats, rows(registers, *a), rows(registers, *b), c)
+            }
         };
-        for (register, row) in mma.d.iter().zip(&rows) {
+        for (register, row) in mma.d.iter().zip(&sums) {
             registers.set(*register, active, row);
         }
     }
+}
+
+/// The lanes of registers.
+#[inline(always)]
+fn rows<const N: usize>(registers: &Registers, names: [Word; N]) -> [&Row<u32>; N] {
+    std::array::from_fn(|index| registers.get(names[index]))
 }
 
 /// Lane l holds elements 2(l % 4) and 2(l % 4) + 1 of row l / 4: the rows one behind the other.
@@ -139,9 +141,9 @@ mod tests {
     fn a_transposed_load_is_the_transposed_matrix() {
         let rows = from_rows(&numbered());
         let transposed = from_columns(&numbered());
-        for r in 0..8 {
-            for c in 0..8 {
-                assert_eq!((rows[r] >> (16 * c)) as u16, (transposed[c] >> (16 * r)) as u16);
+        for (r, row) in rows.iter().enumerate() {
+            for (c, column) in transposed.iter().enumerate() {
+                assert_eq!((row >> (16 * c)) as u16, (column >> (16 * r)) as u16);
             }
         }
     }

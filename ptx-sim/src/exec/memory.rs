@@ -64,7 +64,8 @@ impl Machine<'_> {
         };
         for lane in lanes(readers) {
             let at = self.place(warp.index, lane, step.pc);
-            values[lane] = self.read(warp, at, (access.space, addresses[lane], len), order(access)).unwrap_or(u128::MAX);
+            values[lane] =
+                self.read(warp, at, (access.space, addresses[lane], len), order(access)).unwrap_or(u128::MAX);
         }
         if uniform {
             values = [values[readers.trailing_zeros() as usize]; LANES];
@@ -539,7 +540,8 @@ impl Machine<'_> {
         let counters = &mut self.counters[step.pc as usize];
         match resolve(space, first).0 {
             Space::Shared => {
-                let (ideal, real) = shared_wavefronts(&std::array::from_fn(|lane| addresses[lane] as u32), step.active, bytes);
+                let (ideal, real) =
+                    shared_wavefronts(&std::array::from_fn(|lane| addresses[lane] as u32), step.active, bytes);
                 counters.wavefronts_ideal += u64::from(ideal);
                 counters.wavefronts += u64::from(real);
             }

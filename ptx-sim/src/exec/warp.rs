@@ -60,13 +60,13 @@ impl Warp {
             longs: vec![[0; LANES]; program.longs],
             predicates: vec![0; program.predicates],
         };
-        for (register, value) in &program.word_constants {
+        for (register, value) in &program.constants.words {
             registers.words[register.0 as usize] = [*value; LANES];
         }
-        for (register, value) in &program.long_constants {
+        for (register, value) in &program.constants.longs {
             registers.longs[register.0 as usize] = [*value; LANES];
         }
-        if let Some(predicate) = program.true_predicate {
+        if let Some(predicate) = program.constants.yes {
             registers.predicates[predicate.0 as usize] = ALL;
         }
         Self {

@@ -5,7 +5,6 @@
 //! branches where they are hot, so that a loop over the 32 lanes of a warp becomes vector code.
 
 // Until every instruction is there.
-#![allow(unused_imports)]
 
 pub(crate) mod approx;
 pub(crate) mod arith;

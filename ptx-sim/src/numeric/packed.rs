@@ -1,8 +1,7 @@
 //! Arithmetic on two 16-bit floats in a register: `f16x2` and `bf16x2`, each half rounded once.
 
-use super::Rounding;
 use super::arith::{add_f32, max_f32, max_nan_f32, min_f32, min_nan_f32, mul_f32, sub_f32};
-use super::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_bf16_in, f32_to_f16, f32_to_f16_in};
+use super::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 use super::round::{add_to_odd, f32_to_odd};
 use super::saturate;
 

@@ -47,6 +47,9 @@ pub(crate) fn decode(cx: &mut Operands) -> Result<Action> {
     if let Some(action) = from_fp8(cx, modifiers)? {
         return Ok(action);
     }
+    if cx.op.take("tf32") {
+        return to_tf32(cx, modifiers);
+    }
     let from = cx.op.take_type()?;
     let to = cx.op.take_type()?;
     match (to.is_integer(), from.is_integer()) {
@@ -115,6 +118,19 @@ fn from_fp8(cx: &mut Operands, m: Modifiers) -> Result<Option<Action>> {
     cx.computes(map(d, a, pair)).map(Some)
 }
 
+/// `cvt.rna.tf32.f32`, `cvt.rn.tf32.f32`.
+fn to_tf32(cx: &mut Operands, m: Modifiers) -> Result<Action> {
+    let away = cx.op.take("rna");
+    if cx.op.take_type()? != Type::F(32) || m.ftz || m.sat || m.integral.is_some() {
+        return cx.op.unknown();
+    }
+    cx.unary(move |a: u32| {
+        let x = f32::from_bits(a);
+        let x = if m.relu { half::relu(x) } else { x };
+        if away { half::f32_to_tf32_away(x) } else { half::f32_to_tf32_in(x, m.rounding) }.to_bits()
+    })
+}
+
 /// A value of any integer type as a sign and 64 bits: wide enough for all of them.
 fn extend(bits: u64, ty: Type) -> i128 {
     match ty {
@@ -175,7 +191,7 @@ fn general(cx: &mut Operands, to: Type, from: Type, m: Modifiers) -> Result<Acti
     }
     let value = move |a: u64| match from {
         Type::F(64) => f64::from_bits(a),
-        Type::F(32) => flush(f32::from_bits(a as u32).into()),
+        Type::F(32) => flush(half::f32_to_f64(f32::from_bits(a as u32))),
         Type::Bf16 => half::bf16_to_f32(a as u16).into(),
         _ => half::f16_to_f32(a as u16).into(),
     };
@@ -199,7 +215,11 @@ fn general(cx: &mut Operands, to: Type, from: Type, m: Modifiers) -> Result<Acti
             if m.sat { saturated } else { x }.to_bits()
         }),
         Type::F(32) => any(cx, d, a, move |a| {
-            let x = numeric::canonical(m.rounding.to_f32(whole(value(a))));
+            let x = match (from, m.integral) {
+                (Type::F(64), _) => half::f64_to_f32(whole(value(a)), m.rounding),
+                (_, Some(integral)) => integral.round_f32(value(a) as f32),
+                _ => numeric::canonical(value(a) as f32),
+            };
             let x = if m.ftz { numeric::ftz(x) } else { x };
             u64::from(if m.sat { numeric::saturate(x) } else { x }.to_bits())
         }),

@@ -84,6 +84,16 @@ fn single(cx: &mut Operands) -> Result<Action> {
     if matches!(name, "min" | "max") {
         let nan = cx.op.take("NaN");
         let around = Around { ftz: cx.op.take("ftz"), sat: false };
+        if cx.op.take("xorsign") {
+            cx.op.expect(&["abs"])?;
+            let of = match (name, nan) {
+                ("min", false) => arith::min_f32,
+                ("max", false) => arith::max_f32,
+                ("min", true) => arith::min_nan_f32,
+                _ => arith::max_nan_f32,
+            };
+            return binary32(cx, around, move |a, b| arith::xorsign_abs(a, b, of));
+        }
         return match (name, nan) {
             ("min", false) => binary32(cx, around, arith::min_f32),
             ("max", false) => binary32(cx, around, arith::max_f32),
@@ -91,9 +101,16 @@ fn single(cx: &mut Operands) -> Result<Action> {
             _ => binary32(cx, around, arith::max_nan_f32),
         };
     }
-    if name == "div" && (cx.op.take("approx") || cx.op.take("full")) {
-        let around = Around::take(cx);
-        return binary32(cx, around, approx::div_full);
+    if name == "div"
+        && let Some(how) = cx.op.take_any(&["approx", "full"])
+    {
+        let bits = |f: fn(f32, f32) -> f32| move |a: u32, b: u32| f(f32::from_bits(a), f32::from_bits(b)).to_bits();
+        return match (how, cx.op.take("ftz")) {
+            ("approx", false) => cx.binary(bits(approx::div_approx)),
+            ("approx", true) => cx.binary(bits(approx::div_approx_ftz)),
+            (_, false) => cx.binary(bits(approx::div_full)),
+            (_, true) => cx.binary(bits(approx::div_full_ftz)),
+        };
     }
     let rounding = take_rounding(cx);
     let around = Around::take(cx);
@@ -119,9 +136,9 @@ fn single(cx: &mut Operands) -> Result<Action> {
             let (a, b, c) = (around.input(a), around.input(b), around.input(c));
             around.output(arith::fma_f32_in(a, b, c, rounding))
         }),
-        "neg" => cx.unary(move |a: u32| around.output(-around.input(a))),
-        "abs" => cx.unary(move |a: u32| around.output(around.input(a).abs())),
-        "copysign" => cx.binary(|a: u32, b: u32| b & 0x7fff_ffff | a & 0x8000_0000),
+        "neg" => cx.unary(move |a: u32| around.output(arith::neg_f32(around.input(a)))),
+        "abs" => cx.unary(move |a: u32| around.output(arith::abs_f32(around.input(a)))),
+        "copysign" => binary32(cx, around, arith::copysign_f32),
         _ => cx.op.unknown(),
     }
 }
@@ -155,25 +172,29 @@ fn packed(cx: &mut Operands, half: Half, pair: bool) -> Result<Action> {
     let name = cx.op.name;
     let nan = matches!(name, "min" | "max") && cx.op.take("NaN");
     cx.op.take("rn");
-    let relu = name == "fma" && cx.op.take("relu");
+    let (ftz, sat, relu) = (cx.op.take("ftz"), cx.op.take("sat"), name == "fma" && cx.op.take("relu"));
     let keep = if pair { u32::MAX } else { 0xffff };
-    let sign = if pair { 0x8000_8000 } else { 0x8000 };
-    let positive = move |x: u32| {
-        // Negative numbers become zero, NaN stays.
-        let one = |code: u32| if half.decode(code as u16) < 0.0 || code == 0x8000 { 0 } else { code };
-        if relu { one(x & 0xffff) | one(x >> 16) << 16 } else { x }
+    let input = move |x: u32| if ftz { half.ftz(x) } else { x };
+    let output = move |x: u32| {
+        let x = input(x);
+        let x = if relu { half.relu(x) } else { x };
+        (if sat { half.saturate(x) } else { x }) & keep
+    };
+    let unary = |cx: &mut Operands, f: fn(Half, u32) -> u32| cx.unary(move |a: u32| output(f(half, input(a))));
+    let binary = |cx: &mut Operands, f: fn(Half, u32, u32) -> u32| {
+        cx.binary(move |a: u32, b: u32| output(f(half, input(a), input(b))))
     };
     match name {
-        "add" => cx.binary(move |a: u32, b: u32| half.add(a, b) & keep),
-        "sub" => cx.binary(move |a: u32, b: u32| half.sub(a, b) & keep),
-        "mul" => cx.binary(move |a: u32, b: u32| half.mul(a, b) & keep),
-        "fma" => cx.ternary(move |a: u32, b: u32, c: u32| positive(half.fma(a, b, c)) & keep),
-        "min" if nan => cx.binary(move |a: u32, b: u32| half.min_nan(a, b) & keep),
-        "min" => cx.binary(move |a: u32, b: u32| half.min(a, b) & keep),
-        "max" if nan => cx.binary(move |a: u32, b: u32| half.max_nan(a, b) & keep),
-        "max" => cx.binary(move |a: u32, b: u32| half.max(a, b) & keep),
-        "neg" => cx.unary(move |a: u32| (a ^ sign) & keep),
-        "abs" => cx.unary(move |a: u32| a & !sign & keep),
+        "add" => binary(cx, Half::add),
+        "sub" => binary(cx, Half::sub),
+        "mul" => binary(cx, Half::mul),
+        "fma" => cx.ternary(move |a: u32, b: u32, c: u32| output(half.fma(input(a), input(b), input(c)))),
+        "min" if nan => binary(cx, Half::min_nan),
+        "min" => binary(cx, Half::min),
+        "max" if nan => binary(cx, Half::max_nan),
+        "max" => binary(cx, Half::max),
+        "neg" => unary(cx, Half::neg),
+        "abs" => unary(cx, Half::abs),
         _ => cx.op.unknown(),
     }
 }
@@ -206,6 +227,11 @@ pub(crate) fn decode_special(cx: &mut Operands) -> Result<Action> {
             ("rsqrt", true) => unary32(cx, approx::rsqrt_ftz),
             ("sqrt", false) => unary32(cx, approx::sqrt),
             ("sqrt", true) => unary32(cx, approx::sqrt_ftz),
+            ("sin", false) => unary32(cx, approx::sin),
+            ("sin", true) => unary32(cx, |x| numeric::ftz(approx::sin(numeric::ftz(x)))),
+            ("cos", false) => unary32(cx, approx::cos),
+            ("cos", true) => unary32(cx, |x| approx::cos(numeric::ftz(x))),
+            ("tanh", false) => unary32(cx, approx::tanh),
             _ => cx.op.unknown(),
         };
     }
@@ -213,11 +239,22 @@ pub(crate) fn decode_special(cx: &mut Operands) -> Result<Action> {
     let around = Around { ftz: cx.op.take("ftz"), sat: false };
     match name {
         "rcp" => cx.unary(move |a: u32| around.output(arith::div_f32_in(1.0, around.input(a), rounding))),
+        "sqrt" if rounding == Rounding::Nearest && around.none() => unary32(cx, arith::sqrt_f32),
         "sqrt" => cx.unary(move |a: u32| around.output(arith::sqrt_f32_in(around.input(a), rounding))),
         _ => cx.op.unknown(),
     }
 }
 
-fn special_half(cx: &mut Operands, _ty: Type) -> Result<Action> {
-    cx.op.unknown()
+/// `ex2` and `tanh` of f16 and bf16. A single one is the lower of a pair.
+fn special_half(cx: &mut Operands, ty: Type) -> Result<Action> {
+    cx.op.expect(&["approx"])?;
+    let f: fn(u32) -> u32 = match (cx.op.name, ty, cx.op.take("ftz")) {
+        ("ex2", Type::F(16) | Type::F16x2, false) => approx::ex2_f16x2,
+        ("ex2", Type::Bf16 | Type::Bf16x2, true) => approx::ex2_ftz_bf16x2,
+        ("tanh", Type::F(16) | Type::F16x2, false) => approx::tanh_f16x2,
+        ("tanh", Type::Bf16 | Type::Bf16x2, false) => approx::tanh_bf16x2,
+        _ => return cx.op.unknown(),
+    };
+    let keep = if ty.bits() == 16 { 0xffff } else { u32::MAX };
+    cx.unary(move |a: u32| f(a) & keep)
 }

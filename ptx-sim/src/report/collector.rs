@@ -42,11 +42,6 @@ impl Collector {
         Self::default()
     }
 
-    /// Whether nothing was found.
-    pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
-    }
-
     /// Adds a defect. The message is made only the first time.
     pub fn add(
         &mut self,
@@ -102,7 +97,6 @@ mod tests {
     #[test]
     fn a_defect_is_kept_once_and_counted() {
         let mut collector = Collector::new();
-        assert!(collector.is_empty());
         for warp in 0..4 {
             let memory = Some((Space::Shared, u64::from(warp), 4));
             collector.add(Kind::SharedRace, place(warp, 7), Some(place(9, 8)), memory, || {
@@ -110,7 +104,6 @@ mod tests {
                 "race".to_string()
             });
         }
-        assert!(!collector.is_empty());
         let findings = findings(collector);
         assert_eq!((findings.len(), findings[0].count, findings[0].at.warp), (1, 4, 0));
         assert_eq!((findings[0].at.line, findings[0].at.instruction.as_str()), (107, "instruction 7"));

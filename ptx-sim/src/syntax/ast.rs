@@ -89,17 +89,6 @@ pub(crate) enum Item<'a> {
         line: u32,
         labels: Vec<&'a str>,
     },
-    /// `label: .calltargets f, g;`.
-    CallTargets {
-        name: &'a str,
-        line: u32,
-        functions: Vec<&'a str>,
-    },
-    /// `label: .callprototype ...;`.
-    CallPrototype {
-        name: &'a str,
-        line: u32,
-    },
     /// `{ ... }`, a scope of names.
     Block(Vec<Item<'a>>),
     Instruction(Instruction<'a>),

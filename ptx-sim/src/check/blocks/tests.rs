@@ -4,9 +4,7 @@ const DATA: u64 = BASE + 256;
 const COUNTER: u64 = BASE + 0x2_0000;
 
 fn shadow() -> GlobalShadow {
-    let mut shadow = GlobalShadow::new(4);
-    shadow.begin_launch();
-    shadow
+    GlobalShadow::new(4)
 }
 
 fn race(order: Order, block: u32, pc: u32) -> Option<BlockRace> {
@@ -62,7 +60,6 @@ fn blocks_may_read_together_and_write_apart() {
 fn halves_of_a_word_are_apart_if_the_program_has_halves() {
     for granule in [1, 2] {
         let mut shadow = GlobalShadow::new(granule);
-        shadow.begin_launch();
         for block in 0..4 {
             assert_eq!(shadow.write(block, 1, DATA + u64::from(block * granule), granule), None);
         }
@@ -83,21 +80,6 @@ fn the_first_and_the_last_reader_are_found() {
         count(&mut shadow, 2, true);
         assert_eq!(shadow.write(2, 1, DATA, 4), race(Order::WriteAfterRead, 1 - met, 11 - met));
     }
-}
-
-#[test]
-fn a_launch_comes_after_the_one_before() {
-    let mut shadow = shadow();
-    assert_eq!(shadow.write(0, 1, DATA, 4), None);
-    assert_eq!(shadow.atomic(0, 1, COUNTER, 4), None);
-    assert_eq!(shadow.read(0, 1, DATA + 4, 4), None);
-    shadow.begin_launch();
-    assert_eq!(shadow.read(1, 1, DATA, 4), None);
-    assert_eq!(shadow.read(1, 1, COUNTER, 4), None);
-    assert_eq!(shadow.write(1, 1, DATA + 4, 4), None);
-    shadow.begin_launch();
-    assert_eq!(shadow.write(1, 1, DATA, 4), None);
-    assert_eq!(shadow.read(2, 1, DATA, 4), race(Order::ReadAfterWrite, 1, 1));
 }
 
 #[test]
@@ -192,15 +174,4 @@ fn atomics_need_no_order_among_themselves() {
     assert_eq!(shadow.atomic(4, 3, DATA, 4), race(Order::WriteAfterRead, 3, 2));
     assert_eq!(shadow.write(5, 4, DATA, 4), race(Order::WriteAfterWrite, 4, 3));
     assert_eq!(shadow.atomic(6, 5, DATA, 4), race(Order::WriteAfterWrite, 5, 4));
-}
-
-#[test]
-fn many_launches_wear_nothing_out() {
-    let mut shadow = shadow();
-    shadow.present.epoch = u32::MAX - 8;
-    for _ in 0..3 {
-        shadow.begin_launch();
-        assert_eq!(shadow.write(0, 1, DATA, 4), None);
-        assert_eq!(shadow.write(1, 1, DATA, 4), race(Order::WriteAfterWrite, 0, 1));
-    }
 }

@@ -84,8 +84,13 @@ fn freed_memory_stays_freed() {
 fn memory_that_is_only_read_is_not_written() {
     let mut memory = Memory::default();
     let (fixed, free) = (memory.upload(&[7; 4], true), memory.upload(&[7; 4], false));
-    assert!(memory.look(fixed, 1).is_ok_and(|look| look.read_only) && memory.look(fixed + 3, 1).is_ok_and(|look| look.read_only));
-    assert!(!memory.look(free, 1).is_ok_and(|look| look.read_only) && !memory.look(0, 1).is_ok_and(|look| look.read_only));
+    assert!(
+        memory.look(fixed, 1).is_ok_and(|look| look.read_only)
+            && memory.look(fixed + 3, 1).is_ok_and(|look| look.read_only)
+    );
+    assert!(
+        !memory.look(free, 1).is_ok_and(|look| look.read_only) && !memory.look(0, 1).is_ok_and(|look| look.read_only)
+    );
     assert_eq!(memory.write(fixed, &[0; 4]), Err(Kind::ReadOnlyWrite));
     assert_eq!(memory.download(fixed), Some([7; 4].as_slice()));
     assert!(memory.host_write(fixed, &[8; 4]));
