@@ -102,7 +102,7 @@ impl Kernel {
         let text = self.text();
         let module = Module::parse(&text).unwrap_or_else(|error| panic!("{error} in\n{text}"));
         let threads = self.grid.iter().chain(&self.block).product::<u32>() as usize;
-        let (out, input) = (device.alloc(16 * threads), device.upload(&self.input));
+        let (out, input) = (device.upload(&vec![0; 16 * threads]), device.upload(&self.input));
         let params: Vec<u8> = [out, input].iter().flat_map(|buffer| buffer.address().to_le_bytes()).collect();
         let Self { grid, block, shared, options, .. } = *self;
         let launch = Launch { entry: "kernel", grid, block, shared_bytes: shared, params: &params, options };
@@ -353,7 +353,7 @@ fn compute_bits(code: &str, from: &[u32], to: u32, operands: &[Vec<u64>], option
     let mut device = Device::new();
     let rows = operands.iter().flat_map(|row| (0..3).map(|i| row.get(i).copied().unwrap_or(0)));
     let input = device.upload_read_only(&rows.flat_map(u64::to_le_bytes).collect::<Vec<_>>());
-    let out = device.alloc(8 * operands.len());
+    let out = device.upload(&vec![0; 8 * operands.len()]);
     let mut params: Vec<u8> = [out, input].iter().flat_map(|buffer| buffer.address().to_le_bytes()).collect();
     params.extend((operands.len() as u32).to_le_bytes());
     let grid = [operands.len().div_ceil(256) as u32, 1, 1];

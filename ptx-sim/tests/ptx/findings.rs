@@ -59,6 +59,8 @@ fn out_of_bounds_is_found_in_every_space() {
     let finding = marked(&shared, Kind::OutOfBounds, 32);
     assert!(matches!(finding.memory, Some((Space::Shared, _, 4))), "{}", shared.report);
     marked(&kernel("ld.shared.u32 %r0, [dynamic]; //!").threads(1).run(), Kind::OutOfBounds, 1);
+    let generic = "cvta.shared.u64 %d0, dynamic; ld.shared.u32 %r0, [%d0]; //!";
+    marked(&kernel(generic).shared(64).run(), Kind::OutOfBounds, 32);
     let local = ".local .b32 here; mov.u64 %d0, here; ld.local.u32 %r0, [%d0+4]; //!";
     assert!(matches!(marked(&kernel(local).run(), Kind::OutOfBounds, 32).memory, Some((Space::Local, _, 4))));
     let matrix = "mov.u32 %r0, dynamic; mad.lo.u32 %r0, %lane, 16, %r0; st.shared.v4.u32 [%r0], {1, 2, 3, 4};
@@ -112,6 +114,8 @@ fn misaligned_accesses_are_found() {
         Kind::Misaligned,
         1,
     );
+    let local = ".local .align 8 .b8 here[16]; mov.u64 %d0, here; st.local.u32 [%d0+2], 1; //!";
+    marked(&kernel(local).run(), Kind::Misaligned, 32);
     let matrix = "mov.u32 %r0, dynamic; mad.lo.u32 %r0, %lane, 8, %r0; st.shared.u64 [%r0], 1; bar.warp.sync -1;
         ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r1}, [%r0]; //!";
     assert_eq!(who(marked(&kernel(matrix).shared(512).run(), Kind::Misaligned, 4)), (0, 0, 1));

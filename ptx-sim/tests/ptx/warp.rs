@@ -134,6 +134,20 @@ fn lanes_that_parted_meet_at_a_shuffle() {
     }
 }
 
+/// The lanes for which a guard holds wait for their like in another part of the warp.
+#[test]
+fn lanes_that_parted_meet_at_a_guarded_shuffle() {
+    let code = "mov.u32 %r0, 0; and.b32 %r2, %lane, 8; setp.eq.u32 %p2, %r2, 0;
+        setp.lt.u32 %p1, %lane, 16; @%p1 bra low; add.u32 %r1, %r1, 1000; low:
+        @%p2 shfl.sync.bfly.b32 %r0, %r1, 16, 31, 0x00ff00ff;";
+    for reconvergence in [Reconvergence::Early, Reconvergence::Late] {
+        let run = warp(code).options(|options| options.reconvergence = reconvergence).clean();
+        let value = |lane: u32| lane + 100 + if lane < 16 { 0 } else { 1000 };
+        let expected = (0..32).map(|lane| if lane & 8 == 0 { value(lane ^ 16) } else { 0 });
+        assert_eq!(run.results(), expected.collect::<Vec<_>>(), "{reconvergence:?}");
+    }
+}
+
 /// The two halves of a warp may shuffle at different places, each for itself.
 #[test]
 fn halves_may_shuffle_apart() {
