@@ -17,7 +17,7 @@ use super::clock::{LIMIT, Now};
 use crate::registers::lanes;
 use crate::report::Kind;
 use event::{Event, Present};
-use history::{Accesses, Layout, Piece, Writes};
+use history::{Accesses, Layout, Piece, Units, Writes};
 
 /// An instruction and the lane that executes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -153,43 +153,28 @@ impl Shadow {
         (offsets, len): (&[u32; 32], u32),
         copies: bool,
     ) -> bool {
-        let (present, _) = self.begin(at, now, 0, 1);
-        if len == 16 && self.atomics.is_none() && self.write_lines(&present, mask, offsets, copies) {
-            return true;
-        }
-        let piece = |lane: usize| self.layout.piece(offsets[lane], len);
-        let free =
-            |lane: usize| self.writes.are_free(&present, piece(lane)) && self.reads.are_free(&present, piece(lane));
-        if self.atomics.is_some() || !lanes(mask).all(free) {
+        if self.atomics.is_some() {
             return false;
         }
-        let event = |lane: usize| {
-            let event = present.event.by_lane(lane);
-            if copies { event.in_flight() } else { event }
-        };
-        lanes(mask).for_each(|lane| self.writes.record(event(lane), piece(lane)));
-        let alone = lanes(mask).all(|lane| self.writes.of(piece(lane)).iter().all(|write| *write == event(lane)));
-        if !alone {
-            lanes(mask).for_each(|lane| self.writes.record(Event::default(), piece(lane)));
+        let (present, _) = self.begin(at, now, 0, 1);
+        let (reads, clock) = (self.reads.newest(), present.floor.clock());
+        if !lanes(mask).all(|lane| reads[(offsets[lane] / 16) as usize] <= clock) {
+            return false;
         }
-        alone
-    }
-
-    /// [`write_lanes`](Self::write_lanes) of whole lines.
-    #[inline(always)]
-    fn write_lines(&mut self, present: &Present, mask: u32, offsets: &[u32; 32], copies: bool) -> bool {
-        let (writes, reads) = (self.writes.lines_mut(), self.reads.newest());
-        let (floor, clock) = (present.floor, present.floor.clock());
-        let line = |lane: usize| (offsets[lane] / 16) as usize;
-        if !lanes(mask).all(|lane| writes[line(lane)] <= floor && reads[line(lane)] <= clock) {
+        let Units { events, shift, count } = self.writes.units(lanes(mask).map(|lane| offsets[lane]), len);
+        let unit = |lane: usize| {
+            let first = (offsets[lane] >> shift) as usize;
+            first..first + count
+        };
+        if !lanes(mask).all(|lane| events[unit(lane)].iter().all(|write| *write <= present.floor)) {
             return false;
         }
         let event = if copies { present.event.in_flight() } else { present.event };
-        lanes(mask).for_each(|lane| writes[line(lane)] = event.by_lane(lane));
+        lanes(mask).for_each(|lane| events[unit(lane)].fill(event.by_lane(lane)));
         // Two lanes may have the same destination.
-        let alone = lanes(mask).all(|lane| writes[line(lane)] == event.by_lane(lane));
+        let alone = lanes(mask).all(|lane| events[unit(lane)].iter().all(|write| *write == event.by_lane(lane)));
         if !alone {
-            lanes(mask).for_each(|lane| writes[line(lane)] = Event::default());
+            lanes(mask).for_each(|lane| events[unit(lane)].fill(Event::default()));
         }
         alone
     }
@@ -246,6 +231,18 @@ impl Shadow {
             // Another copy to the same place has been reported, and ends by itself.
             if !write.is_in_flight() || write.is_same_site(event) {
                 *write = event;
+            }
+        }
+    }
+
+    /// [`end_async`](Self::end_async) of the lanes in `mask`, each of a whole line; `at` names lane 0.
+    pub fn end_async_lines(&mut self, at: Site, now: &Now, mask: u32, offsets: &[u32; 32]) {
+        let (Present { event, .. }, _) = self.begin(at, now, 0, 1);
+        for lane in lanes(mask) {
+            let event = event.by_lane(lane);
+            match &mut self.writes.lines_mut()[(offsets[lane] / 16) as usize] {
+                line if line.is_in_flight() && line.is_same_site(event) => *line = event,
+                _ => self.end_async(Site { lane: lane as u8, ..at }, now, offsets[lane], 16),
             }
         }
     }

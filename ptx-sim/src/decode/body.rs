@@ -10,7 +10,7 @@ use crate::program::{Action, AnyReg, Constants};
 use crate::registers::{Long, Pred, Reg, Word};
 use crate::report::{Class, Space};
 use crate::syntax::ast::{Function, Instruction, Item, Operand, Variable};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 type Result<T> = std::result::Result<T, ParseError>;
 
@@ -62,8 +62,8 @@ impl Range {
 /// Names that are known between two braces.
 #[derive(Clone, Debug, Default)]
 struct Scope<'a> {
-    names: HashMap<&'a str, Symbol>,
-    ranges: HashMap<&'a str, Range>,
+    names: FxHashMap<&'a str, Symbol>,
+    ranges: FxHashMap<&'a str, Range>,
 }
 
 /// Where in the text the decoder is.
@@ -78,14 +78,14 @@ pub(crate) struct Place {
 pub(crate) struct Body<'a> {
     functions: &'a [Function<'a>],
     text: &'a str,
-    module: &'a HashMap<&'a str, Symbol>,
-    shared: HashMap<(u32, &'a str), u32>,
+    module: &'a FxHashMap<&'a str, Symbol>,
+    shared: FxHashMap<(u32, &'a str), u32>,
     scopes: Vec<Scope<'a>>,
     targets: Vec<&'a [&'a str]>,
     /// Functions that are being copied in, with the label behind the call.
     calls: Vec<(&'a str, u32)>,
-    word_constants: HashMap<u32, Word>,
-    long_constants: HashMap<u64, Long>,
+    word_constants: FxHashMap<u32, Word>,
+    long_constants: FxHashMap<u64, Long>,
     true_predicate: Option<Pred>,
     place: Place,
     pub code: Vec<Raw>,
@@ -104,8 +104,8 @@ impl<'a> Body<'a> {
     pub fn new(
         functions: &'a [Function<'a>],
         text: &'a str,
-        module: &'a HashMap<&'a str, Symbol>,
-        shared: HashMap<(u32, &'a str), u32>,
+        module: &'a FxHashMap<&'a str, Symbol>,
+        shared: FxHashMap<(u32, &'a str), u32>,
     ) -> Self {
         Self {
             functions,
@@ -115,8 +115,8 @@ impl<'a> Body<'a> {
             scopes: Vec::new(),
             targets: Vec::new(),
             calls: Vec::new(),
-            word_constants: HashMap::new(),
-            long_constants: HashMap::new(),
+            word_constants: FxHashMap::default(),
+            long_constants: FxHashMap::default(),
             true_predicate: None,
             place: Place::default(),
             code: Vec::new(),

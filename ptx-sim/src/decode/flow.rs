@@ -10,6 +10,7 @@ use crate::error::ParseError;
 use crate::program::{Action, Inst};
 use crate::registers::Pred;
 use crate::report::Class;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// An instruction before its place is known.
 #[derive(Debug)]
@@ -211,8 +212,8 @@ fn order(blocks: &[Block], line: u32) -> Result<Vec<usize>, ParseError> {
 /// the block that was reached first as its last (Tarjan 1972, without recursion).
 fn components(blocks: &[Block], roots: &[usize], level: &[usize], depth: usize) -> Vec<Vec<usize>> {
     const NEW: usize = usize::MAX;
-    let mut index = std::collections::HashMap::<usize, (usize, usize)>::new();
-    let mut on_stack = std::collections::HashSet::new();
+    let mut index = FxHashMap::<usize, (usize, usize)>::default();
+    let mut on_stack = FxHashSet::default();
     let mut stack = Vec::new();
     let mut found = Vec::new();
     for &root in roots {

@@ -2,7 +2,7 @@
 
 use crate::error::ParseError;
 use crate::syntax::ast::{Function, Item, Variable};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 /// Bytes that a space can have.
 const MAX_BYTES: u64 = 1 << 30;
@@ -54,7 +54,7 @@ pub(crate) struct Shared<'a> {
     /// Bytes that are declared.
     pub bytes: u32,
     /// Addresses by line and name.
-    pub addresses: HashMap<(u32, &'a str), u32>,
+    pub addresses: FxHashMap<(u32, &'a str), u32>,
 }
 
 /// The system keeps the first KiB of shared memory for itself (sm_80 and later).
@@ -76,7 +76,7 @@ impl<'a> Shared<'a> {
         let (dynamic, fixed): (Vec<_>, Vec<_>) =
             declared.into_iter().partition(|variable| variable.is_extern && variable.size == 0);
         let align = dynamic.iter().map(|variable| variable.align.max(1)).max().unwrap_or(16);
-        let mut addresses = HashMap::new();
+        let mut addresses = FxHashMap::default();
         let mut space = Space32::from(RESERVED);
         for variable in fixed {
             addresses.insert((variable.line, variable.name), space.place(variable)?);

@@ -14,7 +14,7 @@ use crate::syntax::ast::{Function, Module, Variable};
 use body::{Body, Symbol};
 use layout::{Shared, Space32};
 use operands::Slot;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
 type Result<T> = std::result::Result<T, ParseError>;
@@ -40,8 +40,8 @@ pub(crate) fn decode(text: &str, module: &Module) -> Result<Decoded> {
 }
 
 /// Places the variables of the module in global and constant memory.
-fn variables<'a>(variables: &[Variable<'a>]) -> Result<(HashMap<&'a str, Symbol>, Vec<u8>)> {
-    let mut symbols = HashMap::new();
+fn variables<'a>(variables: &[Variable<'a>]) -> Result<(FxHashMap<&'a str, Symbol>, Vec<u8>)> {
+    let mut symbols = FxHashMap::default();
     let mut image = Vec::new();
     let mut space = Space32::default();
     for variable in variables {
@@ -68,7 +68,7 @@ fn program<'a>(
     text: &'a str,
     module: &'a Module<'a>,
     entry: &'a Function<'a>,
-    symbols: &HashMap<&'a str, Symbol>,
+    symbols: &FxHashMap<&'a str, Symbol>,
     source: &Arc<SourceMap>,
 ) -> Result<Program> {
     let shared = Shared::of(&module.variables, &module.functions, entry)?;

@@ -38,6 +38,8 @@ struct Group {
 pub(crate) struct Copies {
     open: Vec<Copy>,
     groups: VecDeque<Group>,
+    /// Memory of groups that have arrived.
+    spare: Vec<Vec<Copy>>,
 }
 
 impl Copies {
@@ -46,13 +48,22 @@ impl Copies {
         self.groups.clear();
     }
 
-    pub fn issue(&mut self, copy: Copy) {
-        self.open.push(copy);
+    /// Begins a copy of `bytes` by lanes that are still to be named.
+    pub fn issue(&mut self, pc: u32, bytes: u32) -> &mut Copy {
+        self.open.push(Copy { pc, lanes: 0, destinations: [0; 32], bytes, values: [0; 32] });
+        self.open.last_mut().expect("it was pushed")
+    }
+
+    /// Takes the memory of copies that have arrived, for the next.
+    pub fn recycle(&mut self, mut arrived: Vec<Copy>) {
+        arrived.clear();
+        self.spare.push(arrived);
     }
 
     /// `cp.async.commit_group` of these lanes.
     pub fn commit(&mut self, mask: u32) {
-        let copies = take(&mut self.open, mask);
+        let spare = self.spare.pop().unwrap_or_default();
+        let copies = take(&mut self.open, mask, spare);
         self.groups.push_back(Group { lanes: mask, copies });
     }
 
@@ -68,10 +79,13 @@ impl Copies {
             }
             due.push(arrives);
         }
-        let mut arrived = Vec::new();
+        let mut arrived = self.spare.pop().unwrap_or_default();
         for (group, arrives) in self.groups.iter_mut().zip(due.into_iter().rev()) {
             group.lanes &= !arrives;
-            arrived.extend(take(&mut group.copies, arrives));
+            if arrives == 0 {
+                continue;
+            }
+            arrived.extend(take(&mut group.copies, arrives, Vec::new()));
         }
         self.groups.retain(|group| group.lanes != 0);
         arrived
@@ -80,7 +94,7 @@ impl Copies {
     /// `cp.async.wait_all`: also what no group holds yet.
     pub fn wait_all(&mut self, mask: u32) -> Vec<Copy> {
         let mut arrived = self.wait(mask, 0);
-        arrived.extend(take(&mut self.open, mask));
+        arrived.extend(take(&mut self.open, mask, Vec::new()));
         arrived
     }
 
@@ -92,10 +106,10 @@ impl Copies {
     }
 }
 
-/// Takes lanes out of copies.
-fn take(copies: &mut Vec<Copy>, mask: u32) -> Vec<Copy> {
+/// Takes lanes out of copies; `spare` is memory for what stays.
+fn take(copies: &mut Vec<Copy>, mask: u32, spare: Vec<Copy>) -> Vec<Copy> {
     if copies.iter().all(|copy| copy.lanes & !mask == 0) {
-        return std::mem::take(copies);
+        return std::mem::replace(copies, spare);
     }
     let taken = copies.iter_mut().filter_map(|copy| copy.take(mask)).collect();
     copies.retain(|copy| copy.lanes != 0);
@@ -110,6 +124,11 @@ mod tests {
         Copy { pc: 7, lanes: 1 << lane, destinations: [destination; 32], bytes: 16, values: [0; 32] }
     }
 
+    fn issue(copies: &mut Copies, copy: Copy) {
+        let (pc, bytes) = (copy.pc, copy.bytes);
+        *copies.issue(pc, bytes) = copy;
+    }
+
     fn destinations(copies: Vec<Copy>) -> Vec<u32> {
         copies.iter().flat_map(|copy| lanes(copy.lanes).map(|lane| copy.destinations[lane])).collect()
     }
@@ -118,7 +137,7 @@ mod tests {
     fn a_wait_leaves_the_newest_groups_open() {
         let mut copies = Copies::default();
         for group in 0..3 {
-            copies.issue(copy(0, group));
+            issue(&mut copies, copy(0, group));
             copies.commit(1);
         }
         assert_eq!(destinations(copies.wait(1, 1)), [0, 1]);
@@ -129,7 +148,7 @@ mod tests {
     #[test]
     fn an_empty_group_counts() {
         let mut copies = Copies::default();
-        copies.issue(copy(0, 7));
+        issue(&mut copies, copy(0, 7));
         copies.commit(1);
         copies.commit(1);
         assert_eq!(destinations(copies.wait(1, 1)), [7]);
@@ -138,7 +157,7 @@ mod tests {
     #[test]
     fn a_wait_does_not_reach_open_copies_but_wait_all_does() {
         let mut copies = Copies::default();
-        copies.issue(copy(0, 7));
+        issue(&mut copies, copy(0, 7));
         assert_eq!(destinations(copies.wait(1, 0)), [] as [u32; 0]);
         assert_eq!(copies.unfinished(1), Some((7, 0)));
         assert_eq!(destinations(copies.wait_all(1)), [7]);
@@ -148,10 +167,10 @@ mod tests {
     #[test]
     fn each_lane_has_groups_of_its_own() {
         let mut copies = Copies::default();
-        copies.issue(copy(0, 10));
-        copies.issue(copy(1, 11));
+        issue(&mut copies, copy(0, 10));
+        issue(&mut copies, copy(1, 11));
         copies.commit(0b11);
-        copies.issue(copy(1, 21));
+        issue(&mut copies, copy(1, 21));
         copies.commit(0b10);
         assert_eq!(destinations(copies.wait(0b11, 1)), [11]);
         assert_eq!(copies.unfinished(0b10), Some((7, 1)));
@@ -161,7 +180,7 @@ mod tests {
     #[test]
     fn a_copy_of_several_lanes_arrives_lane_by_lane() {
         let mut copies = Copies::default();
-        copies.issue(Copy { lanes: 0b11, ..copy(0, 5) });
+        issue(&mut copies, Copy { lanes: 0b11, ..copy(0, 5) });
         copies.commit(0b10);
         assert_eq!(copies.wait(0b11, 0), [Copy { lanes: 0b10, ..copy(0, 5) }]);
         assert_eq!(copies.unfinished(0b11), Some((7, 0)));

@@ -39,9 +39,10 @@ impl Machine<'_> {
                     Some(open) => warp.copies.wait(step.active, *open),
                     None => warp.copies.wait_all(step.active),
                 };
-                for copy in arrived {
-                    self.arrive(warp.index, &copy);
+                for copy in &arrived {
+                    self.arrive(warp.index, copy);
                 }
+                warp.copies.recycle(arrived);
             }
             _ => {}
         }
@@ -208,7 +209,7 @@ impl Machine<'_> {
             let (now, places) = (self.clocks.now(warp.index), (offsets, copy.bytes));
             !self.options.checks || self.shadow.write_lanes(first, &now, active, places, true)
         });
-        let mut issued = Copy { pc, lanes: 0, destinations: [0; LANES], bytes: copy.bytes, values: [0; LANES] };
+        let issued = warp.copies.issue(pc, copy.bytes);
         for lane in lanes(active) {
             let at = self.place(warp.index, lane, pc);
             let mut source_bytes = if ignored >> lane & 1 == 1 { 0 } else { copy.bytes };
@@ -247,7 +248,6 @@ impl Machine<'_> {
             issued.destinations[lane] = offset;
             issued.values[lane] = value;
         }
-        warp.copies.issue(issued);
     }
 
     /// What a copy brings: its first bytes, and zeros.
@@ -268,14 +268,21 @@ impl Machine<'_> {
     /// The copy was waited for.
     fn arrive(&mut self, warp: usize, copy: &Copy) {
         let late = self.options.delivery == Delivery::Late;
-        for lane in lanes(copy.lanes) {
-            let offset = copy.destinations[lane];
-            if late {
-                put(&mut self.shared, offset, copy.bytes, copy.values[lane]);
+        if late {
+            for lane in lanes(copy.lanes) {
+                put(&mut self.shared, copy.destinations[lane], copy.bytes, copy.values[lane]);
             }
-            if self.options.checks {
-                let site = Site { warp: warp as u8, lane: lane as u8, pc: copy.pc };
-                self.shadow.end_async(site, &self.clocks.now(warp), offset, copy.bytes);
+        }
+        if !self.options.checks {
+            return;
+        }
+        let (first, now) = (Site { warp: warp as u8, lane: 0, pc: copy.pc }, self.clocks.now(warp));
+        if copy.bytes == 16 {
+            self.shadow.end_async_lines(first, &now, copy.lanes, &copy.destinations);
+        } else {
+            for lane in lanes(copy.lanes) {
+                let site = Site { lane: lane as u8, ..first };
+                self.shadow.end_async(site, &now, copy.destinations[lane], copy.bytes);
             }
         }
     }

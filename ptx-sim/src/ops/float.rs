@@ -8,6 +8,7 @@ use crate::numeric::arith;
 use crate::numeric::packed::Half;
 use crate::numeric::{self, Rounding};
 use crate::program::Action;
+use crate::registers::LANES;
 
 type Result<T> = std::result::Result<T, ParseError>;
 
@@ -65,6 +66,26 @@ pub(crate) fn decode(cx: &mut Operands) -> Result<Action> {
 
 fn unary32(cx: &mut Operands, f: impl Fn(f32) -> f32 + Send + Sync + 'static) -> Result<Action> {
     cx.unary(move |a: u32| f(f32::from_bits(a)).to_bits())
+}
+
+/// As [`unary32`], with the host's vectors: for what kernels compute again and again.
+fn unary32_vector(cx: &mut Operands, f: impl Fn(f32) -> f32 + Send + Sync + 'static) -> Result<Action> {
+    cx.expect_len(2)?;
+    let (d, a) = (cx.dst::<u32>(0)?, cx.src::<u32>(1)?);
+    cx.computes(Box::new(move |registers, mask| {
+        let a = *registers.get(a);
+        let row = numeric::vectorize(
+            #[inline(always)]
+            |_| {
+                let mut row = [0; LANES];
+                for lane in 0..LANES {
+                    row[lane] = f(f32::from_bits(a[lane])).to_bits();
+                }
+                row
+            },
+        );
+        registers.set(d, mask, &row);
+    }))
 }
 
 fn binary32(
@@ -218,7 +239,7 @@ pub(crate) fn decode_special(cx: &mut Operands) -> Result<Action> {
         let ftz = cx.op.take("ftz");
         return match (name, ftz) {
             ("ex2", false) => unary32(cx, approx::ex2),
-            ("ex2", true) => unary32(cx, approx::ex2_ftz),
+            ("ex2", true) => unary32_vector(cx, approx::ex2_ftz),
             ("lg2", false) => unary32(cx, approx::lg2),
             ("lg2", true) => unary32(cx, approx::lg2_ftz),
             ("rcp", false) => unary32(cx, approx::rcp),

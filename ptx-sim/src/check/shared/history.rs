@@ -153,6 +153,15 @@ fn merge(last: &mut Event, event: Event) {
     *last = if joins { event.of_several() } else { event };
 }
 
+/// Lines or cells, and where an access at an offset begins among them.
+pub(super) struct Units<'a> {
+    pub events: &'a mut [Event],
+    /// Bytes of one, as a power of two.
+    pub shift: u32,
+    /// How many an access touches.
+    pub count: usize,
+}
+
 /// The last write of every line and cell.
 #[derive(Debug)]
 pub(super) struct Writes {
@@ -183,16 +192,24 @@ impl Writes {
         present.surely_follows(self.lines[(offset >> LINE) as usize])
     }
 
-    /// The writes of lines, to be changed only where they are not [`Event::NONE`].
+    /// The writes of lines.
     #[inline(always)]
     pub fn lines_mut(&mut self) -> &mut [Event] {
         &mut self.lines
     }
 
-    /// Whether nothing was written, or the present access is sure to come after.
+    /// The lines, or the cells of the lines at `offsets`, for accesses of this width. A line that has cells is
+    /// [`Event::NONE`].
     #[inline(always)]
-    pub fn are_free(&self, present: &Present, piece: Piece) -> bool {
-        self.of(piece).iter().all(|&write| write <= present.floor)
+    pub fn units(&mut self, offsets: impl Iterator<Item = u32>, len: u32) -> Units<'_> {
+        if len == 1 << LINE {
+            return Units { events: &mut self.lines, shift: LINE, count: 1 };
+        }
+        for offset in offsets {
+            self.of_mut(Piece { first: offset, last: offset });
+        }
+        let granule = self.layout.granule;
+        Units { events: &mut self.cells, shift: granule, count: (len >> granule) as usize }
     }
 
     /// What was written last.

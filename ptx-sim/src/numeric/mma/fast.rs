@@ -10,6 +10,9 @@ use super::layout::{by_k, matrix, registers, unpack};
 use super::{Element, Row};
 use crate::numeric::{canonical, vectorize};
 
+/// Rows whose sums are made side by side: additions of one sum wait for each other.
+const TOGETHER: usize = 4;
+
 /// `4 * B * E` values of k, `E` elements a register.
 pub(super) fn multiply<const A: usize, const B: usize, const E: usize, X: Element, Y: Element>(
     a: [&Row; A],
@@ -29,24 +32,30 @@ pub(super) fn multiply<const A: usize, const B: usize, const E: usize, X: Elemen
                 unpack::<Y, E>(&by_k(b[i]), &mut columns[i]);
             }
             let mut sums = matrix(c);
-            for row in 0..16 {
-                let mut sum = [0.0; 8];
-                for j in 0..8 {
-                    sum[j] = f32::from_bits(sums[row][j]);
+            for first in (0..16).step_by(TOGETHER) {
+                let mut sum = [[0.0; 8]; TOGETHER];
+                for row in 0..TOGETHER {
+                    for j in 0..8 {
+                        sum[row][j] = f32::from_bits(sums[first + row][j]);
+                    }
                 }
                 for step in 0..B {
                     for lane in 0..4 {
                         for i in 0..E {
-                            let x = rows[row / 8 + 2 * step][i][row % 8 * 4 + lane];
-                            for j in 0..8 {
-                                let y = columns[step][i][lane * 8 + j];
-                                sum[j] = if exact & fused.0 { x.mul_add(y, sum[j]) } else { sum[j] + x * y };
+                            for row in 0..TOGETHER {
+                                let x = rows[first / 8 + 2 * step][i][(first + row) % 8 * 4 + lane];
+                                for j in 0..8 {
+                                    let (y, z) = (columns[step][i][lane * 8 + j], sum[row][j]);
+                                    sum[row][j] = if exact & fused.0 { x.mul_add(y, z) } else { z + x * y };
+                                }
                             }
                         }
                     }
                 }
-                for j in 0..8 {
-                    sums[row][j] = canonical(sum[j]).to_bits();
+                for row in 0..TOGETHER {
+                    for j in 0..8 {
+                        sums[first + row][j] = canonical(sum[row][j]).to_bits();
+                    }
                 }
             }
             registers(&sums)
