@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn the_square_loses_only_what_lies_in_the_lower_columns() {
         for x in 0..1u32 << 17 {
-            let exact = (x as u64 * x as u64 >> 19) as u32;
+            let exact = ((x as u64 * x as u64) >> 19) as u32;
             let got = truncated_square(x);
             assert!(got <= exact && exact - got <= 8, "{x}");
         }
