@@ -64,7 +64,6 @@ SM_80 = {
         "cvt.rn.relu.bf16.f32", "cvt.rzi.s16.f32", "cvt.rni.u8.f32",
     ]},
     **{op: from_half(op) for op in ["cvt.f32.f16", "cvt.rzi.s32.f16", "cvt.rn.f32.s16"]},
-    "mov.f32.bf16": "shl.b32 %o, %x, 16;",
     **{op: binary(op) for op in [
         "add.rn.f32", "add.rz.f32", "add.rm.f32", "add.rp.f32", "add.rn.ftz.sat.f32", "mul.rn.f32", "mul.rz.f32",
         "mul.rp.f32", "mul.rn.ftz.f32", "div.rn.f32", "div.rz.f32", "div.full.f32", "div.full.ftz.f32",

@@ -42,6 +42,17 @@ def elements(rng, n):
     x[: len(nasty)] = nasty
     y = rng.permutation(x)
     y = np.where(kind == 2, (near ^ rng.integers(0, 2**23, n).astype(np.uint32)), y).astype(np.uint32)
+    # Products about the smallest normal number, of f32 and of f16.
+    edge = rng.integers(-2, 3, n)
+    factor = (x & 0x7FFFFF) | 0x3F000000
+    other = (np.float32(2.0**-126) / factor.view(np.float32)).view(np.uint32) + edge.astype(np.uint32)
+    halves = (x & 0x0FFF0FFF) | 0x28002800
+    with np.errstate(all="ignore"):
+        other16 = (np.float16(2.0**-14) / halves.view(np.float16)).view(np.uint16) + np.repeat(edge, 2).astype(np.uint16)
+    eight = np.arange(n) % 16 == 7
+    x = np.where(kind == 7, np.where(eight, factor, halves), x).astype(np.uint32)
+    y = np.where(kind == 7, np.where(eight, other, other16.view(np.uint32)), y).astype(np.uint32)
+    x[: len(nasty)] = nasty
     y[: len(nasty)] = rng.permutation(nasty)
     z = rng.permutation(x)
     with np.errstate(all="ignore"):
@@ -49,6 +60,7 @@ def elements(rng, n):
     # Cancels the product, or lies within a few places of it.
     close = product ^ np.uint32(0x80000000) ^ rng.integers(0, 4, n).astype(np.uint32)
     z = np.where(np.isin(kind, (1, 2, 3)), close, z).astype(np.uint32)
+    z = np.where(kind == 7, x & 0x80008000, z).astype(np.uint32)
     z[: len(nasty)] = rng.permutation(nasty)
     return x, y, z
 

@@ -1,9 +1,10 @@
 //! f32 arithmetic in the four roundings, `fma`, minimum and maximum.
 //!
-//! `.ftz` and `.sat` are [`super::ftz`] on the operands and on the result, and [`super::saturate`] on the result.
+//! `.sat` is [`super::saturate`] on the result, `.ftz` is [`super::ftz`] on the operands and on the result, but for
+//! products: those are subnormal if they would be below the normal numbers, rounded to as many bits (seen on an H200).
 
 use super::round::add_to_odd;
-use super::{NAN, Rounding, canonical, vectorize};
+use super::{NAN, Rounding, canonical, ftz, vectorize};
 
 /// `add.rn.f32`.
 #[inline(always)]
@@ -41,6 +42,25 @@ pub(crate) fn sqrt_f32(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn fma_f32(a: f32, b: f32, c: f32) -> f32 {
     canonical(add_to_odd(a as f64 * b as f64, c as f64) as f32)
+}
+
+/// `mul.rn.ftz.f32`.
+#[inline(always)]
+pub(crate) fn mul_ftz_f32(a: f32, b: f32) -> f32 {
+    flush(ftz(a) as f64 * ftz(b) as f64)
+}
+
+/// `fma.rn.ftz.f32`.
+#[inline(always)]
+pub(crate) fn fma_ftz_f32(a: f32, b: f32, c: f32) -> f32 {
+    flush(add_to_odd(ftz(a) as f64 * ftz(b) as f64, ftz(c) as f64))
+}
+
+/// To nearest, or a zero if `x`, exact or rounded to odd, does not round up to a normal number in 24 bits.
+#[inline(always)]
+fn flush(x: f64) -> f32 {
+    const LEAST: f64 = f32::MIN_POSITIVE as f64 * (1.0 - 1.0 / (1u64 << 25) as f64);
+    canonical(if x.abs() < LEAST { 0f32.copysign(x as f32) } else { x as f32 })
 }
 
 /// [`fma_f32`] for the lanes of a warp, in the host's fused instructions if it has them.

@@ -3,6 +3,9 @@
 //! Everything here is a pure function of bits and gives the same bits on every host: no libm, no fused
 //! multiply-add unless it is the operation itself, and one NaN. The functions of one number are inlined and free of
 //! branches where they are hot, so that a loop over the 32 lanes of a warp becomes vector code.
+//!
+//! `Mma::Fast` goes with [`approx`], `Mma::Exact` with [`approx::unit`], which is several times slower. Whatever PTX
+//! defines to the bit is the same in both, and so it is on an H200: `recorded` compares some 150 instructions.
 
 // Until every instruction is there.
 

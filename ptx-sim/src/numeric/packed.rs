@@ -33,11 +33,34 @@ impl Half {
         }
     }
 
-    /// `f` on the lower and on the upper half, rounded to nearest.
+    /// `f` on both halves, rounded to nearest.
     #[inline(always)]
     pub(crate) fn map(self, x: u32, f: impl Fn(f32) -> f32) -> u32 {
-        let half = |x: u16| self.encode(f(self.decode(x))) as u32;
-        half(x as u16) | half((x >> 16) as u16) << 16
+        both(
+            #[inline(always)]
+            |shift| self.encode(f(self.decode((x >> shift) as u16))),
+        )
+    }
+
+    /// `f` on both halves of two operands.
+    #[inline(always)]
+    fn map2(self, a: u32, b: u32, f: impl Fn(f32, f32) -> f32) -> u32 {
+        both(
+            #[inline(always)]
+            |shift| self.encode(f(self.decode((a >> shift) as u16), self.decode((b >> shift) as u16))),
+        )
+    }
+
+    /// `f` on both halves of three operands.
+    #[inline(always)]
+    fn map3(self, a: u32, b: u32, c: u32, f: impl Fn(f32, f32, f32) -> f32) -> u32 {
+        both(
+            #[inline(always)]
+            |shift| {
+                let (a, b) = (self.decode((a >> shift) as u16), self.decode((b >> shift) as u16));
+                self.encode(f(a, b, self.decode((c >> shift) as u16)))
+            },
+        )
     }
 
     /// `neg`.
@@ -58,27 +81,48 @@ impl Half {
         self.map(x, saturate)
     }
 
-    /// `.ftz` of f16: a subnormal becomes the zero of its sign.
+    /// The smallest normal number.
     #[inline(always)]
-    pub(crate) fn ftz(self, x: u32) -> u32 {
-        let least = match self {
+    fn least(self) -> f32 {
+        match self {
             Half::F16 => f32::from_bits((127 - 14) << 23),
             Half::Bf16 => f32::MIN_POSITIVE,
+        }
+    }
+
+    /// `.ftz` on an operand or a result other than that of `mul` and `fma`: a subnormal becomes the zero of its sign.
+    #[inline(always)]
+    pub(crate) fn ftz(self, x: u32) -> u32 {
+        self.map(x, |x| if x.abs() < self.least() { 0f32.copysign(x) } else { x })
+    }
+
+    /// `mul.ftz`.
+    #[inline(always)]
+    pub(crate) fn mul_ftz(self, a: u32, b: u32) -> u32 {
+        self.map2(self.ftz(a), self.ftz(b), |a, b| self.flush(f32_to_odd(a as f64 * b as f64)))
+    }
+
+    /// `fma.ftz`.
+    #[inline(always)]
+    pub(crate) fn fma_ftz(self, a: u32, b: u32, c: u32) -> u32 {
+        let fma = |a: f32, b: f32, c: f32| self.flush(f32_to_odd(add_to_odd(a as f64 * b as f64, c as f64)));
+        self.map3(self.ftz(a), self.ftz(b), self.ftz(c), fma)
+    }
+
+    /// A zero if `x`, exact or rounded to odd, does not round up to a normal number in as many bits.
+    #[inline(always)]
+    fn flush(self, x: f32) -> f32 {
+        let least = match self {
+            Half::F16 => self.least() * (1.0 - 1.0 / (1 << 12) as f32),
+            Half::Bf16 => self.least() * (1.0 - 1.0 / (1 << 9) as f32),
         };
-        self.map(x, |x| if x.abs() < least { 0f32.copysign(x) } else { x })
+        if x.abs() < least { 0f32.copysign(x) } else { x }
     }
 
     /// `.relu`: a half below zero becomes +0; NaN stays.
     #[inline(always)]
     pub(crate) fn relu(self, x: u32) -> u32 {
         self.map(x, super::half::relu)
-    }
-
-    /// `f` on the lower and on the upper halves.
-    #[inline(always)]
-    fn map2(self, a: u32, b: u32, f: impl Fn(f32, f32) -> f32) -> u32 {
-        let half = |a: u16, b: u16| self.encode(f(self.decode(a), self.decode(b))) as u32;
-        half(a as u16, b as u16) | half((a >> 16) as u16, (b >> 16) as u16) << 16
     }
 
     /// `add`. The f32 sum has more than twice the bits of the result, so rounding it again does no harm (Figueroa,
@@ -106,11 +150,7 @@ impl Half {
     /// `fma`.
     #[inline(always)]
     pub(crate) fn fma(self, a: u32, b: u32, c: u32) -> u32 {
-        let half = |shift: u32| {
-            let [a, b, c] = [a, b, c].map(|x| self.decode((x >> shift) as u16) as f64);
-            (self.encode(f32_to_odd(add_to_odd(a * b, c))) as u32) << shift
-        };
-        half(0) | half(16)
+        self.map3(a, b, c, |a, b, c| f32_to_odd(add_to_odd(a as f64 * b as f64, c as f64)))
     }
 
     /// `max`, a NaN dropped.
@@ -136,6 +176,12 @@ impl Half {
     pub(crate) fn min_nan(self, a: u32, b: u32) -> u32 {
         self.map2(a, b, min_nan_f32)
     }
+}
+
+/// The codes that `f` gives for the lower and, shifted by 16, the upper half.
+#[inline(always)]
+pub(super) fn both(f: impl Fn(u32) -> u16) -> u32 {
+    f(0) as u32 | (f(16) as u32) << 16
 }
 
 #[cfg(test)]

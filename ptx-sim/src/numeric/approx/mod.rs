@@ -1,17 +1,21 @@
 //! The approximate instructions, each within the error that the PTX ISA states and mostly rounded correctly.
 //!
-//! Polynomials and IEEE divisions and roots in f64, rounded once: the same bits on every host.
+//! Here are polynomials and IEEE divisions and roots in f64, rounded once: the same bits on every host, fit for a loop
+//! over the lanes of a warp. [`unit`] has the same functions bit for bit as hardware computes them, at several times the
+//! cost.
 
 mod exp;
 mod log;
 mod packed;
 mod root;
 mod sine;
+mod tables;
 mod tanh;
+pub(crate) mod unit;
 
 pub(crate) use exp::{ex2, ex2_ftz};
 pub(crate) use log::{lg2, lg2_ftz};
-pub(crate) use packed::{ex2_f16x2, ex2_ftz_bf16x2, tanh_bf16x2, tanh_f16x2};
+pub(crate) use packed::{bf16x2, f16x2};
 pub(crate) use root::{
     div_approx, div_approx_ftz, div_full, div_full_ftz, rcp, rcp_ftz, rsqrt, rsqrt_ftz, sqrt, sqrt_ftz,
 };

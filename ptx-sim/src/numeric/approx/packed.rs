@@ -1,44 +1,29 @@
 //! The approximations on two 16-bit floats in a register.
 //!
-//! The hardware cuts their results off, but for an overflow of f16, which is infinite (seen on an H200).
+//! The hardware cuts their results off, but for an overflow of f16, which is infinite: with the functions of
+//! [`super::unit`], these are its bits for all 65536 operands.
 
-use super::{ex2, ex2_ftz, tanh};
 use crate::numeric::Rounding;
 use crate::numeric::half::{bf16_to_f32, f16_to_f32, f32_to_bf16_in, f32_to_f16, f32_to_f16_in};
+use crate::numeric::packed::both;
 
-/// `ex2.approx.f16x2`.
+/// `f` on both halves: `ex2.approx.f16x2` and `tanh.approx.f16x2`.
 #[inline(always)]
-pub(crate) fn ex2_f16x2(x: u32) -> u32 {
-    f16x2(x, ex2)
+pub(crate) fn f16x2(x: u32, f: impl Fn(f32) -> f32) -> u32 {
+    both(
+        #[inline(always)]
+        |shift| {
+            let value = f(f16_to_f32((x >> shift) as u16));
+            if value.abs() < 65536.0 { f32_to_f16_in(value, Rounding::Zero) } else { f32_to_f16(value) }
+        },
+    )
 }
 
-/// `tanh.approx.f16x2`.
+/// `f` on both halves: `ex2.approx.ftz.bf16x2` and `tanh.approx.bf16x2`.
 #[inline(always)]
-pub(crate) fn tanh_f16x2(x: u32) -> u32 {
-    f16x2(x, tanh)
-}
-
-/// `ex2.approx.ftz.bf16x2`.
-#[inline(always)]
-pub(crate) fn ex2_ftz_bf16x2(x: u32) -> u32 {
-    bf16x2(x, ex2_ftz)
-}
-
-/// `tanh.approx.bf16x2`.
-#[inline(always)]
-pub(crate) fn tanh_bf16x2(x: u32) -> u32 {
-    bf16x2(x, tanh)
-}
-
-fn f16x2(x: u32, f: impl Fn(f32) -> f32) -> u32 {
-    let half = |x: u16| {
-        let value = f(f16_to_f32(x));
-        if value.abs() < 65536.0 { f32_to_f16_in(value, Rounding::Zero) } else { f32_to_f16(value) }
-    };
-    half(x as u16) as u32 | (half((x >> 16) as u16) as u32) << 16
-}
-
-fn bf16x2(x: u32, f: impl Fn(f32) -> f32) -> u32 {
-    let half = |x: u16| f32_to_bf16_in(f(bf16_to_f32(x)), Rounding::Zero);
-    half(x as u16) as u32 | (half((x >> 16) as u16) as u32) << 16
+pub(crate) fn bf16x2(x: u32, f: impl Fn(f32) -> f32) -> u32 {
+    both(
+        #[inline(always)]
+        |shift| f32_to_bf16_in(f(bf16_to_f32((x >> shift) as u16)), Rounding::Zero),
+    )
 }

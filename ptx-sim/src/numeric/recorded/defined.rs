@@ -1,113 +1,13 @@
-//! What an H200 made of the instructions, against this module: ptx-sim/tests/vectors/README.md.
+//! Instructions whose results are defined to the bit.
 
-use super::Rounding::{Down, Nearest, Up, Zero};
-use super::arith::*;
-use super::fp8::{e4m3_to_f16, e5m2_to_f16, f32_to_e4m3, f32_to_e5m2};
-use super::half::{
-    bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_bf16_in, f32_to_f16, f32_to_f16_in, f32_to_f64, f32_to_tf32,
-    f32_to_tf32_away, f32_to_tf32_in, f64_to_bf16, f64_to_f16, f64_to_f32, relu,
-};
-use super::integer::{self, Integral, to_integer};
-use super::mma::{Fp8, Row, mma_m16n8k8, mma_m16n8k16, mma_m16n8k32};
-use super::packed::Half;
-use super::{approx, canonical, ftz, saturate};
-use crate::options::{Arch, Mma};
-use std::collections::BTreeMap;
-
-/// The arrays of each recorded instruction.
-fn recorded() -> BTreeMap<String, Vec<Vec<u32>>> {
-    let bytes = match std::env::var_os("PTX_SIM_VECTORS") {
-        Some(path) => std::fs::read(path).expect("the file that PTX_SIM_VECTORS names"),
-        None => include_bytes!("../../tests/vectors/h200.bin").to_vec(),
-    };
-    let mut rest = bytes.strip_prefix(b"PTXV").expect("the mark of a vector file");
-    let mut take = |n: usize| {
-        let (head, tail) = rest.split_at(n.min(rest.len()));
-        rest = tail;
-        head
-    };
-    let mut entries = BTreeMap::new();
-    while let &[name, arrays] = take(2) {
-        let name = String::from_utf8(take(name as usize).to_vec()).expect("a name in UTF-8");
-        let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("four bytes"));
-        let arrays = (0..arrays).map(|_| {
-            let words = word(take(4)) as usize;
-            take(4 * words).chunks_exact(4).map(word).collect()
-        });
-        let arrays = arrays.collect();
-        entries.insert(name, arrays);
-    }
-    entries
-}
-
-/// A recorded matrix product.
-struct Product<const A: usize, const B: usize> {
-    a: [Row; A],
-    b: [Row; B],
-    c: [Row; 4],
-    d: [Row; 4],
-}
-
-fn products<const A: usize, const B: usize>(arrays: &[Vec<u32>]) -> impl Iterator<Item = Product<A, B>> {
-    fn matrix<const N: usize>(words: &[u32], index: usize) -> [Row; N] {
-        core::array::from_fn(|register| {
-            let at = (index * N + register) * 32;
-            words[at..at + 32].try_into().expect("32 lanes")
-        })
-    }
-    let [a, b, c, d] = arrays else { panic!("four operands") };
-    (0..d.len() / 128).map(|i| Product { a: matrix(a, i), b: matrix(b, i), c: matrix(c, i), d: matrix(d, i) })
-}
-
-#[test]
-fn exact_matrix_products_of_16_bit_formats_are_those_of_the_hardware() {
-    let recorded = recorded();
-    let mode = Mma::Exact(Arch::Sm90);
-    for (format, name) in [(Half::F16, "f16"), (Half::Bf16, "bf16")] {
-        for (i, p) in products(&recorded[&format!("mma.m16n8k16.{name}")]).enumerate() {
-            assert_eq!(
-                mma_m16n8k16(mode, format, p.a.each_ref(), p.b.each_ref(), p.c.each_ref()),
-                p.d,
-                "k16 {name} {i}"
-            );
-        }
-        for (i, p) in products(&recorded[&format!("mma.m16n8k8.{name}")]).enumerate() {
-            assert_eq!(mma_m16n8k8(mode, format, p.a.each_ref(), p.b.each_ref(), p.c.each_ref()), p.d, "k8 {name} {i}");
-        }
-    }
-}
-
-#[test]
-fn exact_matrix_products_of_8_bit_formats_are_those_of_the_hardware() {
-    let recorded = recorded();
-    let (e4m3, e5m2) = (Fp8::E4m3, Fp8::E5m2);
-    for (formats, name) in
-        [([e4m3, e4m3], "e4m3"), ([e5m2, e5m2], "e5m2"), ([e5m2, e4m3], "e5m2.e4m3"), ([e4m3, e5m2], "e4m3.e5m2")]
-    {
-        for (i, p) in products(&recorded[&format!("mma.m16n8k32.{name}")]).enumerate() {
-            assert_eq!(
-                mma_m16n8k32(Mma::Exact(Arch::Sm90), formats, p.a.each_ref(), p.b.each_ref(), p.c.each_ref()),
-                p.d,
-                "{name} {i}"
-            );
-        }
-    }
-}
-
-type Elementwise = fn(u32, u32, u32) -> u64;
-
-/// Applies `f` to numbers.
-fn f1(f: impl Fn(f32) -> f32, x: u32) -> u64 {
-    f(f32::from_bits(x)).to_bits() as u64
-}
-
-fn f2(f: impl Fn(f32, f32) -> f32, x: u32, y: u32) -> u64 {
-    f(f32::from_bits(x), f32::from_bits(y)).to_bits() as u64
-}
-
-fn f3(f: impl Fn(f32, f32, f32) -> f32, x: u32, y: u32, z: u32) -> u64 {
-    f(f32::from_bits(x), f32::from_bits(y), f32::from_bits(z)).to_bits() as u64
-}
+use super::{Elementwise, f1, f2, f3, recorded};
+use crate::numeric::Rounding::{Down, Nearest, Up, Zero};
+use crate::numeric::arith::*;
+use crate::numeric::fp8::{e4m3_to_f16, e5m2_to_f16, f32_to_e4m3, f32_to_e5m2};
+use crate::numeric::half::*;
+use crate::numeric::integer::{self, Integral, to_integer};
+use crate::numeric::packed::Half;
+use crate::numeric::{canonical, ftz, saturate};
 
 /// The 64-bit operand of a pair of words.
 fn wide(low: u32, high: u32) -> u64 {
@@ -142,14 +42,14 @@ const DEFINED: &[(&str, Elementwise)] = &[
     ("mul.rn.f32", |x, y, _| f2(mul_f32, x, y)),
     ("mul.rz.f32", |x, y, _| f2(|x, y| mul_f32_in(x, y, Zero), x, y)),
     ("mul.rp.f32", |x, y, _| f2(|x, y| mul_f32_in(x, y, Up), x, y)),
-    ("mul.rn.ftz.f32", |x, y, _| f2(|x, y| ftz(mul_f32(ftz(x), ftz(y))), x, y)),
+    ("mul.rn.ftz.f32", |x, y, _| f2(mul_ftz_f32, x, y)),
     ("div.rn.f32", |x, y, _| f2(div_f32, x, y)),
     ("div.rz.f32", |x, y, _| f2(|x, y| div_f32_in(x, y, Zero), x, y)),
     ("fma.rn.f32", |x, y, z| f3(fma_f32, x, y, z)),
     ("fma.rz.f32", |x, y, z| f3(|x, y, z| fma_f32_in(x, y, z, Zero), x, y, z)),
     ("fma.rm.f32", |x, y, z| f3(|x, y, z| fma_f32_in(x, y, z, Down), x, y, z)),
     ("fma.rp.f32", |x, y, z| f3(|x, y, z| fma_f32_in(x, y, z, Up), x, y, z)),
-    ("fma.rn.ftz.f32", |x, y, z| f3(|x, y, z| ftz(fma_f32(ftz(x), ftz(y), ftz(z))), x, y, z)),
+    ("fma.rn.ftz.f32", |x, y, z| f3(fma_ftz_f32, x, y, z)),
     ("fma.rn.sat.f32", |x, y, z| f3(|x, y, z| saturate(fma_f32(x, y, z)), x, y, z)),
     ("min.f32", |x, y, _| f2(min_f32, x, y)),
     ("max.f32", |x, y, _| f2(max_f32, x, y)),
@@ -216,14 +116,8 @@ const DEFINED: &[(&str, Elementwise)] = &[
         let [x, y] = [x, y].map(|x| Half::F16.ftz(x));
         Half::F16.ftz(Half::F16.add(x, y)) as u64
     }),
-    ("mul.rn.ftz.sat.f16x2", |x, y, _| {
-        let [x, y] = [x, y].map(|x| Half::F16.ftz(x));
-        Half::F16.saturate(Half::F16.ftz(Half::F16.mul(x, y))) as u64
-    }),
-    ("fma.rn.ftz.f16x2", |x, y, z| {
-        let [x, y, z] = [x, y, z].map(|x| Half::F16.ftz(x));
-        Half::F16.ftz(Half::F16.fma(x, y, z)) as u64
-    }),
+    ("mul.rn.ftz.sat.f16x2", |x, y, _| Half::F16.saturate(Half::F16.mul_ftz(x, y)) as u64),
+    ("fma.rn.ftz.f16x2", |x, y, z| Half::F16.fma_ftz(x, y, z) as u64),
     ("max.ftz.f16x2", |x, y, _| Half::F16.max(Half::F16.ftz(x), Half::F16.ftz(y)) as u64),
     ("sub.rn.f16x2", |x, y, _| Half::F16.sub(x, y) as u64),
     ("cvt.f64.f32", |x, _, _| f32_to_f64(f32::from_bits(x)).to_bits()),
@@ -264,6 +158,42 @@ const DEFINED: &[(&str, Elementwise)] = &[
     ("max.NaN.bf16x2", |x, y, _| Half::Bf16.max_nan(x, y) as u64),
 ];
 
+type Double = fn(f64, f64, f64) -> f64;
+
+/// f64 arithmetic, which is that of the host but for the bits of NaNs.
+const DOUBLE: &[(&str, Double)] = &[
+    ("add.rn.f64", |x, y, _| x + y),
+    ("sub.rn.f64", |x, y, _| x - y),
+    ("mul.rn.f64", |x, y, _| x * y),
+    ("div.rn.f64", |x, y, _| x / y),
+    ("fma.rn.f64", |x, y, z| x.mul_add(y, z)),
+    ("sqrt.rn.f64", |x, _, _| x.sqrt()),
+    ("min.f64", |x, y, _| x.min(y)),
+    ("max.f64", |x, y, _| x.max(y)),
+    ("neg.f64", |x, _, _| -x),
+    ("abs.f64", |x, _, _| x.abs()),
+];
+
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    DEFINED.iter().map(|&(name, _)| name).chain(DOUBLE.iter().map(|&(name, _)| name))
+}
+
+#[test]
+fn f64_arithmetic_is_that_of_the_host_but_for_nans() {
+    let recorded = recorded();
+    let [x, y, z] = &recorded["elements"][..] else { panic!("three operands") };
+    for (name, f) in DOUBLE {
+        for (i, want) in recorded[*name][0].chunks_exact(2).enumerate() {
+            let want = double(want[0], want[1]);
+            let got = f(double(x[i], y[i]), double(y[i], z[i]), double(z[i], x[i]));
+            assert!(
+                got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan(),
+                "{name} {i}: {got:e}, not {want:e}"
+            );
+        }
+    }
+}
+
 #[test]
 fn defined_results_are_those_of_the_hardware() {
     let recorded = recorded();
@@ -281,74 +211,4 @@ fn defined_results_are_those_of_the_hardware() {
         }
     }
     assert!(wrong.is_empty(), "{} wrong, first {:?}", wrong.len(), &wrong[..8.min(wrong.len())]);
-}
-
-/// How far a result may lie from that of the hardware: so many units in the last place, or so far at all.
-struct Within(i64, f64);
-
-/// The least share of equal results, and the largest distance of the others.
-#[rustfmt::skip]
-const APPROXIMATE: &[(&str, f64, Within, Elementwise)] = &[
-    ("ex2.approx.f32", 0.75, Within(2, 0.0), |x, _, _| f1(approx::ex2, x)),
-    ("ex2.approx.ftz.f32", 0.75, Within(2, 0.0), |x, _, _| f1(approx::ex2_ftz, x)),
-    ("lg2.approx.f32", 0.7, Within(2, 2.4e-7), |x, _, _| f1(approx::lg2, x)),
-    ("lg2.approx.ftz.f32", 0.7, Within(2, 2.4e-7), |x, _, _| f1(approx::lg2_ftz, x)),
-    ("rcp.approx.f32", 0.8, Within(1, 0.0), |x, _, _| f1(approx::rcp, x)),
-    ("rcp.approx.ftz.f32", 0.8, Within(1, 0.0), |x, _, _| f1(approx::rcp_ftz, x)),
-    ("rsqrt.approx.f32", 0.8, Within(1, 0.0), |x, _, _| f1(approx::rsqrt, x)),
-    ("rsqrt.approx.ftz.f32", 0.8, Within(1, 0.0), |x, _, _| f1(approx::rsqrt_ftz, x)),
-    ("sqrt.approx.f32", 0.8, Within(1, 0.0), |x, _, _| f1(approx::sqrt, x)),
-    ("sqrt.approx.ftz.f32", 0.8, Within(1, 0.0), |x, _, _| f1(approx::sqrt_ftz, x)),
-    ("sin.approx.f32", 0.4, Within(2, 2.4e-7), |x, _, _| f1(approx::sin, x)),
-    ("cos.approx.f32", 0.5, Within(2, 2.4e-7), |x, _, _| f1(approx::cos, x)),
-    ("sin.approx.ftz.f32", 0.4, Within(2, 2.4e-7), |x, _, _| f1(|x| approx::sin(ftz(x)), x)),
-    ("cos.approx.ftz.f32", 0.5, Within(2, 2.4e-7), |x, _, _| f1(|x| approx::cos(ftz(x)), x)),
-    ("tanh.approx.f32", 0.7, Within(128, 0.0), |x, _, _| f1(approx::tanh, x)),
-    ("div.full.f32", 0.7, Within(2, 0.0), |x, y, _| f2(approx::div_full, x, y)),
-    ("div.full.ftz.f32", 0.7, Within(2, 0.0), |x, y, _| f2(approx::div_full_ftz, x, y)),
-    ("div.approx.f32", 0.7, Within(2, 0.0), |x, y, _| f2(approx::div_approx, x, y)),
-    ("div.approx.ftz.f32", 0.7, Within(2, 0.0), |x, y, _| f2(approx::div_approx_ftz, x, y)),
-];
-
-#[test]
-fn approximations_are_as_close_to_the_hardware_as_stated_and_agree_in_zeros_infinities_and_nans() {
-    let recorded = recorded();
-    let [x, y, z] = &recorded["elements"][..] else { panic!("three operands") };
-    for (name, share, Within(ulp, absolute), f) in APPROXIMATE {
-        let mut equal = 0;
-        for (i, &want) in recorded[*name][0].iter().enumerate() {
-            let got = f(x[i], y[i], z[i]) as u32;
-            equal += (got == want) as usize;
-            let (a, b) = (f32::from_bits(got), f32::from_bits(want));
-            let finite = a.is_finite() && b.is_finite() && (a == 0.0) == (b == 0.0) && (got ^ want) >> 31 == 0;
-            let close = (got as i64 - want as i64).abs() <= *ulp || (a as f64 - b as f64).abs() <= *absolute;
-            assert!(got == want || finite && close, "{name} {:08x} {:08x}: {got:08x}, not {want:08x}", x[i], y[i]);
-        }
-        let got = equal as f64 / x.len() as f64;
-        assert!(got >= *share, "{name}: {got} equal");
-    }
-}
-
-#[test]
-fn approximations_in_16_bits_are_within_a_unit_of_the_hardware() {
-    type Packed = fn(u32) -> u32;
-    let recorded = recorded();
-    for (name, f) in [
-        ("ex2.approx.f16x2", approx::ex2_f16x2 as Packed),
-        ("tanh.approx.f16x2", approx::tanh_f16x2),
-        ("ex2.approx.ftz.bf16x2", approx::ex2_ftz_bf16x2),
-        ("tanh.approx.bf16x2", approx::tanh_bf16x2),
-    ] {
-        let mut equal = 0;
-        for (&x, &want) in recorded["elements"][0].iter().zip(&recorded[name][0]) {
-            let got = f(x);
-            for shift in [0, 16] {
-                let (got, want) = (got >> shift & 0xffff, want >> shift & 0xffff);
-                equal += (got == want) as usize;
-                assert!(got.abs_diff(want) <= 1, "{name} {x:08x}: {got:04x}, not {want:04x}");
-            }
-        }
-        let share = equal as f64 / (2 * recorded["elements"][0].len()) as f64;
-        assert!(share > 0.9, "{name}: {share} equal");
-    }
 }
