@@ -132,6 +132,11 @@ pub(crate) struct Access {
 pub(crate) enum Action {
     /// Works on registers alone.
     Compute(Compute),
+    /// As [`Action::Compute`], in our own way and in the hardware's.
+    Approximate {
+        fast: Compute,
+        exact: Compute,
+    },
     /// Reads a special register.
     Special(AnyReg, Special),
     /// Goes on elsewhere.

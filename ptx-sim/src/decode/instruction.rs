@@ -6,7 +6,7 @@ use super::operands::Operands;
 use crate::error::ParseError;
 use crate::numeric::mma::Fp8;
 use crate::numeric::packed::Half;
-use crate::ops::{arithmetic, atomic, bits, collective, compare, convert, float, moves};
+use crate::ops::{approximate, arithmetic, atomic, bits, collective, compare, convert, float, moves};
 use crate::program::{
     Access, Action, Address, AnyReg, Barrier, BarrierOp, BarrierReduce, CpAsync, Factors, Matrix, Mma,
 };
@@ -62,8 +62,9 @@ pub(crate) fn decode(cx: &mut Operands) -> Result<Decoded> {
         "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "bfe" | "bfi" | "bfind" | "brev"
         | "popc" | "clz" | "bmsk" | "fns" | "szext" => plain(Class::Integer, bits::decode(cx)),
         "ex2" | "lg2" | "rcp" | "rsqrt" | "sqrt" | "sin" | "cos" | "tanh" => {
-            plain(Class::Special, float::decode_special(cx))
+            plain(Class::Special, approximate::decode(cx))
         }
+        "div" if cx.op.has("approx") || cx.op.has("full") => plain(Class::Special, approximate::divide(cx)),
         "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "min" | "max" | "neg" | "abs" | "sad" | "mul24"
         | "mad24" | "addc" | "subc" | "dp4a" | "copysign" | "testp" => match cx.op.peek_type() {
             Some(ty) if ty.is_integer() => plain(Class::Integer, arithmetic::decode(cx)),

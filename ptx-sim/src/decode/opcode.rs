@@ -83,6 +83,11 @@ impl<'a> Opcode<'a> {
         }
     }
 
+    /// Whether the modifier is there.
+    pub fn has(&self, modifier: &str) -> bool {
+        self.modifiers.contains(&modifier)
+    }
+
     /// The first of these modifiers that is there.
     pub fn take_any<'b>(&mut self, modifiers: &[&'b str]) -> Option<&'b str> {
         modifiers.iter().copied().find(|m| self.take(m))

@@ -2,9 +2,10 @@
 
 use super::Machine;
 use super::warp::{State, Turn, Warp};
+use crate::options::Mma;
 use crate::program::{Action, AnyReg, Inst, LaneMask, Special};
 use crate::registers::{ALL, LANES, lanes};
-use crate::report::{Class, Kind};
+use crate::report::Kind;
 
 /// What follows an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +70,6 @@ impl Machine<'_> {
             self.check_registers(warp, inst, mask, active, pc);
             if let Action::Compute(compute) = &inst.action {
                 compute(&mut warp.registers, active);
-                if self.options.jitter > 0 && inst.class == Class::Special {
-                    self.jitter(warp, inst, active);
-                }
                 self.count(pc, inst, active, warp.live);
                 pc += 1;
                 continue;
@@ -153,6 +151,15 @@ impl Machine<'_> {
             Action::Exit => {
                 self.count(pc, inst, active, warp.live);
                 self.exit(warp, step)
+            }
+            Action::Approximate { fast, exact } => {
+                let compute = if self.options.mma == Mma::Fast { fast } else { exact };
+                compute(&mut warp.registers, active);
+                if self.options.jitter > 0 {
+                    self.jitter(warp, inst, active);
+                }
+                self.count(pc, inst, active, warp.live);
+                Then::Next
             }
             Action::Trap => {
                 if active == 0 {

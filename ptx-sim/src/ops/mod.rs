@@ -1,5 +1,6 @@
 //! What each family of instructions does, as functions made when a text is loaded.
 
+pub(crate) mod approximate;
 pub(crate) mod arithmetic;
 pub(crate) mod atomic;
 pub(crate) mod bits;

@@ -41,10 +41,14 @@ fn exact_matrix_products_of_16_bit_formats_are_those_of_the_hardware() {
     let mode = Mma::Exact(Arch::Sm90);
     for (format, name) in [(Half::F16, "f16"), (Half::Bf16, "bf16")] {
         for (i, p) in products(&recorded[&format!("mma.m16n8k16.{name}")]).enumerate() {
-            assert_eq!(mma_m16n8k16(mode, format, &p.a, &p.b, &p.c), p.d, "k16 {name} {i}");
+            assert_eq!(
+                mma_m16n8k16(mode, format, p.a.each_ref(), p.b.each_ref(), p.c.each_ref()),
+                p.d,
+                "k16 {name} {i}"
+            );
         }
         for (i, p) in products(&recorded[&format!("mma.m16n8k8.{name}")]).enumerate() {
-            assert_eq!(mma_m16n8k8(mode, format, &p.a, &p.b, &p.c), p.d, "k8 {name} {i}");
+            assert_eq!(mma_m16n8k8(mode, format, p.a.each_ref(), p.b.each_ref(), p.c.each_ref()), p.d, "k8 {name} {i}");
         }
     }
 }
@@ -57,7 +61,11 @@ fn exact_matrix_products_of_8_bit_formats_are_those_of_the_hardware() {
         [([e4m3, e4m3], "e4m3"), ([e5m2, e5m2], "e5m2"), ([e5m2, e4m3], "e5m2.e4m3"), ([e4m3, e5m2], "e4m3.e5m2")]
     {
         for (i, p) in products(&recorded[&format!("mma.m16n8k32.{name}")]).enumerate() {
-            assert_eq!(mma_m16n8k32(Mma::Exact(Arch::Sm90), formats, &p.a, &p.b, &p.c), p.d, "{name} {i}");
+            assert_eq!(
+                mma_m16n8k32(Mma::Exact(Arch::Sm90), formats, p.a.each_ref(), p.b.each_ref(), p.c.each_ref()),
+                p.d,
+                "{name} {i}"
+            );
         }
     }
 }
