@@ -1,4 +1,4 @@
-//! Runs PTX, the assembly of NVIDIA GPUs, on a CPU, with the checks of a sanitizer and the counters of a profiler.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod check;
