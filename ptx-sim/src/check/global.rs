@@ -104,6 +104,16 @@ impl Memory {
         Ok(Look { bytes, written, read_only: allocation.read_only })
     }
 
+    /// The bytes of a buffer of inputs, if it holds all of `len` bytes from `address` on, with the buffer's address.
+    pub fn inputs(&self, address: u64, len: u64) -> Option<(u64, &[u8])> {
+        let allocation = self.allocations[..self.after(address)].last()?;
+        let size = allocation.bytes.len() as u64;
+        let fits = (address - allocation.address).checked_add(len).is_some_and(|end| end <= size);
+        // Offsets in it have 32 bits.
+        (fits && size <= u64::from(u32::MAX) && allocation.read_only && allocation.missing == 0)
+            .then_some((allocation.address, &allocation.bytes[..]))
+    }
+
     /// A kernel's write. An error leaves the memory alone.
     #[inline]
     pub fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), Kind> {

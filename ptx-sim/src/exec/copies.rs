@@ -85,7 +85,12 @@ impl Copies {
             if arrives == 0 {
                 continue;
             }
-            arrived.extend(take(&mut group.copies, arrives, Vec::new()));
+            let copies = take(&mut group.copies, arrives, Vec::new());
+            if arrived.is_empty() {
+                self.spare.push(std::mem::replace(&mut arrived, copies));
+            } else {
+                arrived.extend(copies);
+            }
         }
         self.groups.retain(|group| group.lanes != 0);
         arrived

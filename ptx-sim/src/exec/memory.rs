@@ -210,6 +210,18 @@ impl Machine<'_> {
             !self.options.checks || self.shadow.write_lanes(first, &now, active, places, true)
         });
         let issued = warp.copies.issue(pc, copy.bytes);
+        // Until it arrives there is NaN in every format.
+        let late = self.options.delivery == Delivery::Late;
+        let readers = active & !ignored;
+        if let (Some(offsets), 16, None) = (&begun, copy.bytes, copy.source_bytes)
+            && let Some(values) = self.inputs(&sources, readers)
+        {
+            for lane in lanes(active) {
+                put(&mut self.shared, offsets[lane], 16, if late { u128::MAX } else { values[lane] });
+            }
+            (issued.lanes, issued.destinations, issued.values) = (active, *offsets, values);
+            return;
+        }
         for lane in lanes(active) {
             let at = self.place(warp.index, lane, pc);
             let mut source_bytes = if ignored >> lane & 1 == 1 { 0 } else { copy.bytes };
@@ -241,13 +253,29 @@ impl Machine<'_> {
                 let fault = self.shadow.begin_async(site(at), &self.clocks.now(warp.index), offset, copy.bytes);
                 self.fault(at, fault, offset, copy.bytes);
             }
-            // Until it arrives there is NaN in every format.
-            let late = self.options.delivery == Delivery::Late;
             put(&mut self.shared, offset, copy.bytes, if late { u128::MAX } else { value });
             issued.lanes |= 1 << lane;
             issued.destinations[lane] = offset;
             issued.values[lane] = value;
         }
+    }
+
+    /// What the lanes in `mask` read, 16 bytes each, where that lies in one buffer of inputs; zero for the others.
+    fn inputs(&self, addresses: &Row<u64>, mask: u32) -> Option<Row<u128>> {
+        let (mut first, mut last, mut bits) = (u64::MAX, 0, 0);
+        for lane in lanes(mask) {
+            first = first.min(addresses[lane]);
+            last = last.max(addresses[lane]);
+            bits |= addresses[lane];
+        }
+        let mut values = [0; LANES];
+        if mask == 0 {
+            return Some(values);
+        }
+        let (start, bytes) =
+            self.memory.inputs(first, last.checked_sub(first)?.checked_add(16)?).filter(|_| bits & 15 == 0)?;
+        lanes(mask).for_each(|lane| values[lane] = get(bytes, (addresses[lane] - start) as u32, 16));
+        Some(values)
     }
 
     /// What a copy brings: its first bytes, and zeros.
