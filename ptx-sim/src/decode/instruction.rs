@@ -52,8 +52,10 @@ pub(crate) fn decode(cx: &mut Operands) -> Result<Decoded> {
         "mma" => plain(Class::Matrix, mma(cx)),
         "shfl" | "vote" | "redux" | "match" | "activemask" => plain(Class::Warp, collective::decode(cx)),
         "mov" | "selp" | "slct" | "cvta" | "isspacep" | "prmt" => plain(Class::Move, moves::decode(cx)),
-        "prefetch" | "prefetchu" | "applypriority" | "discard" | "nanosleep" | "griddepcontrol" | "setmaxnreg"
-        | "createpolicy" => hint(cx),
+        // These change nothing that can be seen here.
+        "prefetch" | "nanosleep" | "applypriority" => {
+            Ok(Decoded::new(Class::Control, Action::Compute(Box::new(|_, _| {}))))
+        }
         "setp" | "set" => plain(Class::Predicate, compare::decode(cx)),
         "cvt" => plain(Class::Convert, convert::decode(cx)),
         "and" | "or" | "xor" | "not" if cx.op.peek_type() == Some(Type::Pred) => {
@@ -336,14 +338,6 @@ fn fence(cx: &mut Operands) -> Result<Decoded> {
     Ok(Decoded::new(Class::Barrier, Action::Fence))
 }
 
-/// Instructions that change nothing that can be seen here.
-fn hint(cx: &mut Operands) -> Result<Decoded> {
-    if !matches!(cx.op.name, "prefetch" | "nanosleep" | "discard" | "applypriority") {
-        return cx.op.unknown();
-    }
-    Ok(Decoded::new(Class::Control, Action::Compute(Box::new(|_, _| {}))))
-}
-
 fn matrix(cx: &mut Operands) -> Result<Action> {
     if !(cx.op.take("sync") && cx.op.take("aligned") && cx.op.take("m8n8")) {
         return cx.op.unknown();
@@ -382,30 +376,29 @@ fn mma(cx: &mut Operands) -> Result<Action> {
     if !(cx.op.take("f32") && cx.op.take("f32")) {
         return cx.op.unknown();
     }
-    let fp8 = ["e4m3", "e5m2"];
-    let half = |f16: bool| if f16 { Half::F16 } else { Half::Bf16 };
-    let inputs = if shape == "m16n8k32" {
-        let (Some(b), Some(a)) = (cx.op.take_last(), cx.op.take_last()) else { return cx.op.unknown() };
-        if !fp8.contains(&a) || !fp8.contains(&b) {
+    let factors = if shape == "m16n8k32" {
+        let format = |name| match name {
+            Some("e4m3") => Some(Fp8::E4m3),
+            Some("e5m2") => Some(Fp8::E5m2),
+            _ => None,
+        };
+        let (Some(b), Some(a)) = (format(cx.op.take_last()), format(cx.op.take_last())) else {
             return cx.op.unknown();
-        }
-        let format = |name| if name == "e5m2" { Fp8::E5m2 } else { Fp8::E4m3 };
-        Err([format(a), format(b)])
+        };
+        Factors::Fp8K32 { formats: [a, b], a: cx.src_words(1)?, b: cx.src_words(2)? }
     } else {
-        let f16 = cx.op.take("f16");
-        if !cx.op.take(if f16 { "f16" } else { "bf16" }) || !f16 && !cx.op.take("bf16") {
+        let (name, format) = if cx.op.take("f16") { ("f16", Half::F16) } else { ("bf16", Half::Bf16) };
+        if format == Half::Bf16 && !cx.op.take("bf16") || !cx.op.take(name) {
             return cx.op.unknown();
         }
-        Ok(half(f16))
+        if shape == "m16n8k8" {
+            Factors::HalfK8 { format, a: cx.src_words(1)?, b: cx.src_words(2)? }
+        } else {
+            Factors::HalfK16 { format, a: cx.src_words(1)?, b: cx.src_words(2)? }
+        }
     };
     cx.op.finish()?;
     cx.expect_len(4)?;
-    let d = cx.dst_words(0)?;
-    let factors = match (inputs, shape) {
-        (Err(formats), _) => Factors::Fp8K32 { formats, a: cx.src_words(1)?, b: cx.src_words(2)? },
-        (Ok(format), "m16n8k8") => Factors::HalfK8 { format, a: cx.src_words(1)?, b: cx.src_words(2)? },
-        (Ok(format), _) => Factors::HalfK16 { format, a: cx.src_words(1)?, b: cx.src_words(2)? },
-    };
-    let c = cx.src_words(3)?;
+    let (c, d) = (cx.src_words(3)?, cx.dst_words(0)?);
     Ok(Action::Mma(Box::new(Mma { factors, c, d })))
 }

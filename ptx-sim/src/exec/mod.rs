@@ -1,11 +1,14 @@
 //! Runs a decoded kernel, block after block.
 
 mod barriers;
+mod bytes;
 mod copies;
 mod matrix;
 mod memory;
+mod shared;
 mod step;
 mod sync;
+mod transfer;
 mod warp;
 
 use crate::check::blocks::GlobalShadow;
