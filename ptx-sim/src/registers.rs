@@ -108,6 +108,12 @@ impl Registers {
     pub fn predicate(&self, predicate: Pred) -> u32 {
         self.predicates[predicate.0 as usize]
     }
+
+    /// The lanes in which a predicate holds, or with `negated` those in which it does not.
+    #[inline(always)]
+    pub fn holds(&self, predicate: Pred, negated: bool) -> u32 {
+        self.predicate(predicate) ^ if negated { ALL } else { 0 }
+    }
 }
 
 /// The lanes of a mask, in order.

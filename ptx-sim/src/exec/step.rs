@@ -63,9 +63,7 @@ impl Machine<'_> {
             let inst = &code[pc as usize];
             let active = match inst.guard {
                 None => mask,
-                Some((predicate, negated)) => {
-                    mask & (warp.registers.predicate(predicate) ^ if negated { ALL } else { 0 })
-                }
+                Some((predicate, negated)) => mask & warp.registers.holds(predicate, negated),
             };
             self.check_registers(warp, inst, mask, active, pc);
             if let Action::Compute(compute) = &inst.action {

@@ -105,7 +105,7 @@ impl Machine<'_> {
         let state = &mut self.barriers[id];
         state.threads = threads;
         if let Some(reduce) = barrier.reduce {
-            let holds = warp.registers.predicate(reduce.predicate) ^ if reduce.negate { ALL } else { 0 };
+            let holds = warp.registers.holds(reduce.predicate, reduce.negate);
             state.votes.yes += (holds & active).count_ones();
             state.votes.all &= holds & active == active;
             state.reductions.push((warp.index, reduce, active));
@@ -210,8 +210,7 @@ impl Machine<'_> {
 }
 
 fn vote_of(registers: &mut Registers, active: u32, vote: &Vote) {
-    let holds =
-        |registers: &Registers, p, negated: bool| (registers.predicate(p) ^ if negated { ALL } else { 0 }) & active;
+    let holds = |registers: &Registers, p, negated: bool| registers.holds(p, negated) & active;
     let spread = |yes: bool| if yes { ALL } else { 0 };
     match vote.what {
         VoteKind::All { d, p, negated } => {

@@ -53,7 +53,7 @@ impl Logic {
 
 fn join(registers: &Registers, bits: u32, with: Option<With>) -> u32 {
     with.map_or(bits, |with| {
-        let other = registers.predicate(with.predicate) ^ if with.negated { u32::MAX } else { 0 };
+        let other = registers.holds(with.predicate, with.negated);
         with.operation.apply(bits, other)
     })
 }
@@ -104,15 +104,14 @@ pub(crate) fn decode_logic(cx: &mut Operands) -> Result<Action> {
     cx.op.take("pred");
     let p = cx.dst_predicate(0)?;
     let (a, not_a) = cx.src_predicate(1)?;
-    let holds = |registers: &Registers, p, negated| registers.predicate(p) ^ if negated { u32::MAX } else { 0 };
     if cx.op.name == "not" {
         cx.expect_len(2)?;
-        return cx.computes(predicate(p, move |registers| !holds(registers, a, not_a)));
+        return cx.computes(predicate(p, move |registers| !registers.holds(a, not_a)));
     }
     cx.expect_len(3)?;
     let (b, not_b) = cx.src_predicate(2)?;
     let logic = Logic::named(cx.op.name);
-    cx.computes(predicate(p, move |r| logic.apply(holds(r, a, not_a), holds(r, b, not_b))))
+    cx.computes(predicate(p, move |r| logic.apply(r.holds(a, not_a), r.holds(b, not_b))))
 }
 
 fn test32(cx: &mut Operands, ty: Type, how: &str, flush: bool) -> Result<Test> {

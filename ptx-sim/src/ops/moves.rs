@@ -114,7 +114,7 @@ fn selp<T: Value>(cx: &mut Operands) -> Result<Action> {
     let (d, a, b) = (cx.dst::<T>(0)?, cx.src::<T>(1)?, cx.src::<T>(2)?);
     let (predicate, negated) = cx.src_predicate(3)?;
     cx.computes(Box::new(move |registers, mask| {
-        let holds = registers.predicate(predicate) ^ if negated { u32::MAX } else { 0 };
+        let holds = registers.holds(predicate, negated);
         let (a, b) = (registers.get(a), registers.get(b));
         let row = std::array::from_fn(|lane| if holds >> lane & 1 == 1 { a[lane] } else { b[lane] });
         registers.set(d, mask, &row);
