@@ -4,7 +4,8 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use evo_sdpa::half::bf16;
-use evo_sdpa::verify::{ACCEPTANCE, Case, Inputs};
+use evo_sdpa::shapes::ACCEPTANCE;
+use evo_sdpa::verify::{Case, Inputs};
 use evo_sdpa::{DType, Error, Plan};
 use std::time::Duration;
 

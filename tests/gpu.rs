@@ -4,7 +4,8 @@
 use common::{Device, HEAD_DIMS, assert_no_faults, faults, kernels, nasty_cases};
 use evo_sdpa::gpu::{Gpu, Kernels, sys};
 use evo_sdpa::half::bf16;
-use evo_sdpa::verify::{ACCEPTANCE, Case, Inputs};
+use evo_sdpa::shapes::ACCEPTANCE;
+use evo_sdpa::verify::{Case, Inputs};
 use evo_sdpa::{Causal, DType, DeviceSpec, Element, Error, KERNELS, Kernel, Options, TensorView, cpu, with_element};
 use std::io::Write;
 use std::sync::OnceLock;

@@ -1,6 +1,6 @@
 //! What the planner promises, without a GPU.
 
-use evo_sdpa::verify::ACCEPTANCE;
+use evo_sdpa::shapes::ACCEPTANCE;
 use evo_sdpa::{Causal, DType, DeviceSpec, Error, KERNELS, Kernel, Layout, Plan, Problem};
 
 const DEVICES: [DeviceSpec; 3] = [DeviceSpec::L4, DeviceSpec::H200, DeviceSpec::A100];

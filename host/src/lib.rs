@@ -12,6 +12,7 @@ mod plan;
 mod problem;
 #[cfg(feature = "gpu")]
 mod ptx_text;
+pub mod shapes;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod tensor;

@@ -5,6 +5,7 @@ mod file;
 mod findings;
 mod gpu;
 mod inspect;
+mod record;
 mod run;
 mod sim;
 mod simulation;
@@ -13,7 +14,7 @@ mod verify;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use evo_sdpa::{Causal, DeviceSpec, KERNELS, Kernel};
+use evo_sdpa::{Causal, DType, DeviceSpec, KERNELS, Kernel};
 use std::io::Write;
 
 /// Scaled dot-product attention for NVIDIA GPUs, every kernel written in Rust.
@@ -56,6 +57,34 @@ fn parse_mask(text: &str) -> Result<Mask> {
             Some(Causal::Offset(offset.parse().with_context(allowed)?))
         }
     })
+}
+
+/// The name that [`parse_mask`] reads.
+fn mask_name(mask: Mask) -> String {
+    match mask {
+        None => "none".into(),
+        Some(Causal::Offset(offset)) => offset.to_string(),
+        Some(anchor) => anchor.to_string(),
+    }
+}
+
+/// Sizes of a problem, as [`evo_sdpa::Problem::contiguous`] takes them.
+type Shape = [usize; 6];
+
+/// Sizes with commas between them.
+fn parse_shape(text: &str) -> Result<Shape> {
+    let sizes: Option<Vec<usize>> = text.split(',').map(|size| size.trim().parse().ok()).collect();
+    sizes
+        .and_then(|sizes| sizes.try_into().ok())
+        .with_context(|| format!("`{text}`, allowed: six whole numbers B,Hq,Hkv,Sq,Skv,D"))
+}
+
+/// A type by its name.
+fn parse_dtype(name: &str) -> Result<DType> {
+    DType::ALL
+        .into_iter()
+        .find(|dtype| dtype.name() == name)
+        .with_context(|| format!("`{name}`, allowed: f16, bf16, f32"))
 }
 
 /// A typical device of an architecture.

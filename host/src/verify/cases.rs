@@ -1,21 +1,11 @@
 //! The grid of cases on which every implementation has to be right.
 
 use crate::problem::{Causal, Problem};
+use crate::shapes::ACCEPTANCE;
 use crate::tensor::Element;
 use evo_sdpa_kernels::config::DType;
 use half::{bf16, f16};
 use std::fmt;
-
-/// The shapes that the project is measured by: \[batch, heads_q, heads_kv, q_len, kv_len, head_dim\] and mask.
-pub const ACCEPTANCE: [([usize; 6], Option<Causal>); 7] = [
-    ([1, 8, 8, 512, 512, 64], None),
-    ([1, 8, 8, 512, 512, 64], Some(Causal::BottomRight)),
-    ([2, 8, 8, 512, 512, 64], None),
-    ([2, 8, 8, 2048, 2048, 64], None),
-    ([2, 8, 8, 2048, 2048, 64], Some(Causal::BottomRight)),
-    ([2, 8, 8, 2048, 2048, 128], None),
-    ([2, 8, 8, 2048, 2048, 128], Some(Causal::BottomRight)),
-];
 
 /// Every mask, with offsets on both sides of the diagonal and one that hides all keys of short problems.
 const MASKS: [Option<Causal>; 6] = [

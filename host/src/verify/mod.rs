@@ -5,7 +5,7 @@ mod expected;
 mod inputs;
 mod rng;
 
-pub use cases::{ACCEPTANCE, Case, Kind, Storage, cases};
+pub use cases::{Case, Kind, Storage, cases};
 pub use expected::{Expected, Verdict};
 pub use inputs::Inputs;
 pub use rng::Rng;

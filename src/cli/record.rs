@@ -1,0 +1,273 @@
+//! Results of measurements, one JSON object a line: what `bench` and the peers' script write and `report` reads.
+
+use super::{mask_name, parse_dtype, parse_mask};
+use anyhow::{Context, Result, ensure};
+use evo_sdpa::Problem;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Our own name as an implementation.
+pub const OURS: &str = "evo-sdpa";
+
+/// One line of a results file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Record {
+    /// The time of one implementation on one problem.
+    Time(Time),
+    /// The rates of the device.
+    Limits(Limits),
+}
+
+/// The time of one implementation on one problem.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Time {
+    /// Where it was measured, and by what.
+    pub setup: Setup,
+    /// [`OURS`], or a peer's name.
+    pub implementation: String,
+    /// What was computed.
+    pub call: Call,
+    /// How it was timed.
+    pub method: Method,
+    /// Time of one call on the device, microseconds.
+    pub device_us: Quantiles,
+    /// Time of one call as its caller sees it, until the answer is there, microseconds.
+    pub call_us: Option<Quantiles>,
+    /// The state of the device while it was timed, where it can be read.
+    pub clocks: Option<Clocks>,
+    /// Our kernel.
+    pub kernel: Option<KernelRecord>,
+}
+
+/// The rates of the device that bound any implementation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Where they were measured, and by what.
+    pub setup: Setup,
+    /// How: such as "mma.sync" or "torch matmul 8192".
+    pub source: String,
+    /// Rate of matrix products by type, TFLOP/s.
+    pub matrix_tflops: BTreeMap<String, f64>,
+    /// Rate of a copy within device memory, bytes read and written, GB/s.
+    pub copy_gbs: f64,
+}
+
+/// Where a measurement comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Setup {
+    /// When the process started, RFC 3339 in UTC. Records of one process have the same.
+    pub started: String,
+    /// Name and version of what was measured, and of what it builds on.
+    pub software: String,
+    /// Commit of the sources, with "-dirty" where they had been changed; where known.
+    pub commit: Option<String>,
+    /// Name of the device.
+    pub device: String,
+    /// Major * 10 + minor.
+    pub compute_capability: u32,
+    /// Number of streaming multiprocessors.
+    pub sm_count: u32,
+    /// Second-level cache, bytes.
+    pub l2_bytes: u64,
+    /// Version of the driver, where known.
+    pub driver: Option<String>,
+    /// CUDA version of the driver or the library.
+    pub cuda: String,
+}
+
+/// One attention call on contiguous tensors.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Call {
+    /// f16, bf16 or f32.
+    pub dtype: String,
+    /// \[batch, heads_q, heads_kv, q_len, kv_len, head_dim\].
+    pub shape: [usize; 6],
+    /// none, bottom-right, top-left or an offset.
+    pub causal: String,
+}
+
+/// How a call was timed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Method {
+    /// Calls of one CUDA graph, back to back.
+    pub calls: u32,
+    /// Replays of the graph; each gives one time, its mean over the calls.
+    pub runs: u32,
+    /// Sets of tensors that the calls take in turn.
+    pub buffers: u32,
+    /// Whether the sets are together larger than the cache.
+    pub cold: bool,
+    /// Seed of the numbers in the tensors.
+    pub seed: u64,
+}
+
+/// Nearest-rank quantiles of some times.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// The least.
+    pub min: f64,
+    /// The median.
+    pub p50: f64,
+    /// Nine of ten are not above.
+    pub p90: f64,
+    /// Ninety-nine of a hundred are not above.
+    pub p99: f64,
+}
+
+/// The state of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Clocks {
+    /// Clock of the multiprocessors, MHz.
+    pub sm_mhz: u32,
+    /// Clock of the memory, MHz.
+    pub memory_mhz: u32,
+    /// Power drawn, watts.
+    pub power_w: f64,
+    /// Degrees Celsius.
+    pub temperature_c: u32,
+}
+
+/// One of our kernels, and what was found out about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KernelRecord {
+    /// Entry name.
+    pub name: String,
+    /// Whether the planner chooses it for the call.
+    pub chosen: bool,
+    /// SHA-256 of its PTX text.
+    pub sha256: String,
+    /// Registers of a thread.
+    pub registers: u32,
+    /// Local memory of a thread, bytes.
+    pub local_bytes: u32,
+    /// Shared memory of a block, bytes.
+    pub shared_bytes: u32,
+    /// Blocks that one multiprocessor holds at a time.
+    pub blocks_per_sm: u32,
+    /// Relative error of its answer, by the Frobenius norm.
+    pub relative_error: f64,
+    /// Time that the planner's model predicted, microseconds.
+    pub predicted_us: f64,
+}
+
+impl Record {
+    /// Reads a results file, whose name is for messages.
+    ///
+    /// # Errors
+    /// Names the file, the line and what is wrong with it.
+    pub fn read_all(name: &str, text: &str) -> Result<Vec<Self>> {
+        let read = |line: &str| -> Result<Self> {
+            let record: Self = serde_json::from_str(line)?;
+            record.check().map(|()| record)
+        };
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let records: Result<Vec<_>> =
+            lines.map(|(i, line)| read(line).with_context(|| format!("{name}, line {}", i + 1))).collect();
+        let records = records?;
+        ensure!(!records.is_empty(), "{name}: holds no record, allowed: lines that `evo-sdpa bench --json` writes");
+        Ok(records)
+    }
+
+    /// Where it was measured.
+    pub fn setup(&self) -> &Setup {
+        match self {
+            Record::Time(time) => &time.setup,
+            Record::Limits(limits) => &limits.setup,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        match self {
+            Record::Time(time) => {
+                time.call.problem()?;
+                time.device_us.check("device_us")?;
+                time.call_us.map_or(Ok(()), |quantiles| quantiles.check("call_us"))
+            }
+            Record::Limits(limits) => {
+                let rates = limits.matrix_tflops.values().chain([&limits.copy_gbs]);
+                check_positive("matrix_tflops, copy_gbs", rates)
+            }
+        }
+    }
+}
+
+impl Call {
+    /// The call that a problem on contiguous tensors makes.
+    pub fn of(problem: &Problem) -> Self {
+        let [batch, heads_q, q_len, head_dim] = problem.q.shape();
+        Self {
+            dtype: problem.dtype.to_string(),
+            shape: [batch, heads_q, problem.heads_kv(), q_len, problem.kv_len(), head_dim],
+            causal: mask_name(problem.causal),
+        }
+    }
+
+    /// The problem of the call.
+    ///
+    /// # Errors
+    /// Names the field that no problem has.
+    pub fn problem(&self) -> Result<Problem> {
+        let dtype = parse_dtype(&self.dtype).context("dtype")?;
+        let causal = parse_mask(&self.causal).context("causal")?;
+        let problem = Problem::contiguous(dtype, self.shape).with_causal(causal).with_lse(true);
+        problem.validate()?;
+        Ok(problem)
+    }
+}
+
+impl Quantiles {
+    /// Of times in any order; none of no time.
+    pub fn of(times: &[f64]) -> Option<Self> {
+        let mut sorted = times.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let rank = |percent: usize| (sorted.len() * percent).div_ceil(100).max(1) - 1;
+        let at = |percent| sorted.get(rank(percent)).copied();
+        Some(Self { min: *sorted.first()?, p50: at(50)?, p90: at(90)?, p99: at(99)? })
+    }
+
+    fn check(&self, field: &str) -> Result<()> {
+        check_positive(field, [&self.min, &self.p50, &self.p90, &self.p99])?;
+        let ordered = self.min <= self.p50 && self.p50 <= self.p90 && self.p90 <= self.p99;
+        ensure!(ordered, "{field}: {self:?} is out of order, allowed: min <= p50 <= p90 <= p99");
+        Ok(())
+    }
+}
+
+fn check_positive<'a>(field: &str, values: impl IntoIterator<Item = &'a f64>) -> Result<()> {
+    match values.into_iter().find(|value| !(value.is_finite() && **value > 0.0)) {
+        None => Ok(()),
+        Some(value) => anyhow::bail!("{field}: {value}, allowed: numbers above 0"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evo_sdpa::{Causal, DType};
+
+    #[test]
+    fn quantiles_are_by_nearest_rank() {
+        let times: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        assert_eq!(Quantiles::of(&times), Some(Quantiles { min: 1.0, p50: 50.0, p90: 90.0, p99: 99.0 }));
+        assert_eq!(Quantiles::of(&[7.0]), Some(Quantiles { min: 7.0, p50: 7.0, p90: 7.0, p99: 7.0 }));
+        assert_eq!(Quantiles::of(&[]), None);
+    }
+
+    #[test]
+    fn a_call_stands_for_its_problem() {
+        for causal in [None, Some(Causal::BottomRight), Some(Causal::TopLeft), Some(Causal::Offset(-3))] {
+            let problem = Problem::contiguous(DType::F16, [2, 8, 4, 3, 5, 64]).with_causal(causal).with_lse(true);
+            assert_eq!(Call::of(&problem).problem().unwrap(), problem);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_record_is_named_with_its_file_and_number() {
+        let refused = |text: &str| format!("{:#}", Record::read_all("a.jsonl", text).unwrap_err());
+        assert!(refused("\n{\"kind\":\"time\"}\n").starts_with("a.jsonl, line 2: missing field"));
+        assert!(refused("nonsense").starts_with("a.jsonl, line 1: expected"));
+        assert!(refused("{\"kind\":\"speed\"}").contains("unknown variant `speed`"));
+        assert!(refused("\n\n").contains("holds no record"));
+    }
+}
