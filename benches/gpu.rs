@@ -1,47 +1,52 @@
-//! The acceptance shapes on the first GPU: time of one launch on the device, from CUDA graphs of many.
+//! The measured shapes on the first GPU: the time of one launch on the device, from CUDA graphs of many, and the time
+//! that a caller waits for one answer.
 //!
 //! Prints that it is skipped where there is no GPU.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use evo_sdpa::gpu::Gpu;
 use evo_sdpa::half::bf16;
-use evo_sdpa::shapes::ACCEPTANCE;
+use evo_sdpa::shapes::measured;
 use evo_sdpa::verify::{Case, Inputs};
-use evo_sdpa::{DType, Error, Plan};
+use evo_sdpa::{DType, Error, Result};
 use std::time::Duration;
 
-/// Launches of one graph: enough to hide the time that starting a graph takes.
-const CALLS: u32 = 20;
+/// Replays of a graph, or calls, for one sample at most.
+const MAX_RUNS: u64 = 1000;
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    acceptance_shapes(&mut criterion);
-    criterion.final_summary();
-}
-
-fn acceptance_shapes(criterion: &mut Criterion) {
     let gpu = match evo_sdpa::gpu(0) {
         Err(Error::NoDevice { reason }) => return println!("no GPU: skipped ({reason})"),
         gpu => gpu.expect("the GPU opens"),
     };
-    let mut group = criterion.benchmark_group(format!("attention on {}", gpu.name()));
-    group.sample_size(20).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
-    for (shape, causal) in ACCEPTANCE {
-        let case = Case { causal, dtype: DType::Bf16, ..Case::new(shape) };
-        let plan = Plan::new(&case.problem(), gpu.spec()).expect("an acceptance shape has a plan");
-        // One "element" is one floating-point operation.
-        group.throughput(Throughput::Elements(case.problem().flops() as u64));
-        let inputs = Inputs::<bf16>::generate(&case);
-        let tensors = inputs.views().expect("a case has valid views").map(|view| gpu.upload(view).expect("memory"));
-        let time = |iterations: u64| {
-            let replays = iterations.div_ceil(CALLS.into()).min(1000) as u32;
-            let times = gpu.time_attention(tensors.each_ref(), &inputs.options(), None, CALLS, replays);
-            let (times, _) = times.expect("the launch");
-            let mean = times.iter().map(|&time| f64::from(time)).sum::<f64>() / times.len() as f64;
-            Duration::from_secs_f64(mean * 1e-6 * iterations as f64)
-        };
-        group.bench_function(BenchmarkId::new(plan.kernel.to_string(), case.problem()), |bencher| {
-            bencher.iter_custom(time);
-        });
+    for (shape, causal) in measured() {
+        shape_on(&gpu, &Case { causal, dtype: DType::Bf16, ..Case::new(shape) }, &mut criterion);
     }
+    criterion.final_summary();
+}
+
+fn shape_on(gpu: &Gpu, case: &Case, criterion: &mut Criterion) {
+    let inputs = Inputs::<bf16>::generate(case);
+    let timed = gpu.timed(inputs.views().expect("a case has valid views"), &inputs.options(), None, false);
+    let timed = timed.expect("a measured shape has a plan and fits in memory");
+    let mut group = criterion.benchmark_group(format!("{} on {}", case.problem(), gpu.name()));
+    group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    // One "element" is one floating-point operation.
+    group.throughput(Throughput::Elements(case.problem().flops() as u64));
+    let kernel = timed.plan().kernel;
+    group.bench_function(BenchmarkId::new("device", kernel), |bencher| {
+        let calls = u64::from(timed.calls());
+        bencher.iter_custom(|n| total(n, timed.device_us(n.div_ceil(calls).min(MAX_RUNS) as u32)));
+    });
+    group.bench_function(BenchmarkId::new("call", kernel), |bencher| {
+        bencher.iter_custom(|n| total(n, timed.call_us(n.min(MAX_RUNS) as u32)));
+    });
     group.finish();
+}
+
+/// The time of `iterations` calls, from the microseconds that some took.
+fn total(iterations: u64, times: Result<Vec<f64>>) -> Duration {
+    let times = times.expect("the launch");
+    Duration::from_secs_f64(times.iter().sum::<f64>() / times.len() as f64 * 1e-6 * iterations as f64)
 }

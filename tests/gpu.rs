@@ -202,14 +202,19 @@ fn threads_may_share_a_gpu() {
 }
 
 #[test]
-fn a_graph_gives_a_time_for_each_replay() {
+fn a_timed_call_gives_a_time_for_each_run() {
     let Some(gpu) = gpu_or_skip() else { return };
     let case = Case::new([1, 8, 8, 512, 512, 64]);
     let inputs = Inputs::<bf16>::generate(&case);
-    let tensors = inputs.views().unwrap().map(|view| gpu.upload(view).unwrap());
-    let (times, plan) = gpu.time_attention(tensors.each_ref(), &inputs.options(), None, 10, 5).unwrap();
-    assert_eq!(times.len(), 5);
-    assert!(times.iter().all(|&time| time > 0.5 && time < 1e5), "{plan}: {times:?} us");
+    let plausible = |times: Vec<f64>| times.len() == 5 && times.iter().all(|&time| time > 0.5 && time < 1e5);
+    for cold in [false, true] {
+        let timed = gpu.timed(inputs.views().unwrap(), &inputs.options(), None, cold).unwrap();
+        assert!(plausible(timed.device_us(5).unwrap()), "{}", timed.plan());
+        assert!(plausible(timed.call_us(5).unwrap()), "{}", timed.plan());
+        assert_eq!(timed.buffers() > 1, cold);
+        assert!(timed.calls() as usize >= timed.buffers());
+        assert_eq!(timed.while_busy(|| 7), Ok(7));
+    }
 }
 
 #[test]

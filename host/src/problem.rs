@@ -200,6 +200,12 @@ impl Problem {
         4.0 * self.head_dim() as f64 * pairs * self.batch() as f64 * self.heads_q() as f64
     }
 
+    /// Bytes that a launch has to move at least: queries, keys, values and output, each once.
+    pub fn bytes(&self) -> f64 {
+        let elements = [&self.q, &self.k, &self.v, &self.out].map(|layout| layout.elements() as f64);
+        elements.iter().sum::<f64>() * f64::from(self.dtype.size())
+    }
+
     /// Checks what holds for every device: shapes fit each other, heads divide, the scale is usable, rows are
     /// contiguous and no offset overflows.
     pub fn validate(&self) -> Result<()> {

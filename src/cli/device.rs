@@ -2,6 +2,7 @@
 
 use super::arch_name;
 use super::gpu::{self, Gpu};
+use super::record::Quantiles;
 use super::sim::SimArgs;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -11,9 +12,8 @@ use evo_sdpa::{DeviceSpec, Element, Kernel, Plan, Problem, Simulator, cpu};
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Launches of a kernel that are timed together, and how often.
-const CALLS: u32 = 20;
-const REPLAYS: u32 = 21;
+/// How often a kernel is timed.
+const RUNS: u32 = 21;
 
 /// Options about the device, the same for every subcommand that computes.
 #[derive(Args)]
@@ -167,10 +167,7 @@ impl Device {
     /// Seconds that the kernel alone takes, the median of many launches; none but on a GPU.
     pub fn kernel_seconds<T: Element>(&self, inputs: &Inputs<T>, kernel: Option<Kernel>) -> Result<Option<f64>> {
         let Backend::Gpu(gpu) = &self.backend else { return Ok(None) };
-        let [q, k, v] = inputs.views()?;
-        let tensors = [&gpu.upload(q)?, &gpu.upload(k)?, &gpu.upload(v)?];
-        let (mut times, _) = gpu.time_attention(tensors, &inputs.options(), kernel, CALLS, REPLAYS)?;
-        times.sort_by(f32::total_cmp);
-        Ok(times.get(times.len() / 2).map(|&microseconds| f64::from(microseconds) * 1e-6))
+        let times = gpu.timed(inputs.views()?, &inputs.options(), kernel, false)?.device_us(RUNS)?;
+        Ok(Quantiles::of(&times).map(|times| times.p50 * 1e-6))
     }
 }

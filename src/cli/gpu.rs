@@ -27,16 +27,15 @@ mod stand_in {
     /// Has no values.
     pub enum Gpu {}
 
+    /// Has none either.
+    pub enum TimedCall {}
+
     impl Gpu {
         pub fn name(&self) -> &str {
             match *self {}
         }
 
         pub fn spec(&self) -> &DeviceSpec {
-            match *self {}
-        }
-
-        pub fn upload<T: Element>(&self, _: TensorView<T>) -> Result<T> {
             match *self {}
         }
 
@@ -51,14 +50,19 @@ mod stand_in {
             match *self {}
         }
 
-        pub fn time_attention<T: Element>(
+        pub fn timed<T: Element>(
             &self,
-            _: [&T; 3],
+            _: [TensorView<T>; 3],
             _: &Options,
             _: Option<Kernel>,
-            _: u32,
-            _: u32,
-        ) -> Result<(Vec<f32>, Plan)> {
+            _: bool,
+        ) -> Result<TimedCall> {
+            match *self {}
+        }
+    }
+
+    impl TimedCall {
+        pub fn device_us(&self, _: u32) -> Result<Vec<f64>> {
             match *self {}
         }
     }

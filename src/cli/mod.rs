@@ -1,5 +1,6 @@
 //! The command line: one module a subcommand, and what they share.
 
+mod bench;
 mod device;
 mod file;
 mod findings;
@@ -27,6 +28,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(bench::Bench),
     Run(run::Run),
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
@@ -36,6 +38,7 @@ impl Cli {
     /// Carries the command out. `Ok(false)` means that it ran and that an answer was wrong.
     pub fn run(self, out: &mut impl Write) -> Result<bool> {
         match self.command {
+            Command::Bench(command) => command.run(out),
             Command::Run(command) => command.run(out),
             Command::Verify(command) => command.run(out),
             Command::Inspect(command) => command.run(out),

@@ -1,6 +1,5 @@
 //! Whole calls on a [`Gpu`]: plan, allocate, launch, wait.
 
-use super::graph::Graph;
 use super::open::Gpu;
 use super::session::Memory;
 use super::tensor::GpuTensor;
@@ -24,11 +23,21 @@ pub struct GpuOutput<T> {
 }
 
 /// A plan with memory for its results.
-struct Call<T> {
+pub(super) struct Call<T> {
     output: GpuOutput<T>,
     pointers: DevicePointers,
     /// Behind `pointers.kv_lens`.
     _kv_lens: Option<Memory>,
+}
+
+impl<T> Call<T> {
+    pub(super) fn plan(&self) -> &Plan {
+        &self.output.plan
+    }
+
+    pub(super) fn pointers(&self) -> &DevicePointers {
+        &self.pointers
+    }
 }
 
 impl Gpu {
@@ -95,52 +104,8 @@ impl Gpu {
         Ok((cpu::Output { out: out.download()?, lse: lse.download()? }, plan))
     }
 
-    /// Microseconds of one call in each of `replays` runs of a CUDA graph with `calls` launches back to back, and the
-    /// plan. One run before them is not counted; a zero counts as one.
-    ///
-    /// # Errors
-    /// Those of [`Gpu::attention`] and [`Plan::with_kernel`].
-    pub fn time_attention<T: Element>(
-        &self,
-        [q, k, v]: [&GpuTensor<T>; 3],
-        options: &Options,
-        kernel: Option<Kernel>,
-        calls: u32,
-        replays: u32,
-    ) -> Result<(Vec<f32>, Plan)> {
-        let Call { output, pointers, _kv_lens } = self.call(q, k, v, options, kernel)?;
-        // SAFETY: `call` made the pointers from tensors that live until the graph has run.
-        let times = unsafe { self.time_graph(&output.plan, &pointers, calls, replays) }?;
-        Ok((times, output.plan))
-    }
-
-    /// [`Gpu::time_attention`] for a plan and addresses of the caller's, on a stream that waits for no other.
-    ///
-    /// # Errors
-    /// Those of [`Kernels::launch`](super::Kernels::launch), and [`Error::Driver`] when a graph
-    /// cannot be made or the kernel fails.
-    ///
-    /// # Safety
-    /// What [`Kernels::launch`](super::Kernels::launch) asks of `pointers`, until this function returns.
-    pub unsafe fn time_graph(
-        &self,
-        plan: &Plan,
-        pointers: &DevicePointers,
-        calls: u32,
-        replays: u32,
-    ) -> Result<Vec<f32>> {
-        let (calls, replays) = (calls.max(1), replays.max(1));
-        self.kernels().prepare(plan.kernel)?;
-        let _current = self.session.enter()?;
-        let graph = Graph::capture(|stream| {
-            // SAFETY: the stream is of the kernels' context, and the caller vouches for the pointers.
-            (0..calls).try_for_each(|_| unsafe { self.kernels().launch(plan, pointers, stream) })
-        })?;
-        Ok(graph.time(replays)?.into_iter().map(|time| time / calls as f32).collect())
-    }
-
     /// Plans, and allocates what the plan writes.
-    fn call<T: Element>(
+    pub(super) fn call<T: Element>(
         &self,
         q: &GpuTensor<T>,
         k: &GpuTensor<T>,

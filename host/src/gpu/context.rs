@@ -47,16 +47,19 @@ pub(super) fn current_device_spec() -> Result<DeviceSpec> {
     device_spec(device)
 }
 
+/// One figure of a device.
+pub(super) fn device_attribute(device: CUdevice, attribute: CUdevice_attribute) -> Result<u32> {
+    let mut value = 0;
+    // SAFETY: the driver writes one integer, and refuses a device that is none.
+    unsafe { driver!(cuDeviceGetAttribute(&mut value, attribute, device)) }?;
+    u32::try_from(value)
+        .map_err(|_| Error::Driver { call: "cuDeviceGetAttribute", message: format!("{value} for {attribute:?}") })
+}
+
 /// The figures of a device.
 pub(super) fn device_spec(device: CUdevice) -> Result<DeviceSpec> {
     use CUdevice_attribute::*;
-    let attribute = |attribute| {
-        let mut value = 0;
-        // SAFETY: the driver writes one integer, and refuses a device that is none.
-        unsafe { driver!(cuDeviceGetAttribute(&mut value, attribute, device)) }?;
-        u32::try_from(value)
-            .map_err(|_| Error::Driver { call: "cuDeviceGetAttribute", message: format!("{value} for {attribute:?}") })
-    };
+    let attribute = |attribute| device_attribute(device, attribute);
     Ok(DeviceSpec {
         compute_capability: attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)? * 10
             + attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,

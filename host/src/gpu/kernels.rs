@@ -48,6 +48,8 @@ pub struct Resources {
     pub ptx_version: u32,
     /// Compute capability of the machine code, major * 10 + minor.
     pub binary_version: u32,
+    /// Blocks that one multiprocessor holds at a time.
+    pub blocks_per_sm: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -158,7 +160,17 @@ impl Kernels {
             max_threads: attribute(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?,
             ptx_version: attribute(CU_FUNC_ATTRIBUTE_PTX_VERSION)?,
             binary_version: attribute(CU_FUNC_ATTRIBUTE_BINARY_VERSION)?,
+            blocks_per_sm: resident_blocks(function, kernel)?,
         })
+    }
+
+    /// The text that the driver compiles for `kernel`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when the PTX text does not hold the kernel.
+    pub fn source(&self, kernel: Kernel) -> Result<String> {
+        let missing = || Error::missing_kernel(kernel, ptx_text::entries(&self.ptx).count());
+        ptx_text::single_entry(&self.ptx, &kernel.to_string()).ok_or_else(missing)
     }
 
     fn enter(&self) -> Result<Current> {
@@ -188,9 +200,7 @@ impl Kernels {
         let dynamic = kernel.shared_bytes();
         self.check_shared(kernel, dynamic)?;
         let name = kernel.to_string();
-        let missing = || Error::missing_kernel(kernel, ptx_text::entries(&self.ptx).count());
-        let text = ptx_text::single_entry(&self.ptx, &name).ok_or_else(missing)?;
-        let module = load_module(&name, text)?;
+        let module = load_module(&name, self.source(kernel)?)?;
         let prepare = || {
             let function = module_function(module, &name)?;
             let fixed = function_attribute(function, CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?;
@@ -276,6 +286,14 @@ fn function_attribute(function: CUfunction, attribute: CUfunction_attribute) -> 
     // SAFETY: the function is one of a loaded module; the driver writes one integer.
     unsafe { driver!(cuFuncGetAttribute(&mut value, attribute, function)) }?;
     Ok(value.max(0) as u32)
+}
+
+fn resident_blocks(function: CUfunction, kernel: Kernel) -> Result<u32> {
+    let mut blocks = 0;
+    let (threads, shared) = (kernel.threads() as i32, kernel.shared_bytes() as usize);
+    // SAFETY: the function is one of a loaded module; the driver writes one integer.
+    unsafe { driver!(cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut blocks, function, threads, shared)) }?;
+    Ok(blocks.max(0) as u32)
 }
 
 /// Unloads a module of the current context. A failure has nobody to go to.

@@ -13,6 +13,7 @@ mod kernels;
 mod open;
 mod session;
 mod tensor;
+mod timing;
 
 pub use attention::GpuOutput;
 /// The raw driver interface, for callers that hand over handles.
@@ -21,3 +22,4 @@ pub use cust::sys::{CUcontext, CUstream};
 pub use kernels::{Kernels, Resources};
 pub use open::Gpu;
 pub use tensor::GpuTensor;
+pub use timing::TimedCall;

@@ -1,12 +1,12 @@
 //! A GPU of one's own.
 
-use super::context::device_spec;
+use super::context::{device_attribute, device_spec};
 use super::driver::{self, driver};
 use super::kernels::Kernels;
 use super::session::Session;
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
-use cust::sys::{self, CUdevice, CUstream};
+use cust::sys::{self, CUdevice, CUdevice_attribute, CUstream};
 use std::ffi::CStr;
 use std::fmt;
 use std::sync::Arc;
@@ -65,6 +65,26 @@ impl Gpu {
     /// CUDA version that the driver supports, such as "12.4".
     pub fn driver_version(&self) -> &str {
         &self.driver_version
+    }
+
+    /// Where the device sits, such as "0000:17:00.0": what tells it apart for other libraries.
+    ///
+    /// # Errors
+    /// [`Error::Driver`] when the driver does not say.
+    pub fn pci_bus_id(&self) -> Result<String> {
+        let mut text = [0u8; NAME_BYTES];
+        // SAFETY: the driver writes at most that many bytes, a zero at the end.
+        unsafe { driver!(cuDeviceGetPCIBusId(text.as_mut_ptr().cast(), NAME_BYTES as i32, self.session.device())) }?;
+        Ok(text_until_zero(&text))
+    }
+
+    /// Second-level cache of the device, bytes.
+    ///
+    /// # Errors
+    /// [`Error::Driver`] when the driver does not say.
+    pub fn l2_bytes(&self) -> Result<u64> {
+        let bytes = device_attribute(self.session.device(), CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?;
+        Ok(bytes.into())
     }
 
     /// The kernels, in the device's primary context.
@@ -130,5 +150,9 @@ fn device_name(device: CUdevice) -> Result<String> {
     let mut name = [0u8; NAME_BYTES];
     // SAFETY: the driver writes at most that many bytes, a zero at the end.
     unsafe { driver!(cuDeviceGetName(name.as_mut_ptr().cast(), NAME_BYTES as i32, device)) }?;
-    Ok(CStr::from_bytes_until_nul(&name).unwrap_or_default().to_string_lossy().into_owned())
+    Ok(text_until_zero(&name))
+}
+
+fn text_until_zero(bytes: &[u8]) -> String {
+    CStr::from_bytes_until_nul(bytes).unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -12,11 +12,14 @@ use std::ops::Range;
 
 /// Operations up to which every row is checked: beyond, the reference would take long.
 const WHOLE_FLOPS: f64 = 5e8;
+/// Operations for rows that are checked of a larger one.
+const MAX_FLOPS: f64 = 2e10;
 
 /// The exact answer to a call and the error that a plain implementation makes.
 ///
 /// For a large problem each head answers for its own share of the query rows: the first head for the first rows, the
 /// last one for the last, so that every head and every place of a row is checked, and the reference stays affordable.
+/// Where even that is too much, from 8192 tokens or so, there are gaps between the shares.
 #[derive(Clone, Debug)]
 pub struct Expected {
     heads: usize,
@@ -43,7 +46,9 @@ impl Expected {
             expected.append(q, k, v, &inputs.options())?;
             return Ok(expected);
         }
-        expected.share = q_len.div_ceil(heads);
+        let row_flops = 4.0 * problem.kv_len() as f64 * head_dim as f64;
+        let affordable = (MAX_FLOPS / row_flops / heads as f64) as usize;
+        expected.share = q_len.div_ceil(heads).min(affordable).max(1);
         let group = problem.heads_q() / problem.heads_kv();
         for head in 0..heads {
             let (b, h) = (head / problem.heads_q(), head % problem.heads_q());
@@ -91,7 +96,8 @@ impl Expected {
 
     /// The query rows that a head answers for.
     fn rows(&self, head: usize) -> Range<usize> {
-        let start = (head * self.share).min(self.q_len - self.share);
+        // Evenly from the first rows to the last: without gaps where the shares of all heads add up to all rows.
+        let start = head * (self.q_len - self.share) / (self.heads - 1).max(1);
         start..start + self.share
     }
 

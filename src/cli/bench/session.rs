@@ -1,0 +1,285 @@
+//! One run of benchmarks: a GPU, its limits, and where results go.
+
+use super::clocks::Clocks;
+use super::gates::{self, Failure, Gate};
+use super::ladder::RUNGS;
+use super::setup::setup;
+use super::{Bench, Kernels};
+use crate::cli::record::{Call, KernelRecord, Limits, Method, OURS, Quantiles, Record, Time};
+use crate::cli::table::Table;
+use crate::cli::{gpu, parse_kernel};
+use anyhow::{Context, Result, ensure};
+use evo_sdpa::gpu::Gpu;
+use evo_sdpa::verify::{Case, Expected, Inputs};
+use evo_sdpa::{DType, Element, Kernel, Plan, Problem, with_element};
+use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::Write;
+
+/// A GPU ready to be measured.
+pub struct Session<'a> {
+    options: &'a Bench,
+    gpu: Gpu,
+    clocks: Clocks,
+    limits: Limits,
+    baseline: Vec<Record>,
+    json: Option<File>,
+}
+
+/// A kernel's time, or the gate that it did not pass.
+type Outcome = Result<Time, Failure>;
+
+impl<'a> Session<'a> {
+    /// Opens the GPU and the files, and measures the limits of the device.
+    pub fn open(options: &'a Bench) -> Result<Self> {
+        let read = |path: &std::path::PathBuf| {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path).with_context(|| format!("baseline: cannot read {name}"))?;
+            Record::read_all(&name, &text)
+        };
+        let baseline = options.baseline.as_ref().map(read).transpose()?.unwrap_or_default();
+        let append = |path| File::options().create(true).append(true).open(path);
+        let json = options
+            .json
+            .as_ref()
+            .map(|path| append(path).with_context(|| format!("json: cannot write {}", path.display())));
+        let json = json.transpose()?;
+        let gpu = gpu::open(None)?;
+        let clocks = Clocks::of(&gpu);
+        let setup = setup(&gpu, &clocks)?;
+        if let Some(other) = baseline.iter().map(Record::setup).find(|other| other.device != setup.device) {
+            anyhow::bail!("baseline: times of {}, allowed: of this {}", other.device, setup.device);
+        }
+        let measured = gpu.limits()?;
+        let matrix_tflops = measured.matrix_tflops.iter().map(|&(dtype, rate)| (dtype.to_string(), rate)).collect();
+        let limits = Limits { setup, source: "mma.sync".into(), matrix_tflops, copy_gbs: measured.copy_gbs };
+        let mut session = Self { options, gpu, clocks, limits, baseline, json };
+        session.keep(&Record::Limits(session.limits.clone()))?;
+        Ok(session)
+    }
+
+    /// Times every case with the kernels that were asked for.
+    pub fn time_all(&mut self, cases: &[Case], out: &mut impl Write) -> Result<bool> {
+        let mut table = Table::new(&HEADER);
+        let mut failures = Vec::new();
+        let bar = ProgressBar::new(cases.len() as u64)
+            .with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} problems, {eta} left  {msg}")?);
+        self.write_setup(out)?;
+        for case in cases {
+            let problem = case.problem().with_lse(true);
+            bar.set_message(problem.to_string());
+            let kernels = self.kernels(&problem)?;
+            for (kernel, outcome) in self.time_case(case, &kernels)? {
+                match outcome {
+                    Ok(time) => table.row(self.row(&problem, &time)),
+                    Err(failure) => failures.push(format!("{problem}  {kernel}  {failure}")),
+                }
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        table.write(out)?;
+        for failure in &failures {
+            writeln!(out, "{failure}")?;
+        }
+        Ok(failures.is_empty())
+    }
+
+    /// Times the rungs of the ladder on one case.
+    pub fn climb(&mut self, case: &Case, out: &mut impl Write) -> Result<bool> {
+        ensure!(case.dtype == DType::Bf16, "dtype: {} with --ladder, allowed: bf16", case.dtype);
+        let kernels = RUNGS.iter().map(|rung| parse_kernel(rung.kernel)).collect::<Result<Vec<_>>>()?;
+        self.write_setup(out)?;
+        writeln!(out, "{}\n", case.problem())?;
+        let mut table = Table::new(&["us", "x the rung before", "x the first", "TFLOP/s", "kernel", "what is new"]);
+        let mut times: Vec<f64> = Vec::new();
+        let mut failures = Vec::new();
+        for (rung, (kernel, outcome)) in RUNGS.iter().zip(self.time_case(case, &kernels)?) {
+            let time = match outcome {
+                Ok(time) => time.device_us.p50,
+                Err(failure) => {
+                    failures.push(format!("{kernel}  {failure}"));
+                    continue;
+                }
+            };
+            let gain = |before: Option<&f64>| before.map_or("-".into(), |before| format!("{:.2}", before / time));
+            table.row([
+                format!("{time:.2}"),
+                gain(times.last()),
+                gain(times.first()),
+                format!("{:.1}", case.problem().flops() / time / 1e6),
+                kernel.to_string(),
+                rung.idea.into(),
+            ]);
+            times.push(time);
+        }
+        table.write(out)?;
+        for failure in &failures {
+            writeln!(out, "{failure}")?;
+        }
+        Ok(failures.is_empty())
+    }
+
+    fn kernels(&self, problem: &Problem) -> Result<Vec<Kernel>> {
+        Ok(match self.options.kernel {
+            None => vec![Plan::new(problem, self.gpu.spec())?.kernel],
+            Some(Kernels::One(kernel)) => vec![Plan::with_kernel(problem, self.gpu.spec(), kernel)?.kernel],
+            Some(Kernels::All) => {
+                let candidates = Plan::candidates(problem, self.gpu.spec())?;
+                candidates.into_iter().map(|(kernel, _)| kernel).collect()
+            }
+        })
+    }
+
+    /// Takes each kernel through the gates, on the same tensors.
+    fn time_case(&mut self, case: &Case, kernels: &[Kernel]) -> Result<Vec<(Kernel, Outcome)>> {
+        with_element!(case.dtype, T => {
+            let inputs = Inputs::<T>::generate(case);
+            let expected = Expected::compute(&inputs)?;
+            let mut outcomes = Vec::new();
+            for &kernel in kernels {
+                let outcome = self.time_kernel(case, &inputs, &expected, kernel)?;
+                if let Ok(time) = &outcome {
+                    self.keep(&Record::Time(time.clone()))?;
+                }
+                outcomes.push((kernel, outcome));
+            }
+            Ok(outcomes)
+        })
+    }
+
+    /// The gates. What is wrong with the kernel is an [`Outcome`], what is wrong with the call an error.
+    fn time_kernel<T: Element>(
+        &self,
+        case: &Case,
+        inputs: &Inputs<T>,
+        expected: &Expected,
+        kernel: Kernel,
+    ) -> Result<Outcome> {
+        let problem = inputs.problem().with_lse(true);
+        let candidates = Plan::candidates(&problem, self.gpu.spec())?;
+        let predicted = candidates.iter().find(|(candidate, _)| *candidate == kernel);
+        let predicted_us = predicted.map(|(_, time)| *time).context("kernel: does not take the problem")?;
+        let chosen = candidates.first().is_some_and(|(first, _)| *first == kernel);
+        let baseline = self.baseline_us(&Call::of(&problem), kernel);
+        let views = inputs.views()?;
+        let pass = || -> Outcome {
+            self.gpu.kernels().prepare(kernel).map_err(|error| Gate::Compile.failed(error))?;
+            let found = self.gpu.kernels().resources(kernel).map_err(|error| Gate::Resources.failed(error))?;
+            gates::resources(kernel, &found, self.gpu.spec())?;
+            let [q, k, v] = views;
+            let answer = self.gpu.attention_host(q, k, v, &inputs.options(), Some(kernel));
+            let verdict = expected.check(&answer.map_err(|error| Gate::Correctness.failed(error))?.0);
+            gates::correctness(&verdict)?;
+            let failed = |error| Gate::Speed.failed(error);
+            let timed = self.gpu.timed(views, &inputs.options(), Some(kernel), self.options.cold).map_err(failed)?;
+            let none = || Gate::Speed.failed("no time was taken");
+            let runs = self.options.runs;
+            let device_us = Quantiles::of(&timed.device_us(runs).map_err(failed)?).ok_or_else(none)?;
+            let clocks = timed.while_busy(|| self.clocks.read()).map_err(failed)?;
+            let call_us = Quantiles::of(&timed.call_us(runs).map_err(failed)?);
+            gates::speed(&device_us, baseline, self.options.tolerance)?;
+            let source = self.gpu.kernels().source(kernel).map_err(|error| Gate::Compile.failed(error))?;
+            Ok(Time {
+                setup: self.limits.setup.clone(),
+                implementation: OURS.into(),
+                call: Call::of(&problem),
+                method: Method {
+                    calls: timed.calls(),
+                    runs,
+                    buffers: timed.buffers() as u32,
+                    cold: self.options.cold,
+                    seed: case.seed,
+                },
+                device_us,
+                call_us,
+                clocks,
+                kernel: Some(KernelRecord {
+                    name: kernel.to_string(),
+                    chosen,
+                    sha256: Sha256::digest(&source).iter().map(|byte| format!("{byte:02x}")).collect(),
+                    registers: found.registers,
+                    local_bytes: found.local_bytes,
+                    shared_bytes: found.static_shared_bytes + found.dynamic_shared_bytes,
+                    blocks_per_sm: found.blocks_per_sm,
+                    relative_error: verdict.out.relative,
+                    predicted_us,
+                }),
+            })
+        };
+        Ok(pass())
+    }
+
+    /// The median of the baseline for a kernel on a call, timed in the same way.
+    fn baseline_us(&self, call: &Call, kernel: Kernel) -> Option<f64> {
+        let name = kernel.to_string();
+        self.baseline.iter().find_map(|record| match record {
+            Record::Time(time) => {
+                let same = time.call == *call
+                    && time.method.cold == self.options.cold
+                    && time.kernel.as_ref().is_some_and(|kernel| kernel.name == name);
+                same.then_some(time.device_us.p50)
+            }
+            Record::Limits(_) => None,
+        })
+    }
+
+    fn row(&self, problem: &Problem, time: &Time) -> [String; 12] {
+        let Quantiles { p50, p90, p99, .. } = time.device_us;
+        let of_kernel = |figure: fn(&KernelRecord) -> String| time.kernel.as_ref().map_or("-".into(), figure);
+        let or_dash = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.1}"));
+        [
+            problem.to_string(),
+            of_kernel(|kernel| kernel.name.clone()),
+            of_kernel(|kernel| kernel.registers.to_string()),
+            of_kernel(|kernel| kernel.blocks_per_sm.to_string()),
+            of_kernel(|kernel| format!("{:.1e}", kernel.relative_error)),
+            format!("{p50:.2}"),
+            format!("{p90:.2}"),
+            format!("{p99:.2}"),
+            or_dash(time.call_us.map(|call| call.p50)),
+            format!("{:.1}", problem.flops() / p50 / 1e6),
+            or_dash(self.limits.floor_us(problem).map(|floor| 100.0 * floor / p50)),
+            of_kernel(|kernel| format!("{:.1}", kernel.predicted_us)),
+        ]
+    }
+
+    fn write_setup(&self, out: &mut impl Write) -> Result<()> {
+        let Limits { setup, matrix_tflops, copy_gbs, .. } = &self.limits;
+        writeln!(out, "device    {}, {} multiprocessors, driver of CUDA {}", setup.device, setup.sm_count, setup.cuda)?;
+        let rates: Vec<_> = matrix_tflops.iter().map(|(dtype, rate)| format!("{dtype} {rate:.0} TFLOP/s")).collect();
+        writeln!(out, "limits    mma.sync {}, copy {copy_gbs:.0} GB/s (read and written), measured", rates.join(", "))?;
+        let caches = if self.options.cold { "cold caches" } else { "the same tensors again and again" };
+        writeln!(
+            out,
+            "method    {} replays of a CUDA graph, {caches}, seed {}\n",
+            self.options.runs, self.options.seed
+        )?;
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Writes a result where results are kept.
+    fn keep(&mut self, record: &Record) -> Result<()> {
+        if let Some(file) = &mut self.json {
+            writeln!(file, "{}", serde_json::to_string(record)?).context("json: cannot write")?;
+        }
+        Ok(())
+    }
+}
+
+const HEADER: [&str; 12] = [
+    "problem",
+    "kernel",
+    "registers",
+    "blocks/SM",
+    "error",
+    "p50 us",
+    "p90 us",
+    "p99 us",
+    "call us",
+    "TFLOP/s",
+    "% of roofline",
+    "predicted us",
+];
