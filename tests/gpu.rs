@@ -143,6 +143,8 @@ fn a_kernel_that_the_ptx_lacks_is_named() {
     let name = "fwd_sm80_bf16_d64_q64_kv16_w4_s1";
     let error = gpu.kernels().prepare(Kernel::parse(name).unwrap()).unwrap_err();
     assert!(matches!(&error, Error::Unsupported { field: "kernel", value, .. } if value == name), "{error}");
+    let error = Gpu::open(0, "").unwrap().limits().unwrap_err();
+    assert!(matches!(&error, Error::Unsupported { field: "kernel", value, .. } if value == "mma_rate_f16"), "{error}");
 }
 
 #[test]
@@ -214,6 +216,28 @@ fn a_timed_call_gives_a_time_for_each_run() {
         assert_eq!(timed.buffers() > 1, cold);
         assert!(timed.calls() as usize >= timed.buffers());
         assert_eq!(timed.while_busy(|| 7), Ok(7));
+    }
+}
+
+#[test]
+fn the_limits_of_the_device_are_plausible() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    let limits = gpu.limits().unwrap();
+    assert!((100.0..20e3).contains(&limits.copy_gbs), "{limits:?}");
+    assert!((0.2..50.0).contains(&limits.launch_us), "{limits:?}");
+    for dtype in [DType::F16, DType::Bf16] {
+        assert!((20.0..3000.0).contains(&limits.matrix_tflops(dtype).unwrap()), "{limits:?}");
+    }
+    // A kernel made of the instruction whose rate was measured does not exceed it, nor ends before an empty one.
+    let kernel = Kernel::parse("fwd_sm80_bf16_d64_q128_kv64_w4_s2").unwrap();
+    for [heads, length] in [[8, 512], [16, 2048]] {
+        let case = Case::new([1, heads, heads, length, length, 64]);
+        let inputs = Inputs::<bf16>::generate(&case);
+        let timed = gpu.timed(inputs.views().unwrap(), &inputs.options(), Some(kernel), false).unwrap();
+        let best = timed.device_us(20).unwrap().into_iter().fold(f64::INFINITY, f64::min);
+        let tflops = case.problem().flops() / best / 1e6;
+        assert!(tflops < limits.bf16_tflops, "{tflops} of {limits:?}");
+        assert!(best > limits.launch_us, "{best} us of {limits:?}");
     }
 }
 

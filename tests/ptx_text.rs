@@ -1,4 +1,4 @@
-//! The PTX that ships, against the kernel table and its manifest.
+//! The PTX that ships, against the table of entry points and its manifest.
 
 use evo_sdpa::{MANIFEST, PTX_SM80};
 use evo_sdpa_kernel_builder::{MAX_BYTES, Manifest, Output, Target, count, expected, inspect};
@@ -16,8 +16,8 @@ fn embedded_text_passes_every_gate() {
 }
 
 #[test]
-fn every_kernel_of_the_table_ships_and_none_else() {
-    let table: std::collections::BTreeSet<_> = evo_sdpa::KERNELS.iter().map(|kernel| kernel.to_string()).collect();
+fn every_entry_point_of_the_table_ships_and_none_else() {
+    let table: std::collections::BTreeSet<_> = evo_sdpa::ENTRIES.iter().map(|entry| entry.to_string()).collect();
     let text = count(PTX_SM80);
     assert!(text.keys().eq(&table));
     assert!(manifest().entries.keys().eq(&table));
@@ -27,33 +27,33 @@ fn every_kernel_of_the_table_ships_and_none_else() {
 fn manifest_tells_what_the_text_and_the_table_say() {
     let manifest = manifest();
     let counts = count(PTX_SM80);
-    for kernel in evo_sdpa::KERNELS {
-        let name = kernel.to_string();
+    for entry in evo_sdpa::ENTRIES {
+        let name = entry.to_string();
         let record = &manifest.entries[&name];
         assert_eq!(record.counts, counts[&name], "{name}");
-        assert_eq!((record.threads, record.shared_bytes), (kernel.threads(), kernel.shared_bytes()), "{name}");
+        assert_eq!((record.threads, record.shared_bytes), (entry.threads(), entry.shared_bytes()), "{name}");
     }
 }
 
 #[test]
-fn every_kernel_has_the_matrix_instructions_that_its_tile_calls_for() {
+fn every_entry_point_has_the_matrix_instructions_that_its_configuration_calls_for() {
     let counts = count(PTX_SM80);
-    for kernel in evo_sdpa::KERNELS {
-        let (found, expected) = (counts[&kernel.to_string()], expected(*kernel));
-        assert_eq!((found.mma_sync, found.ldmatrix), (expected.mma_sync, expected.ldmatrix), "{kernel}");
-        assert_eq!((found.bar_sync, found.shfl_sync), (expected.bar_sync, expected.shfl_sync), "{kernel}");
+    for entry in evo_sdpa::ENTRIES {
+        let (found, expected) = (counts[&entry.to_string()], expected(*entry));
+        assert_eq!((found.mma_sync, found.ldmatrix), (expected.mma_sync, expected.ldmatrix), "{entry}");
+        assert_eq!((found.bar_sync, found.shfl_sync), (expected.bar_sync, expected.shfl_sync), "{entry}");
     }
 }
 
 #[test]
-fn no_kernel_spills_and_none_is_over_its_register_budget() {
+fn no_entry_point_spills_and_none_is_over_its_register_budget() {
     let manifest = manifest();
-    for kernel in evo_sdpa::KERNELS {
+    for entry in evo_sdpa::ENTRIES {
         // Absent where the kernels were compiled without a ptxas at hand.
-        for (arch, resources) in &manifest.entries[&kernel.to_string()].resources {
-            assert_eq!((resources.stack, resources.spill_stores, resources.spill_loads), (0, 0, 0), "{kernel} {arch}");
+        for (arch, resources) in &manifest.entries[&entry.to_string()].resources {
+            assert_eq!((resources.stack, resources.spill_stores, resources.spill_loads), (0, 0, 0), "{entry} {arch}");
             if arch == "sm_89" {
-                assert!(resources.registers <= kernel.register_budget(), "{kernel}: {}", resources.registers);
+                assert!(resources.registers <= entry.register_budget(), "{entry}: {}", resources.registers);
             }
         }
     }

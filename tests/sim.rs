@@ -1,12 +1,12 @@
 //! The kernels in the simulator: right, and clean under every check, on shapes small enough for a CPU.
 
 use common::{Device, HEAD_DIMS, assert_no_faults, faults, kernels, nasty_cases};
-use evo_sdpa::sim::ptx_sim::{Arch, Class, Delivery, Mma, Options, Reconvergence, WarpOrder};
+use evo_sdpa::sim::ptx_sim::{self, Arch, Class, Delivery, Mma, Options, Reconvergence, WarpOrder};
 use evo_sdpa::sim::{Simulated, work};
 use evo_sdpa::verify::{Case, Inputs, Storage};
 use evo_sdpa::{
-    Causal, DType, DeviceSpec, Element, Error, KERNELS, Kernel, PTX_SM80, Plan, Simulator, TensorView, cpu, half,
-    with_element,
+    Causal, DType, DeviceSpec, ENTRIES, Element, Entry, Error, KERNELS, Kernel, MmaRate, PTX_SM80, Plan, Simulator,
+    TensorView, cpu, half, with_element,
 };
 use std::sync::OnceLock;
 
@@ -166,6 +166,47 @@ fn full_tiles_take_the_matrix_instructions_of_their_products_and_no_bank_conflic
             assert!(report.peak_shared <= plan.shared_bytes, "{kernel}: {} B", report.peak_shared);
         });
     }
+}
+
+#[test]
+fn the_measure_of_the_matrix_rate_carries_out_every_product() {
+    let module = ptx_sim::Module::parse(PTX_SM80).unwrap();
+    let (blocks, warps) = (3, MmaRate::THREADS / 32);
+    for entry in ENTRIES.iter().filter(|entry| matches!(entry, Entry::MmaRate(_))) {
+        for iterations in [0u32, 1, 100] {
+            let mut device = ptx_sim::Device::new();
+            let out = device.alloc((blocks * MmaRate::THREADS * 4) as usize);
+            let params = [out.address().to_le_bytes().as_slice(), &iterations.to_le_bytes()].concat();
+            let launch = ptx_sim::Launch {
+                entry: &entry.to_string(),
+                grid: [blocks, 1, 1],
+                block: [MmaRate::THREADS, 1, 1],
+                shared_bytes: entry.shared_bytes(),
+                params: &params,
+                options: Options::default(),
+            };
+            let report = device.launch(&module, &launch).unwrap();
+            assert!(report.is_clean(), "{report}");
+            let instructions = report.executed(Class::Matrix);
+            assert_eq!(instructions * 2 * 16 * 8 * 16, MmaRate::flops(blocks, iterations), "{entry}");
+            let sums = device.download(out).unwrap();
+            let sums: Vec<_> = sums.chunks(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
+            let expected: Vec<_> =
+                (0..blocks * warps).flat_map(|_| (0..32).map(|lane| mma_rate_sum(lane, iterations))).collect();
+            assert_eq!(sums, expected, "{entry} {iterations}");
+        }
+    }
+}
+
+/// What a lane of `mma_rate` stores. With `r` and `c` from 1 to 8, rows `r` and `r + 8` of A hold `r` times 1 and 2 in
+/// their first eight columns, times 3 and 4 in the others; column `c` of B holds `c` times 5, then times 6.
+fn mma_rate_sum(lane: u32, iterations: u32) -> f32 {
+    let r = lane / 4 + 1;
+    let products: u32 = [2 * (lane % 4) + 1, 2 * (lane % 4) + 2]
+        .map(|c| 8 * r * c * (5 + 3 * 6) + 8 * r * c * (2 * 5 + 4 * 6))
+        .iter()
+        .sum();
+    (0..MmaRate::CHAINS).map(|chain| (4 * chain + iterations * products) as f32).sum()
 }
 
 #[test]

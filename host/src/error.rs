@@ -1,8 +1,5 @@
 //! The one error type: every variant that speaks of an argument names the field, its value and what is allowed.
 
-#[cfg(any(feature = "gpu", feature = "sim"))]
-use evo_sdpa_kernels::config::Kernel;
-
 /// What can go wrong between a caller's tensors and an answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -82,10 +79,10 @@ pub enum Error {
 #[cfg(any(feature = "gpu", feature = "sim"))]
 impl Error {
     /// A kernel that is not among the `entries` entry points of a PTX text.
-    pub(crate) fn missing_kernel(kernel: Kernel, entries: usize) -> Self {
+    pub(crate) fn missing_kernel(name: &str, entries: usize) -> Self {
         Self::Unsupported {
             field: "kernel",
-            value: kernel.to_string(),
+            value: name.to_owned(),
             allowed: format!("the {entries} kernels of the PTX text"),
         }
     }

@@ -21,7 +21,8 @@ pub mod verify;
 pub use device::DeviceSpec;
 pub use error::{Error, Result};
 pub use evo_sdpa_kernels::config::{DType, Kernel};
-pub use evo_sdpa_kernels::instances::KERNELS;
+pub use evo_sdpa_kernels::entry::{Entry, MmaRate};
+pub use evo_sdpa_kernels::instances::{ENTRIES, KERNELS};
 #[cfg(feature = "gpu")]
 pub use gpu::{Gpu, GpuOutput, GpuTensor, Kernels};
 pub use half;

@@ -10,8 +10,8 @@ use crate::ptxas::Ptxas;
 use crate::source::{sha256, source_hash};
 use crate::target::Target;
 use crate::toolchain::Toolchain;
-use evo_sdpa_kernels::config::Kernel;
-use evo_sdpa_kernels::instances::KERNELS;
+use evo_sdpa_kernels::entry::Entry;
+use evo_sdpa_kernels::instances::ENTRIES;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -53,16 +53,16 @@ pub fn build(toolchain: &Toolchain, kernels: &Path, scratch: &Path) -> Result<Ou
 
 fn entries(texts: &[(Target, String)]) -> BTreeMap<String, EntryRecord> {
     let counts: Vec<_> = texts.iter().map(|(target, text)| (*target, count(text))).collect();
-    KERNELS
+    ENTRIES
         .iter()
-        .filter_map(|kernel| {
-            let target = Target::of(*kernel);
-            let name = kernel.to_string();
+        .filter_map(|entry| {
+            let target = Target::of(*entry);
+            let name = entry.to_string();
             let counts = counts.iter().find(|(of, _)| *of == target)?.1.get(&name)?;
             let record = EntryRecord {
                 file: target.file().to_owned(),
-                threads: kernel.threads(),
-                shared_bytes: kernel.shared_bytes(),
+                threads: entry.threads(),
+                shared_bytes: entry.shared_bytes(),
                 counts: *counts,
                 resources: Default::default(),
             };
@@ -79,7 +79,7 @@ pub fn measure(output: &mut Output, ptxas: &Ptxas, scratch: &Path) -> Result<()>
     let mut findings = Vec::new();
     for (target, text) in &output.texts {
         for (entry, arch, report) in ptxas.reports(text, scratch)? {
-            let budget = Kernel::parse(&entry).map(Kernel::register_budget);
+            let budget = Entry::parse(&entry).map(Entry::register_budget);
             if let Some(record) = output.manifest.entries.get_mut(&entry) {
                 record.resources.insert(arch.to_owned(), report.resources);
             }

@@ -1,4 +1,4 @@
-//! How many instructions each kernel must hold, derived from its configuration alone.
+//! How many instructions each entry point must hold, derived from its configuration alone.
 //!
 //! These formulas say what the kernels' sources spell out, and nothing about how the compiler got there. They are
 //! written independently of the device code on purpose: a barrier that the compiler clones, or a loop that it unrolls
@@ -7,13 +7,16 @@
 use crate::count::Counts;
 use crate::gates::Defect;
 use evo_sdpa_kernels::config::{FwdScalar, FwdSm80, Kernel};
+use evo_sdpa_kernels::entry::{Entry, MmaRate};
 
-/// What is counted in a kernel. Commits of copies are left out: they are recorded only, as it is harmless, and left
-/// to the compiler, whether two branches share one.
-pub fn expected(kernel: Kernel) -> Counts {
-    match kernel {
-        Kernel::FwdScalar(config) => scalar(config),
-        Kernel::FwdSm80(config) => sm80(config),
+/// What is counted in an entry point. Commits of copies are left out: they are recorded only, as it is harmless, and
+/// left to the compiler, whether two branches share one.
+pub fn expected(entry: Entry) -> Counts {
+    match entry {
+        Entry::Forward(Kernel::FwdScalar(config)) => scalar(config),
+        Entry::Forward(Kernel::FwdSm80(config)) => sm80(config),
+        // One loop, which the compiler may not unroll.
+        Entry::MmaRate(_) => Counts { mma_sync: MmaRate::CHAINS, ..Counts::default() },
     }
 }
 
@@ -54,9 +57,9 @@ fn sm80(config: FwdSm80) -> Counts {
     }
 }
 
-/// Where `found` is not what the configuration of `kernel` calls for.
-pub fn mismatches(kernel: Kernel, found: &Counts) -> impl Iterator<Item = Defect> + use<> {
-    let expected = expected(kernel);
+/// Where `found` is not what the configuration of `entry` calls for.
+pub fn mismatches(entry: Entry, found: &Counts) -> impl Iterator<Item = Defect> + use<> {
+    let expected = expected(entry);
     [
         ("bar.sync", found.bar_sync, expected.bar_sync),
         ("bar.warp.sync", found.bar_warp_sync, expected.bar_warp_sync),
@@ -79,8 +82,8 @@ mod tests {
     #[test]
     fn counts_of_a_kernel_worked_out_by_hand() {
         // 4 warps of 32 rows, 64 keys a step, 64 columns.
-        let kernel = Kernel::parse("fwd_sm80_bf16_d64_q128_kv64_w4_s2").unwrap();
-        let counts = expected(kernel);
+        let entry = Entry::parse("fwd_sm80_bf16_d64_q128_kv64_w4_s2").unwrap();
+        let counts = expected(entry);
         assert_eq!(counts.bar_sync, 5);
         assert_eq!(counts.shfl_sync, 24);
         // Q K^T: 2 x 8 fragments x 4 k-steps; P V: the same; in two loops.
@@ -93,11 +96,11 @@ mod tests {
 
     #[test]
     fn one_barrier_too_many_is_a_mismatch_and_so_is_a_lost_mma() {
-        let kernel = Kernel::parse("fwd_sm80_bf16_d64_q32_kv64_w8_x4_s1").unwrap();
-        let right = expected(kernel);
-        assert_eq!(mismatches(kernel, &right).count(), 0);
+        let entry = Entry::parse("fwd_sm80_bf16_d64_q32_kv64_w8_x4_s1").unwrap();
+        let right = expected(entry);
+        assert_eq!(mismatches(entry, &right).count(), 0);
         let wrong = Counts { bar_sync: right.bar_sync + 1, mma_sync: right.mma_sync - 1, ..right };
-        let found: Vec<_> = mismatches(kernel, &wrong).map(|defect| defect.to_string()).collect();
+        let found: Vec<_> = mismatches(entry, &wrong).map(|defect| defect.to_string()).collect();
         assert_eq!(found.len(), 2);
         assert!(found[0].starts_with("8 bar.sync instead of 7"), "{}", found[0]);
     }

@@ -2,28 +2,28 @@
 
 use crate::target::Target;
 use crate::text::{Parts, lines};
-use evo_sdpa_kernels::config::Kernel;
-use evo_sdpa_kernels::instances::KERNELS;
+use evo_sdpa_kernels::entry::Entry;
+use evo_sdpa_kernels::instances::ENTRIES;
 
 const BANNER: &str = "// The kernels of evo-sdpa, written by kernel-builder. Do not edit.\n";
 
-/// The file of `target`: its entry points in the order of the kernel table, each with its launch bounds, and nothing
-/// that no one needs. Kernels of other targets are left out; entry points that are in no table stay, for the gates to
+/// The file of `target`: its entry points in the order of [`ENTRIES`], each with its launch bounds, and nothing
+/// that no one needs. Those of other targets are left out; entry points that are in no table stay, for the gates to
 /// find.
 pub fn finish(text: &str, target: Target) -> String {
     let mut parts = Parts::of(lines(text).filter(|line| !is_clutter(line.code)));
     let position = |name: &str| {
-        let kernel = Kernel::parse(name)?;
-        KERNELS.iter().position(|row| *row == kernel)
+        let entry = Entry::parse(name)?;
+        ENTRIES.iter().position(|row| *row == entry)
     };
-    parts.entries.retain(|(name, _)| position(name).is_none_or(|row| Target::of(KERNELS[row]) == target));
+    parts.entries.retain(|(name, _)| position(name).is_none_or(|row| Target::of(ENTRIES[row]) == target));
     parts.entries.sort_by_key(|(name, _)| position(name).unwrap_or(usize::MAX));
 
     let mut file = BANNER.to_owned() + &parts.header;
     for (name, body) in &parts.entries {
         file.push('\n');
-        match Kernel::parse(name) {
-            Some(kernel) => file.push_str(&with_launch_bounds(body, kernel)),
+        match Entry::parse(name) {
+            Some(entry) => file.push_str(&with_launch_bounds(body, entry)),
             None => file.push_str(body),
         }
     }
@@ -33,14 +33,14 @@ pub fn finish(text: &str, target: Target) -> String {
 
 /// `body` with the block size and the blocks that share an SM, from which ptxas derives how many registers a thread
 /// may use. Rust has no attribute for them.
-fn with_launch_bounds(body: &str, kernel: Kernel) -> String {
-    let bounds = launch_bounds(kernel).join("\n");
+fn with_launch_bounds(body: &str, entry: Entry) -> String {
+    let bounds = launch_bounds(entry).join("\n");
     body.replacen("\n{\n", &format!("\n{bounds}\n{{\n"), 1)
 }
 
 /// The directives between the parameters of an entry and its body.
-pub fn launch_bounds(kernel: Kernel) -> [String; 2] {
-    [format!(".maxntid {}, 1, 1", kernel.threads()), format!(".minnctapersm {}", kernel.min_blocks_per_sm())]
+pub fn launch_bounds(entry: Entry) -> [String; 2] {
+    [format!(".maxntid {}, 1, 1", entry.threads()), format!(".minnctapersm {}", entry.min_blocks_per_sm())]
 }
 
 /// Empty lines, and what only debug sections would need.

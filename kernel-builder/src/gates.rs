@@ -5,8 +5,8 @@ use crate::expected::mismatches;
 use crate::finish::launch_bounds;
 use crate::target::Target;
 use crate::text::{Line, entry_name, lines, opcodes};
-use evo_sdpa_kernels::config::Kernel;
-use evo_sdpa_kernels::instances::KERNELS;
+use evo_sdpa_kernels::entry::Entry;
+use evo_sdpa_kernels::instances::ENTRIES;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -72,16 +72,16 @@ pub enum Defect {
         expected: &'static str,
     },
     /// The files are too large.
-    #[error("{bytes} bytes of PTX, and {MAX_BYTES} are allowed: ship fewer rows of the kernel table")]
+    #[error("{bytes} bytes of PTX, and {MAX_BYTES} are allowed: ship fewer rows of the table of entry points")]
     Size {
         /// Bytes of all files together.
         bytes: usize,
     },
-    /// A row of the kernel table has no entry point.
-    #[error("no entry point for this row of the kernel table")]
+    /// A row of the table of entry points has no entry point.
+    #[error("no entry point for this row of the table")]
     MissingEntry,
-    /// An entry point has no row in the kernel table, or one of another target.
-    #[error("an entry point without a row for this target in the kernel table")]
+    /// An entry point has no row in the table, or one of another target.
+    #[error("an entry point without a row for this target in the table")]
     UnknownEntry,
     /// An entry point is there twice.
     #[error("a second entry point of this name")]
@@ -91,7 +91,7 @@ pub enum Defect {
     LaunchBounds {
         /// What is there.
         found: String,
-        /// What the kernel table says.
+        /// What the table says.
         expected: String,
     },
     /// An instruction was cloned or lost.
@@ -103,7 +103,7 @@ pub enum Defect {
         instruction: &'static str,
         /// How many there are.
         found: u32,
-        /// How many the configuration of the kernel calls for.
+        /// How many the configuration of the entry point calls for.
         expected: u32,
     },
     /// ptxas needs a stack.
@@ -129,7 +129,7 @@ pub enum Defect {
         arch: &'static str,
         /// Registers of a thread.
         used: u32,
-        /// `Kernel::register_budget`.
+        /// `Entry::register_budget`.
         budget: u32,
     },
     /// ptxas warns, for example (C75xx) that it serialises wgmma.
@@ -166,7 +166,7 @@ pub fn inspect(text: &str, target: Target) -> Vec<Finding> {
             if first_lines.insert(name, line.number).is_some() {
                 report(Defect::RepeatedEntry);
             }
-            if kernel_of(name, target).is_none() {
+            if !ships(name, target) {
                 report(Defect::UnknownEntry);
             }
         }
@@ -179,26 +179,26 @@ pub fn inspect(text: &str, target: Target) -> Vec<Finding> {
         }
     }
     let counts = count(text);
-    for kernel in KERNELS.iter().filter(|kernel| Target::of(**kernel) == target) {
-        let name = kernel.to_string();
+    for entry in ENTRIES.iter().filter(|entry| Target::of(**entry) == target) {
+        let name = entry.to_string();
         let line = first_lines.get(name.as_str()).copied();
         let mut report = |defect| findings.push(Finding { file, line, entry: Some(name.clone()), defect });
         let Some(found) = bounds.get(name.as_str()) else {
             report(Defect::MissingEntry);
             continue;
         };
-        let expected = launch_bounds(*kernel);
+        let expected = launch_bounds(*entry);
         if *found != expected {
             report(Defect::LaunchBounds { found: found.join(" "), expected: expected.join(" ") });
         }
-        mismatches(*kernel, &counts[name.as_str()]).for_each(report);
+        mismatches(*entry, &counts[name.as_str()]).for_each(report);
     }
     findings
 }
 
-/// The kernel with this name, when it ships in the file of `target`.
-fn kernel_of(name: &str, target: Target) -> Option<Kernel> {
-    Kernel::parse(name).filter(|kernel| KERNELS.contains(kernel) && Target::of(*kernel) == target)
+/// Whether an entry point of this name ships in the file of `target`.
+fn ships(name: &str, target: Target) -> bool {
+    Entry::parse(name).is_some_and(|entry| ENTRIES.contains(&entry) && Target::of(entry) == target)
 }
 
 /// What is wrong with a statement that starts with `opcode`.
@@ -224,12 +224,12 @@ mod tests {
     use super::*;
     use crate::expected::expected;
 
-    /// A text of every kernel that passes the gates.
+    /// A text of every entry point that passes the gates.
     fn clean() -> String {
         let mut text = ".version 7.4\n.target sm_80\n".to_owned();
-        for kernel in KERNELS {
-            let counts = expected(*kernel);
-            text += &format!(".visible .entry {kernel}(\n)\n{}\n{{\n", launch_bounds(*kernel).join("\n"));
+        for entry in ENTRIES {
+            let counts = expected(*entry);
+            text += &format!(".visible .entry {entry}(\n)\n{}\n{{\n", launch_bounds(*entry).join("\n"));
             for (statement, times) in [
                 ("bar.sync 0;", counts.bar_sync),
                 ("bar.warp.sync -1;", counts.bar_warp_sync),
@@ -271,7 +271,7 @@ mod tests {
             let finding = planted(statement);
             assert_eq!(finding.defect, Defect::LocalMemory);
             let line = clean().lines().position(|line| line == "\tret;").unwrap() + 1;
-            assert!(finding.to_string().starts_with(&format!("sm_80.ptx:{line}: {}: local memory", KERNELS[0])));
+            assert!(finding.to_string().starts_with(&format!("sm_80.ptx:{line}: {}: local memory", ENTRIES[0])));
         }
     }
 
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn one_barrier_too_many_is_found() {
-        let found = expected(KERNELS[0]).bar_sync + 1;
+        let found = expected(ENTRIES[0]).bar_sync + 1;
         let defect = Defect::Count { instruction: "bar.sync", found, expected: found - 1 };
         assert_eq!(planted("bar.sync 0;").defect, defect);
     }
@@ -296,7 +296,7 @@ mod tests {
         let start = text.find(".visible .entry").unwrap();
         let end = start + text[start..].find("\n}\n").unwrap() + 3;
         let entry = &text[start..end];
-        let name = KERNELS[0].to_string();
+        let name = ENTRIES[0].to_string();
 
         let finding = only_defect(&text.replace(entry, ""));
         assert_eq!((finding.entry, finding.defect), (Some(name.clone()), Defect::MissingEntry));
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn wrong_and_absent_launch_bounds_are_found() {
-        let [threads, blocks] = launch_bounds(KERNELS[0]);
+        let [threads, blocks] = launch_bounds(ENTRIES[0]);
         for text in
             [clean().replacen(&threads, ".maxntid 1024, 1, 1", 1), clean().replacen(&format!("{blocks}\n"), "", 1)]
         {

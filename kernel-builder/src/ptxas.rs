@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The GPUs for which resources are reported.
 pub const ARCHS: [&str; 3] = ["sm_80", "sm_89", "sm_90"];
 
-/// The GPU to which `Kernel::register_budget` applies.
+/// The GPU to which `Entry::register_budget` applies.
 pub(crate) const BUDGET_ARCH: &str = "sm_89";
 
 /// NVIDIA's assembler.

@@ -1,8 +1,9 @@
 //! The PTX files that ship.
 
 use evo_sdpa_kernels::config::Kernel;
+use evo_sdpa_kernels::entry::Entry;
 
-/// A PTX file: the kernels that need this architecture and no later one.
+/// A PTX file: the entry points that need this architecture and no later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// cp.async, ldmatrix, mma.sync: every GPU since Ampere.
@@ -13,10 +14,10 @@ impl Target {
     /// Every target, lowest first.
     pub const ALL: [Target; 1] = [Target::Sm80];
 
-    /// The lowest target that can run `kernel`.
-    pub const fn of(kernel: Kernel) -> Target {
-        match kernel {
-            Kernel::FwdScalar(_) | Kernel::FwdSm80(_) => Target::Sm80,
+    /// The lowest target that can run `entry`.
+    pub const fn of(entry: Entry) -> Target {
+        match entry {
+            Entry::Forward(Kernel::FwdScalar(_) | Kernel::FwdSm80(_)) | Entry::MmaRate(_) => Target::Sm80,
         }
     }
 

@@ -298,12 +298,16 @@ impl Kernel {
         }
     }
 
-    /// Blocks that fit an SM by the register budget (64 Ki registers, allocated to a warp in units of 256): the
-    /// `.minnctapersm` of the entry.
+    /// Blocks that fit an SM by the register budget.
     pub const fn min_blocks_per_sm(self) -> u32 {
-        let per_warp = (self.register_budget() * WARP).next_multiple_of(256);
-        65536 / (per_warp * self.threads() / WARP)
+        blocks_by_registers(self.register_budget(), self.threads())
     }
+}
+
+/// Blocks of `threads` with `registers` each that fit an SM: it has 64 Ki registers, allocated to a warp in units of 256.
+pub(crate) const fn blocks_by_registers(registers: u32, threads: u32) -> u32 {
+    let per_warp = (registers * WARP).next_multiple_of(256);
+    65536 / (per_warp * threads / WARP)
 }
 
 #[cfg(test)]

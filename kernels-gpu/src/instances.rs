@@ -1,17 +1,17 @@
-//! The kernels that ship: one row each, declared by its entry name. See [`crate::names`] for what a name says.
+//! The entry points that ship: one row each, declared by its name. See [`crate::names`] for what a name says.
 
-use crate::config::Kernel;
 #[cfg(target_arch = "nvptx64")]
 use crate::{config, kernels, params::FwdParams};
+use crate::{config::Kernel, entry::Entry};
 
 const fn kernel(name: &str) -> Kernel {
     Kernel::parse(name).expect("an instance is declared by a name that parses")
 }
 
-/// Declares the table [`KERNELS`] and, on the device, an entry point for each of its rows.
+/// Declares the tables [`KERNELS`] and [`ENTRIES`] and, on the device, an entry point for each row.
 macro_rules! instances {
-    (fwd_scalar: $($scalar:ident)*; fwd_sm80: $($sm80:ident)*) => {
-        /// Every kernel that ships, in the order of the PTX file.
+    (fwd_scalar: $($scalar:ident)*; fwd_sm80: $($sm80:ident)*; mma_rate: $($mma_rate:ident)*) => {
+        /// Every attention kernel that ships, in the order of the PTX file.
         pub const KERNELS: &[Kernel] = &[$(kernel(stringify!($scalar)),)* $(kernel(stringify!($sm80)),)*];
 
         $(
@@ -47,6 +47,24 @@ macro_rules! instances {
                 unsafe { kernels::fwd_sm80::run::<Instance>(params) }
             }
         )*
+
+        $(
+            #[cfg(target_arch = "nvptx64")]
+            #[unsafe(no_mangle)]
+            unsafe extern "ptx-kernel" fn $mma_rate(out: u64, iterations: u32) {
+                const CONFIG: crate::entry::MmaRate = match entry(stringify!($mma_rate)) {
+                    Entry::MmaRate(config) => config,
+                    _ => panic!("listed under the wrong family"),
+                };
+                // SAFETY: the host launches the entry with memory for the whole grid.
+                unsafe { kernels::mma_rate::run(CONFIG, out, iterations) }
+            }
+        )*
+
+        /// Every entry point that ships, in the order of the PTX file: first the kernels of [`KERNELS`].
+        pub const ENTRIES: &[Entry] = &[
+            $(entry(stringify!($scalar)),)* $(entry(stringify!($sm80)),)* $(entry(stringify!($mma_rate)),)*
+        ];
     };
 }
 
@@ -87,5 +105,12 @@ instances! {
         fwd_sm80_bf16_d128_q64_kv64_w4_s2
         fwd_sm80_bf16_d128_q64_kv32_w4_s2
         fwd_sm80_bf16_d128_q32_kv64_w8_x4_s1
-        fwd_sm80_bf16_d128_q32_kv32_w8_x4_s1
+        fwd_sm80_bf16_d128_q32_kv32_w8_x4_s1;
+    mma_rate:
+        mma_rate_f16
+        mma_rate_bf16
+}
+
+const fn entry(name: &str) -> Entry {
+    Entry::parse(name).expect("an instance is declared by a name that parses")
 }

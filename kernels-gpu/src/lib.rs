@@ -7,6 +7,7 @@
 #![cfg_attr(target_arch = "nvptx64", feature(abi_ptx, stdarch_nvptx, asm_experimental_arch, link_llvm_intrinsics))]
 
 pub mod config;
+pub mod entry;
 pub mod fragment;
 pub mod instances;
 pub mod mask;

@@ -1,14 +1,16 @@
-//! Names of the entry points: written by `Display`, read back by [`Kernel::parse`].
+//! Names of the entry points: written by `Display`, read back by [`Kernel::parse`] and [`Entry::parse`].
 //!
 //! ```text
 //! fwd_scalar_f32
 //! fwd_sm80_bf16_d64_q128_kv64_w4_s2       128 query rows, 64 keys a step, 4 warps, 2 stages
 //! fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1    8 warps that split the keys of a step 4 ways, 128 keys each
+//! mma_rate_bf16
 //! ```
 //!
 //! Parsing runs at compile time too: an instance of a kernel is declared by its name alone.
 
 use crate::config::{DType, FwdScalar, FwdSm80, Kernel};
+use crate::entry::{Entry, MmaRate};
 use core::fmt;
 
 impl fmt::Display for Kernel {
@@ -22,6 +24,15 @@ impl fmt::Display for Kernel {
                 }
                 write!(f, "_s{}", c.stages)
             }
+        }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Entry::Forward(kernel) => kernel.fmt(f),
+            Entry::MmaRate(MmaRate { dtype }) => write!(f, "mma_rate_{dtype}"),
         }
     }
 }
@@ -115,11 +126,23 @@ impl Kernel {
     }
 }
 
+impl Entry {
+    /// The entry point with this name, if the name is one that `Display` writes. Whether it ships is another question:
+    /// see [`crate::instances::ENTRIES`].
+    pub const fn parse(name: &str) -> Option<Entry> {
+        let Some(rest) = (Reader { rest: name.as_bytes() }).skip("mma_rate_") else {
+            return Some(Entry::Forward(read!(Kernel::parse(name))));
+        };
+        let (dtype, rest) = read!(rest.dtype());
+        if rest.rest.is_empty() { Some(Entry::MmaRate(MmaRate { dtype })) } else { None }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
     use super::*;
-    use crate::instances::KERNELS;
+    use crate::instances::{ENTRIES, KERNELS};
     use std::string::ToString;
 
     #[test]
@@ -127,12 +150,15 @@ mod tests {
         for kernel in KERNELS {
             assert_eq!(Kernel::parse(&kernel.to_string()), Some(*kernel));
         }
+        for entry in ENTRIES {
+            assert_eq!(Entry::parse(&entry.to_string()), Some(*entry));
+        }
     }
 
     #[test]
     fn names_are_unique() {
-        let names: std::collections::BTreeSet<_> = KERNELS.iter().map(|k| k.to_string()).collect();
-        assert_eq!(names.len(), KERNELS.len());
+        let names: std::collections::BTreeSet<_> = ENTRIES.iter().map(|entry| entry.to_string()).collect();
+        assert_eq!(names.len(), ENTRIES.len());
     }
 
     #[test]
@@ -150,8 +176,13 @@ mod tests {
             "fwd_sm80_bf16_d_q128_kv64_w4_s2",
             "fwd_sm80_bf16_d64_q1234567_kv64_w4_s2",
             "fwd_sm90_bf16_d64_q128_kv64_w4_s2",
+            "mma_rate_",
+            "mma_rate_f64",
+            "mma_rate_f16_",
         ] {
             assert_eq!(Kernel::parse(name), None, "{name}");
+            assert_eq!(Entry::parse(name), None, "{name}");
         }
+        assert_eq!(Kernel::parse("mma_rate_f16"), None, "no attention kernel");
     }
 }

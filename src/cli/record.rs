@@ -14,9 +14,9 @@ pub const OURS: &str = "evo-sdpa";
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Record {
     /// The time of one implementation on one problem.
-    Time(Time),
+    Time(Box<Time>),
     /// The rates of the device.
-    Limits(Limits),
+    Limits(Box<Limits>),
 }
 
 /// The time of one implementation on one problem.
@@ -197,7 +197,7 @@ impl Limits {
     /// rate of a copy, whichever takes longer. `None` for a type whose rate was not measured.
     pub fn floor_us(&self, problem: &Problem) -> Option<f64> {
         let tflops = self.matrix_tflops.get(problem.dtype.name())?;
-        Some((problem.flops() / tflops / 1e6).max(problem.bytes() as f64 / self.copy_gbs / 1e3))
+        Some((problem.flops() / tflops / 1e6).max(problem.bytes() / self.copy_gbs / 1e3))
     }
 }
 

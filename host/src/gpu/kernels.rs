@@ -1,21 +1,16 @@
 //! The kernels in a context of the caller's.
 
 use super::context::{Current, current_device_spec};
-use super::driver::{self, driver};
+use super::function::Function;
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::plan::{DevicePointers, Plan};
 use crate::ptx_text;
-use cust::sys::{self, CUcontext, CUfunction, CUfunction_attribute, CUjit_option, CUmodule, CUstream};
+use cust::sys::{CUcontext, CUfunction_attribute, CUstream};
 use evo_sdpa_kernels::config::Kernel;
 use std::collections::HashMap;
-use std::ffi::{CString, c_void};
 use std::fmt;
-use std::ptr;
 use std::sync::{Mutex, PoisonError, RwLock};
-
-/// Bytes for what the driver's compiler has to say about a kernel that it refuses.
-const LOG_BYTES: usize = 16 << 10;
 
 /// The kernels of a PTX text in a CUDA context that is borrowed: it belongs to the caller and is never destroyed.
 ///
@@ -26,7 +21,7 @@ pub struct Kernels {
     context: CUcontext,
     device: DeviceSpec,
     ptx: Box<str>,
-    loaded: RwLock<HashMap<Kernel, Loaded>>,
+    loaded: RwLock<HashMap<Kernel, Function>>,
     /// Held while a kernel is compiled, so that no two threads compile the same one.
     loading: Mutex<()>,
 }
@@ -50,12 +45,6 @@ pub struct Resources {
     pub binary_version: u32,
     /// Blocks that one multiprocessor holds at a time.
     pub blocks_per_sm: u32,
-}
-
-#[derive(Clone, Copy)]
-struct Loaded {
-    module: CUmodule,
-    function: CUfunction,
 }
 
 // SAFETY: the driver's handles may be used from any thread, and from several at once.
@@ -121,26 +110,11 @@ impl Kernels {
         }
         let mut params = plan.bind(pointers)?;
         let _current = self.enter()?;
-        let Loaded { function, .. } = self.load(plan.kernel)?;
-        let mut arguments = [(&raw mut params).cast::<c_void>()];
-        let [x, y, z] = plan.grid;
-        // SAFETY: the function takes one FwdParams by value, which the driver copies before it returns; the caller
-        // vouches for the stream and for what the addresses point at.
-        unsafe {
-            driver!(cuLaunchKernel(
-                function,
-                x,
-                y,
-                z,
-                plan.block,
-                1,
-                1,
-                plan.shared_bytes,
-                stream,
-                arguments.as_mut_ptr(),
-                ptr::null_mut(),
-            ))
-        }
+        let function = self.load(plan.kernel)?;
+        let mut arguments = [(&raw mut params).cast()];
+        // SAFETY: the function takes one FwdParams by value; the caller vouches for the stream and for what the
+        // addresses point at.
+        unsafe { function.launch(plan.grid, plan.block, plan.shared_bytes, &mut arguments, stream) }
     }
 
     /// What the driver made of `kernel`, which is loaded if it has not been.
@@ -150,8 +124,8 @@ impl Kernels {
     pub fn resources(&self, kernel: Kernel) -> Result<Resources> {
         use CUfunction_attribute::*;
         let _current = self.enter()?;
-        let Loaded { function, .. } = self.load(kernel)?;
-        let attribute = |which| function_attribute(function, which);
+        let function = self.load(kernel)?;
+        let attribute = |which| function.attribute(which);
         Ok(Resources {
             registers: attribute(CU_FUNC_ATTRIBUTE_NUM_REGS)?,
             local_bytes: attribute(CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)?,
@@ -160,7 +134,7 @@ impl Kernels {
             max_threads: attribute(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?,
             ptx_version: attribute(CU_FUNC_ATTRIBUTE_PTX_VERSION)?,
             binary_version: attribute(CU_FUNC_ATTRIBUTE_BINARY_VERSION)?,
-            blocks_per_sm: resident_blocks(function, kernel)?,
+            blocks_per_sm: function.resident_blocks(kernel.threads(), kernel.shared_bytes())?,
         })
     }
 
@@ -169,8 +143,7 @@ impl Kernels {
     /// # Errors
     /// [`Error::Unsupported`] when the PTX text does not hold the kernel.
     pub fn source(&self, kernel: Kernel) -> Result<String> {
-        let missing = || Error::missing_kernel(kernel, ptx_text::entries(&self.ptx).count());
-        ptx_text::single_entry(&self.ptx, &kernel.to_string()).ok_or_else(missing)
+        self.text(&kernel.to_string())
     }
 
     fn enter(&self) -> Result<Current> {
@@ -178,39 +151,46 @@ impl Kernels {
         unsafe { Current::enter(self.context) }
     }
 
-    fn find(&self, kernel: Kernel) -> Option<Loaded> {
+    fn find(&self, kernel: Kernel) -> Option<Function> {
         self.loaded.read().unwrap_or_else(PoisonError::into_inner).get(&kernel).copied()
     }
 
     /// The loaded kernel. The context is current.
-    fn load(&self, kernel: Kernel) -> Result<Loaded> {
-        if let Some(loaded) = self.find(kernel) {
-            return Ok(loaded);
+    fn load(&self, kernel: Kernel) -> Result<Function> {
+        if let Some(function) = self.find(kernel) {
+            return Ok(function);
         }
         let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(loaded) = self.find(kernel) {
-            return Ok(loaded);
+        if let Some(function) = self.find(kernel) {
+            return Ok(function);
         }
-        let loaded = self.compile(kernel)?;
-        self.loaded.write().unwrap_or_else(PoisonError::into_inner).insert(kernel, loaded);
-        Ok(loaded)
+        let function = self.compile_kernel(kernel)?;
+        self.loaded.write().unwrap_or_else(PoisonError::into_inner).insert(kernel, function);
+        Ok(function)
     }
 
-    fn compile(&self, kernel: Kernel) -> Result<Loaded> {
+    fn compile_kernel(&self, kernel: Kernel) -> Result<Function> {
         let dynamic = kernel.shared_bytes();
         self.check_shared(kernel, dynamic)?;
-        let name = kernel.to_string();
-        let module = load_module(&name, self.source(kernel)?)?;
+        let function = self.compile(&kernel.to_string())?;
         let prepare = || {
-            let function = module_function(module, &name)?;
-            let fixed = function_attribute(function, CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?;
+            let fixed = function.attribute(CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?;
             self.check_shared(kernel, fixed.saturating_add(dynamic))?;
-            let limit = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            // SAFETY: the function is one of a loaded module; the driver checks the value, which is below 2^31.
-            unsafe { driver!(cuFuncSetAttribute(function, limit, dynamic as i32)) }?;
-            Ok(Loaded { module, function })
+            function.allow_shared(dynamic)
         };
-        prepare().inspect_err(|_| unload(module))
+        prepare().inspect_err(|_| function.unload())?;
+        Ok(function)
+    }
+
+    /// The text with `entry` alone of all entry points.
+    fn text(&self, entry: &str) -> Result<String> {
+        let missing = || Error::missing_kernel(entry, ptx_text::entries(&self.ptx).count());
+        ptx_text::single_entry(&self.ptx, entry).ok_or_else(missing)
+    }
+
+    /// Compiles an entry point of the PTX text. The context is current; the caller unloads what it gets.
+    pub(super) fn compile(&self, entry: &str) -> Result<Function> {
+        Function::compile(self.text(entry)?, entry)
     }
 
     fn check_shared(&self, kernel: Kernel, needed: u32) -> Result<()> {
@@ -227,7 +207,7 @@ impl Drop for Kernels {
         let loaded = self.loaded.get_mut().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the context outlives `self`, says `in_context`.
         if let Ok(_current) = unsafe { Current::enter(self.context) } {
-            loaded.values().for_each(|kernel| unload(kernel.module));
+            loaded.values().for_each(|function| function.unload());
         }
     }
 }
@@ -238,66 +218,4 @@ impl fmt::Debug for Kernels {
         let names: Vec<_> = loaded.keys().map(Kernel::to_string).collect();
         f.debug_struct("Kernels").field("device", &self.device).field("loaded", &names).finish_non_exhaustive()
     }
-}
-
-/// Compiles the PTX text of one kernel into the current context.
-fn load_module(name: &str, ptx: String) -> Result<CUmodule> {
-    let refused = |message| Error::Driver { call: "cuModuleLoadDataEx", message };
-    let image = CString::new(ptx).map_err(|_| refused("nothing, as the PTX text holds a zero byte".into()))?;
-    let mut log = vec![0u8; LOG_BYTES];
-    let mut options = [CUjit_option::CU_JIT_ERROR_LOG_BUFFER, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
-    // A number that fits a pointer is passed as one.
-    let mut values = [log.as_mut_ptr().cast::<c_void>(), ptr::without_provenance_mut(LOG_BYTES)];
-    let mut module = ptr::null_mut();
-    // SAFETY: the image ends with a zero; options and values have the same length; the log has the length that is said.
-    let result = unsafe {
-        sys::cuModuleLoadDataEx(
-            &mut module,
-            image.as_ptr().cast(),
-            options.len() as u32,
-            options.as_mut_ptr(),
-            values.as_mut_ptr(),
-        )
-    };
-    match result as i32 {
-        0 => Ok(module),
-        driver::UNSUPPORTED_PTX_VERSION => {
-            Err(Error::DriverTooOld { found: driver::version()?, needed: driver::NEEDED_CUDA })
-        }
-        _ => {
-            let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
-            let log = String::from_utf8_lossy(&log[..end]);
-            Err(refused(format!("{} for {name}: {}", driver::message(result), log.trim())))
-        }
-    }
-}
-
-fn module_function(module: CUmodule, name: &str) -> Result<CUfunction> {
-    // The names of kernels have no zero byte.
-    let symbol = CString::new(name).unwrap_or_default();
-    let mut function = ptr::null_mut();
-    // SAFETY: the module is loaded, the name ends with a zero, the driver writes one handle.
-    unsafe { driver!(cuModuleGetFunction(&mut function, module, symbol.as_ptr())) }?;
-    Ok(function)
-}
-
-fn function_attribute(function: CUfunction, attribute: CUfunction_attribute) -> Result<u32> {
-    let mut value = 0;
-    // SAFETY: the function is one of a loaded module; the driver writes one integer.
-    unsafe { driver!(cuFuncGetAttribute(&mut value, attribute, function)) }?;
-    Ok(value.max(0) as u32)
-}
-
-fn resident_blocks(function: CUfunction, kernel: Kernel) -> Result<u32> {
-    let mut blocks = 0;
-    let (threads, shared) = (kernel.threads() as i32, kernel.shared_bytes() as usize);
-    // SAFETY: the function is one of a loaded module; the driver writes one integer.
-    unsafe { driver!(cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut blocks, function, threads, shared)) }?;
-    Ok(blocks.max(0) as u32)
-}
-
-/// Unloads a module of the current context. A failure has nobody to go to.
-fn unload(module: CUmodule) {
-    // SAFETY: the module was loaded, and nobody keeps a function of it.
-    let _ = unsafe { driver!(cuModuleUnload(module)) };
 }

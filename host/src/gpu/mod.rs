@@ -8,8 +8,10 @@
 mod attention;
 mod context;
 mod driver;
+mod function;
 mod graph;
 mod kernels;
+mod limits;
 mod open;
 mod session;
 mod tensor;
@@ -20,6 +22,7 @@ pub use attention::GpuOutput;
 pub use cust::sys;
 pub use cust::sys::{CUcontext, CUstream};
 pub use kernels::{Kernels, Resources};
+pub use limits::Limits;
 pub use open::Gpu;
 pub use tensor::GpuTensor;
 pub use timing::TimedCall;

@@ -78,7 +78,7 @@ impl Simulator {
             return Ok(nothing(kernel, plan.grid, block, self.options.seed));
         }
         if !self.module.entries().any(|entry| entry == kernel) {
-            return Err(Error::missing_kernel(plan.kernel, self.module.entries().count()));
+            return Err(Error::missing_kernel(&kernel, self.module.entries().count()));
         }
         let launch = Launch {
             entry: &kernel,

@@ -1,10 +1,10 @@
 //! The kernels, a file each, and the pieces that they share.
 
-pub mod fwd_scalar;
-pub mod fwd_sm80;
-
 mod element;
 mod epilogue;
+pub mod fwd_scalar;
+pub mod fwd_sm80;
+pub mod mma_rate;
 mod registers;
 mod softmax;
 mod tile;

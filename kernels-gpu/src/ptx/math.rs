@@ -51,3 +51,13 @@ pub fn fma(a: f32, b: f32, c: f32) -> f32 {
     }
     d
 }
+
+/// `sub.u32`: `x - 1`. LLVM does not look into it, and so neither knows how often a loop runs that counts with it, nor
+/// unrolls the loop.
+#[inline(always)]
+pub fn count_down(x: u32) -> u32 {
+    let y;
+    // SAFETY: arithmetic on registers.
+    unsafe { asm!("sub.u32 {}, {}, 1;", out(reg32) y, in(reg32) x, options(pure, nomem, nostack)) }
+    y
+}

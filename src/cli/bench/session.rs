@@ -52,10 +52,11 @@ impl<'a> Session<'a> {
             anyhow::bail!("baseline: times of {}, allowed: of this {}", other.device, setup.device);
         }
         let measured = gpu.limits()?;
-        let matrix_tflops = measured.matrix_tflops.iter().map(|&(dtype, rate)| (dtype.to_string(), rate)).collect();
+        let rate = |dtype: DType| Some((dtype.to_string(), measured.matrix_tflops(dtype)?));
+        let matrix_tflops = DType::ALL.into_iter().filter_map(rate).collect();
         let limits = Limits { setup, source: "mma.sync".into(), matrix_tflops, copy_gbs: measured.copy_gbs };
         let mut session = Self { options, gpu, clocks, limits, baseline, json };
-        session.keep(&Record::Limits(session.limits.clone()))?;
+        session.keep(&Record::Limits(Box::new(session.limits.clone())))?;
         Ok(session)
     }
 
@@ -141,7 +142,7 @@ impl<'a> Session<'a> {
             for &kernel in kernels {
                 let outcome = self.time_kernel(case, &inputs, &expected, kernel)?;
                 if let Ok(time) = &outcome {
-                    self.keep(&Record::Time(time.clone()))?;
+                    self.keep(&Record::Time(Box::new(time.clone())))?;
                 }
                 outcomes.push((kernel, outcome));
             }
