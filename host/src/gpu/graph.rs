@@ -96,6 +96,17 @@ impl Graph {
     }
 }
 
+/// Microseconds that `work` takes on the device, put on a stream of its own.
+pub(super) fn time_on_stream(session: &Arc<Session>, work: impl FnOnce(CUstream) -> Result<()>) -> Result<f64> {
+    let _current = session.enter()?;
+    let stream = Stream::new(session)?;
+    let (start, end) = (Event::new(session)?, Event::new(session)?);
+    start.record(&stream)?;
+    work(stream.handle)?;
+    end.record(&stream)?;
+    end.microseconds_since(&start)
+}
+
 impl Drop for Executable {
     fn drop(&mut self) {
         if let Ok(_current) = self.session.enter() {
