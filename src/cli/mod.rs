@@ -5,6 +5,7 @@ mod file;
 mod findings;
 mod gpu;
 mod inspect;
+mod prediction;
 mod record;
 mod run;
 mod sim;
