@@ -8,6 +8,8 @@ mod error;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod layout;
+mod limits;
+mod model;
 mod plan;
 mod problem;
 #[cfg(feature = "gpu")]
@@ -27,6 +29,7 @@ pub use evo_sdpa_kernels::instances::{ENTRIES, KERNELS};
 pub use gpu::{Gpu, GpuOutput, GpuTensor, Kernels};
 pub use half;
 pub use layout::Layout;
+pub use model::{Bound, Prediction, Rates, Step};
 pub use plan::{DevicePointers, Plan, Reason};
 pub use problem::{Causal, Options, Problem};
 #[cfg(feature = "sim")]

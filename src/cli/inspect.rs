@@ -1,12 +1,13 @@
 //! `evo-sdpa inspect`: the kernels that ship, or the plan for one problem.
 
+use super::prediction::{self, microseconds};
 use super::simulation::Simulation;
 use super::table::Table;
 use super::{Mask, Shape, arch_name, parse_arch, parse_dtype, parse_kernel, parse_mask, parse_shape};
 use anyhow::{Context, Result};
 use clap::Args;
 use evo_sdpa::verify::Case;
-use evo_sdpa::{DType, DeviceSpec, KERNELS, Kernel, Plan, Problem};
+use evo_sdpa::{DType, DeviceSpec, KERNELS, Kernel, Plan, Prediction, Problem};
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -92,13 +93,14 @@ impl Inspect {
         let problem = Problem::contiguous(self.dtype, shape).with_causal(self.causal).with_lse(true);
         let candidates = Plan::candidates(&problem, &self.arch)?;
         let plan = Plan::choose(&problem, &self.arch, self.kernel)?;
+        let predicted = Prediction::of(plan.kernel, &problem, &self.arch)?;
         let case = Case { dtype: self.dtype, causal: self.causal, ..Case::new(shape) };
         let simulation = self.simulate.then(|| Simulation::run(&case, &self.arch, &plan)).transpose()?;
         let clean = simulation.as_ref().is_none_or(Simulation::is_clean);
         if self.json {
             let candidates: Vec<_> = candidates
                 .iter()
-                .map(|(kernel, time)| json!({ "kernel": kernel.to_string(), "predicted_time": time }))
+                .map(|(kernel, predicted)| json!({ "kernel": kernel.to_string(), "predicted_us": predicted.total() }))
                 .collect();
             let object = json!({
                 "problem": problem.to_string(),
@@ -109,6 +111,7 @@ impl Inspect {
                 "shared_bytes": plan.shared_bytes,
                 "workspace_bytes": plan.workspace_bytes(),
                 "reason": plan.reason.to_string(),
+                "prediction": prediction::json(&predicted),
                 "candidates": candidates,
                 "simulation": simulation.as_ref().map(Simulation::json),
             });
@@ -122,12 +125,15 @@ impl Inspect {
         writeln!(out, "why        {}", plan.reason)?;
         writeln!(out, "grid       {x} x {y} x {z} blocks of {} threads", plan.block)?;
         writeln!(out, "shared     {} B of {} B", plan.shared_bytes, self.arch.shared_per_block)?;
-        writeln!(out, "workspace  {} B\n", plan.workspace_bytes())?;
-        let mut table = Table::new(&["candidate", "predicted time", "blocks/SM"]);
-        let least = candidates.first().map_or(1.0, |&(_, time)| time).max(f64::MIN_POSITIVE);
-        for (kernel, time) in candidates {
+        writeln!(out, "workspace  {} B", plan.workspace_bytes())?;
+        let bound = predicted.bound.map(|bound| format!(", bound by {bound}")).unwrap_or_default();
+        writeln!(out, "predicted  {} us{bound}\n", microseconds(predicted.total()))?;
+        prediction::write(&predicted, out)?;
+        writeln!(out)?;
+        let mut table = Table::new(&["candidate", "predicted us", "blocks/SM"]);
+        for (kernel, predicted) in candidates {
             let resident = self.arch.resident_blocks(kernel).to_string();
-            table.row([kernel.to_string(), format!("{:.2}", time / least), resident]);
+            table.row([kernel.to_string(), microseconds(predicted.total()), resident]);
         }
         table.write(out)?;
         if let Some(simulation) = simulation {

@@ -6,6 +6,7 @@ mod file;
 mod findings;
 mod gpu;
 mod inspect;
+mod prediction;
 mod record;
 mod run;
 mod sim;

@@ -1,0 +1,212 @@
+//! The time model: how long a launch takes, predicted from the kernel, the problem and the device.
+//!
+//! One model serves the planner, which compares kernels, and the reader, who wants to know where the time goes. Its
+//! rates are a device's own ([`Rates`]). What follows is the machine that it imagines. Its constants (`START`,
+//! `EXPOSED` and the others of this module) were fitted to the launches on an H200 that `docs/PERF.md` lists.
+//!
+//! - The busiest SM runs its blocks in *rounds*, as many at a time as fit. A round is a start, steps of keys, and a
+//!   merge where keys are split.
+//! - In a *step* a block keeps three pipes busy: tensor cores, exponentials, shared memory. They overlap in part:
+//!   the step takes the longest pipe's time and `EXPOSED` of the others'. Blocks that share an SM share its pipes.
+//!   However many they are, no step is shorter than that of a block that is alone, with its latencies.
+//! - No launch is faster than its bytes come through L2, and from DRAM where the tensors do not fit L2.
+//! - Where the power limit is known it lowers the clock. Power goes with the activity of the tensor cores and with
+//!   the cube of the clock, since voltage follows the clock: `clock = sustained / activity^(1/3)`.
+
+mod rates;
+mod schedule;
+mod step;
+
+pub use rates::Rates;
+pub use step::{Bound, Step};
+
+use crate::device::DeviceSpec;
+use crate::error::Result;
+use crate::limits;
+use crate::problem::Problem;
+use evo_sdpa_kernels::config::{FwdSm80, Kernel};
+use schedule::{Rounds, Walk};
+use std::fmt;
+use step::Work;
+
+/// From the start of a block to its first instruction on data, and from its last store to the end, without the copies
+/// themselves: scheduling, parameters, addresses, the way to L2. Microseconds.
+const START: f64 = 0.52;
+/// `fwd_scalar`: four rows and 32 keys, clocks.
+const SCALAR_STEP: f64 = 2930.0;
+
+/// Predicted microseconds of one launch among launches back to back. The terms add up to [`Prediction::total`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Prediction {
+    /// What an empty kernel takes.
+    pub launch: f64,
+    /// Starts and ends of blocks, with the copies that their first step waits for.
+    pub start: f64,
+    /// Steps of keys of the average block, in all rounds.
+    pub steps: f64,
+    /// What the longest blocks still take when the average one is done: causal masks make blocks uneven.
+    pub tail: f64,
+    /// Merges of the parts of the keys, in all rounds.
+    pub merge: f64,
+    /// What the power limit adds to the terms above but for the launch.
+    pub power: f64,
+    /// What all of the above is too fast for L2 or DRAM.
+    pub memory: f64,
+    /// One step of the blocks that share an SM; none for `fwd_scalar`.
+    pub step: Option<Step>,
+    /// What binds the steps, or the whole launch where that is memory; none where neither takes time.
+    pub bound: Option<Bound>,
+}
+
+impl Prediction {
+    /// The prediction for `kernel` on `device`.
+    ///
+    /// The keys of `kv_lens` are not known before the launch: all `kv_len` of them count.
+    ///
+    /// # Errors
+    /// Those of [`crate::Plan::with_kernel`].
+    pub fn of(kernel: Kernel, problem: &Problem, device: &DeviceSpec) -> Result<Self> {
+        limits::validate_for_gpu(problem)?;
+        limits::takes(&kernel, problem, device)?;
+        Ok(Self::of_valid(kernel, problem, device))
+    }
+
+    /// [`Prediction::of`] where the kernel is known to take the problem.
+    pub(crate) fn of_valid(kernel: Kernel, problem: &Problem, device: &DeviceSpec) -> Self {
+        Self::with_rates(kernel, problem, device, &Rates::of(device))
+    }
+
+    fn with_rates(kernel: Kernel, problem: &Problem, device: &DeviceSpec, rates: &Rates) -> Self {
+        let rounds = Rounds::new(kernel, problem, device);
+        if rounds.blocks == 0.0 {
+            return Self::default();
+        }
+        let walk = Walk::new(kernel, problem);
+        let mut prediction = match kernel {
+            Kernel::FwdScalar(_) => Self::scalar(rates, &rounds, &walk),
+            Kernel::FwdSm80(config) => Self::sm80(config, rates, &rounds, &walk),
+        };
+        let (floor, memory) = memory_floor(problem, rates, &rounds, &walk);
+        let tensor = prediction.step.map_or(0.0, |step| step.tensor / f64::from(step.blocks));
+        let busy = rounds.blocks * walk.average * tensor / f64::from(device.sm_count);
+        let activity = busy / prediction.total().max(floor);
+        let clock = (rates.sustained / activity.cbrt()).min(1.0);
+        prediction.power = (prediction.total() - prediction.launch) * (1.0 / clock - 1.0);
+        prediction.memory = (floor - prediction.total()).max(0.0);
+        if prediction.memory > 0.0 {
+            prediction.bound = Some(memory);
+        }
+        prediction
+    }
+
+    /// Predicted microseconds: the sum of the terms.
+    pub fn total(&self) -> f64 {
+        self.terms().map(|(_, time)| time).sum()
+    }
+
+    /// The terms by name, microseconds.
+    pub fn terms(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let Self { launch, start, steps, tail, merge, power, memory, .. } = *self;
+        [
+            ("launch", launch),
+            ("start", start),
+            ("steps", steps),
+            ("tail", tail),
+            ("merge", merge),
+            ("power", power),
+            ("memory", memory),
+        ]
+        .into_iter()
+    }
+
+    /// The arithmetic at full clock, and nothing else.
+    fn scalar(rates: &Rates, rounds: &Rounds, walk: &Walk) -> Self {
+        Self {
+            launch: rates.launch,
+            start: START,
+            steps: rounds.per_sm * walk.average * SCALAR_STEP / rates.clock,
+            bound: (walk.longest > 0.0).then_some(Bound::Arithmetic),
+            ..Self::default()
+        }
+    }
+
+    /// The blocks at full clock.
+    fn sm80(config: FwdSm80, rates: &Rates, rounds: &Rounds, walk: &Walk) -> Self {
+        let work = Work::new(config, rates);
+        let step = work.step(rounds.at_a_time(), rates);
+        Self {
+            launch: rates.launch,
+            start: rounds.time(|blocks| START + f64::from(blocks) * work.first_copy / rates.clock),
+            steps: walk.average * rounds.time(|blocks| work.step(blocks, rates).total()),
+            // Under a causal mask the blocks with the most keys start first; further rounds fill the gaps they leave.
+            tail: (walk.longest - walk.average) * step.total() / rounds.count(),
+            merge: rounds.time(|blocks| work.merge(blocks) / rates.clock),
+            step: Some(step),
+            bound: (walk.longest > 0.0).then(|| step.bound()),
+            ..Self::default()
+        }
+    }
+}
+
+impl fmt::Display for Prediction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2} us", self.total())?;
+        let mut sign = " = ";
+        for (name, time) in self.terms().filter(|&(_, time)| time > 0.0) {
+            write!(f, "{sign}{name} {time:.2}")?;
+            sign = " + ";
+        }
+        match self.bound {
+            Some(bound) => write!(f, ", bound by {bound}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The least time that the bytes of the launch take, and the memory that takes it.
+fn memory_floor(problem: &Problem, rates: &Rates, rounds: &Rounds, walk: &Walk) -> (f64, Bound) {
+    let size = f64::from(problem.dtype.size());
+    let [q, k, v, out] = [problem.q, problem.k, problem.v, problem.out].map(|tensor| tensor.elements() as f64 * size);
+    let tensors = q + k + v + out;
+    let l2 = (q + out + rounds.blocks * walk.keys * 2.0 * problem.head_dim() as f64 * size) / rates.l2;
+    // Launches back to back find in L2 what fits there.
+    let dram = if tensors > rates.l2_capacity { tensors / rates.dram } else { 0.0 };
+    (rates.launch + START + l2.max(dram), if dram > l2 { Bound::Dram } else { Bound::L2 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evo_sdpa_kernels::config::DType;
+
+    /// The bound of a long problem on an H200 with other rates.
+    fn bound(rates: impl FnOnce(&mut Rates)) -> Option<Bound> {
+        let kernel = Kernel::parse("fwd_sm80_bf16_d128_q128_kv32_w4_s2").expect("a name that parses");
+        let problem = Problem::contiguous(DType::Bf16, [4, 16, 16, 4096, 4096, 128]);
+        let mut changed = Rates::of(&DeviceSpec::H200);
+        rates(&mut changed);
+        Prediction::with_rates(kernel, &problem, &DeviceSpec::H200, &changed).bound
+    }
+
+    #[test]
+    fn the_bound_is_the_resource_that_is_slow() {
+        assert_eq!(bound(|rates| rates.tensor /= 4.0), Some(Bound::TensorCores));
+        assert_eq!(bound(|rates| rates.exponentials /= 4.0), Some(Bound::Exponentials));
+        assert_eq!(bound(|rates| rates.shared /= 4.0), Some(Bound::SharedMemory));
+        assert_eq!(bound(|rates| rates.l2 /= 10.0), Some(Bound::L2));
+        assert_eq!(bound(|rates| rates.dram /= 100.0), Some(Bound::Dram));
+    }
+
+    #[test]
+    fn a_power_limit_slows_the_clock_by_the_cube_root_of_the_activity() {
+        let kernel = Kernel::parse("fwd_sm80_bf16_d64_q128_kv64_w4_s2").expect("a name that parses");
+        let problem = Problem::contiguous(DType::Bf16, [4, 32, 32, 4096, 4096, 64]);
+        let total = |sustained| {
+            let rates = Rates { sustained, ..Rates::of(&DeviceSpec::H200) };
+            Prediction::with_rates(kernel, &problem, &DeviceSpec::H200, &rates).total() - rates.launch
+        };
+        // Half the power budget in both: the clock halves, whatever the activity.
+        assert!((total(0.25) / total(0.5) - 2.0).abs() < 1e-9);
+        assert!(total(0.5) > total(1.0) && total(1.0) == total(2.0));
+    }
+}

@@ -1,0 +1,160 @@
+//! One step of keys: what it asks of the pipes of an SM, and how long it takes.
+
+use super::rates::Rates;
+use evo_sdpa_kernels::config::FwdSm80;
+use std::fmt;
+
+/// Share of the shorter pipes' time that does not hide under the longest pipe.
+const EXPOSED: f64 = 0.65;
+/// What two barriers, shuffles and the first of each chain of instructions cost a block that is alone, clocks a step.
+const STEP_LATENCY: f64 = 300.0;
+/// From the issue of a copy to its first bytes from L2, clocks. Published for Hopper and Ada: 220 to 340.
+const COPY_LATENCY: f64 = 300.0;
+/// What waiting for copies costs a kernel with one stage where other blocks fill most of the wait.
+const SINGLE_STAGE: f64 = 1.03;
+/// Bytes of one `ldmatrix.x4`.
+const LDMATRIX_BYTES: f64 = 512.0;
+
+/// Microseconds of one step of keys on one SM, at full clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// Blocks that take the step together.
+    pub blocks: u32,
+    /// Tensor cores busy with both products.
+    pub tensor: f64,
+    /// Exponentials of the softmax.
+    pub exponentials: f64,
+    /// Shared memory busy with `ldmatrix`.
+    pub shared: f64,
+    /// What the three take together, overlapping in part.
+    pub together: f64,
+    /// What a block that is alone takes, with its barriers and waits: the least time of a step.
+    pub alone: f64,
+}
+
+/// What a launch, or a step of it, waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bound {
+    /// `mma.sync`.
+    TensorCores,
+    /// `ex2`.
+    Exponentials,
+    /// `ldmatrix`.
+    SharedMemory,
+    /// What a block that is alone waits for: its own instructions, barriers and copies.
+    Latency,
+    /// f32 arithmetic on plain cores.
+    Arithmetic,
+    /// Traffic between L2 and the SMs.
+    L2,
+    /// Traffic of device memory.
+    Dram,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Bound::TensorCores => "tensor cores",
+            Bound::Exponentials => "exponentials",
+            Bound::SharedMemory => "shared memory",
+            Bound::Latency => "latency",
+            Bound::Arithmetic => "f32 arithmetic",
+            Bound::L2 => "L2 traffic",
+            Bound::Dram => "DRAM traffic",
+        })
+    }
+}
+
+impl Step {
+    /// The time of the step.
+    pub fn total(&self) -> f64 {
+        self.together.max(self.alone)
+    }
+
+    /// What the step waits for.
+    pub fn bound(&self) -> Bound {
+        let Self { tensor, exponentials, shared, together, alone, .. } = *self;
+        match tensor.max(exponentials).max(shared) {
+            longest if alone - together > longest => Bound::Latency,
+            longest if longest == tensor => Bound::TensorCores,
+            longest if longest == shared => Bound::SharedMemory,
+            _ => Bound::Exponentials,
+        }
+    }
+
+    /// The parts by name, microseconds. The first three overlap in the fourth; the step takes the longer of the fourth
+    /// and the fifth.
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let Self { tensor, exponentials, shared, together, alone, .. } = *self;
+        [
+            ("tensor cores", tensor),
+            ("exponentials", exponentials),
+            ("shared memory", shared),
+            ("together", together),
+            ("one block alone", alone),
+        ]
+        .into_iter()
+    }
+}
+
+/// What one block does in one step: clocks of its SM.
+pub struct Work {
+    config: FwdSm80,
+    tensor: f64,
+    exponentials: f64,
+    shared: f64,
+    /// Exposed waits for copies, of a block that is alone.
+    wait: f64,
+    /// The copy that the first step waits for: queries and keys.
+    pub first_copy: f64,
+    /// Partial outputs to shared memory and back.
+    merge_traffic: f64,
+}
+
+impl Work {
+    /// One step of `config`, at these rates.
+    pub fn new(config: FwdSm80, rates: &Rates) -> Self {
+        let [rows, keys, columns] = [config.tile_q, config.step(), config.head_dim].map(f64::from);
+        let tensor = 4.0 * rows * keys * columns / rates.tensor;
+        let exponentials = rows * keys / rates.exponentials;
+        // A warp loads its keys and values, and the queries that it does not keep.
+        let loads = f64::from(2 * config.tile_kv * config.row_bytes()) / LDMATRIX_BYTES
+            + f64::from((config.head_dim / 16 - config.q_steps_in_registers()) * config.row_frags());
+        let shared = f64::from(config.warps) * loads * LDMATRIX_BYTES / rates.shared;
+        // With one stage, keys are copied during the product with values, values during the rest of the step.
+        let copy = COPY_LATENCY + f64::from(config.step_bytes()) / rates.copy;
+        let product = tensor.max(shared) / 2.0;
+        let exposed = |meanwhile: f64| (copy - meanwhile).max(0.0);
+        Self {
+            config,
+            tensor,
+            exponentials,
+            shared,
+            wait: if config.stages == 1 { exposed(product) + exposed(product + exponentials) } else { 0.0 },
+            first_copy: f64::from(config.q_bytes() + config.step_bytes()) / rates.copy,
+            merge_traffic: 2.0 * f64::from(config.kv_splits) * rows * columns * 4.0 / rates.shared,
+        }
+    }
+
+    /// A step that `blocks` blocks take together.
+    pub fn step(&self, blocks: u32, rates: &Rates) -> Step {
+        let Self { tensor, exponentials, shared, .. } = *self;
+        let longest = tensor.max(exponentials).max(shared);
+        let busy = longest + EXPOSED * (tensor + exponentials + shared - longest);
+        let single_stage = if self.config.stages == 1 { SINGLE_STAGE } else { 1.0 };
+        let of_all = |clocks: f64| f64::from(blocks) * clocks / rates.clock;
+        Step {
+            blocks,
+            tensor: of_all(tensor),
+            exponentials: of_all(exponentials),
+            shared: of_all(shared),
+            together: of_all(busy * single_stage),
+            alone: (busy + STEP_LATENCY + self.wait) / rates.clock,
+        }
+    }
+
+    /// The merge of `blocks` blocks, clocks: written behind one barrier, read behind the other.
+    pub fn merge(&self, blocks: u32) -> f64 {
+        if self.config.kv_splits > 1 { 2.0 * STEP_LATENCY + f64::from(blocks) * self.merge_traffic } else { 0.0 }
+    }
+}

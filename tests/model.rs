@@ -1,0 +1,204 @@
+//! What the time model promises, without a GPU.
+
+use evo_sdpa::shapes::{ACCEPTANCE, Shape, measured};
+use evo_sdpa::{Bound, Causal, DType, DeviceSpec, KERNELS, Kernel, MANIFEST, Plan, Prediction, Problem, Rates};
+use serde_json::Value;
+
+const DEVICES: [DeviceSpec; 3] = [DeviceSpec::L4, DeviceSpec::H200, DeviceSpec::A100];
+const CAUSAL: Option<Causal> = Some(Causal::BottomRight);
+
+/// README, "Measured": one H200, bf16. Shape, the kernel's name behind `fwd_sm80_bf16_`, least and most microseconds.
+const MEASURED: [(Shape, &str, [f64; 2]); 9] = [
+    (([1, 8, 8, 512, 512, 64], None), "d64_q32_kv128_w8_x4_s1", [4.77, 4.99]),
+    (([1, 8, 8, 512, 512, 64], CAUSAL), "d64_q32_kv128_w8_x4_s1", [4.93, 5.15]),
+    (([2, 8, 8, 512, 512, 64], None), "d64_q64_kv64_w4_s1", [7.61, 7.61]),
+    (([2, 8, 8, 2048, 2048, 64], None), "d64_q128_kv64_w4_s2", [54.1, 54.1]),
+    (([2, 8, 8, 2048, 2048, 64], CAUSAL), "d64_q128_kv64_w4_s2", [54.4, 54.4]),
+    (([2, 8, 8, 2048, 2048, 128], None), "d128_q128_kv32_w4_s2", [96.4, 96.4]),
+    (([2, 8, 8, 2048, 2048, 128], CAUSAL), "d128_q64_kv64_w4_s2", [84.0, 84.0]),
+    (([4, 32, 32, 4096, 4096, 64], None), "d64_q128_kv64_w4_s2", [1666.0, 1666.0]),
+    (([4, 16, 16, 4096, 4096, 128], None), "d128_q128_kv32_w4_s2", [1586.0, 1597.0]),
+];
+/// Decoding, docs/PERF.md: measured on the same H200 with the planner's choice.
+const DECODE: (Shape, f64) = (([16, 32, 8, 1, 8192, 128], None), 289.0);
+
+fn bf16((sizes, causal): Shape) -> Problem {
+    Problem::contiguous(DType::Bf16, sizes).with_causal(causal)
+}
+
+/// The prediction for the planner's choice.
+fn predict(problem: &Problem, device: &DeviceSpec) -> Prediction {
+    Plan::candidates(problem, device).unwrap()[0].1
+}
+
+/// Every prediction for every shape that benchmarks time.
+fn all_predictions() -> impl Iterator<Item = (Problem, DeviceSpec, Kernel, Prediction)> {
+    DEVICES.into_iter().flat_map(|device| measured().map(move |shape| (device, shape))).flat_map(|(device, shape)| {
+        DType::ALL.into_iter().flat_map(move |dtype| {
+            let problem = Problem::contiguous(dtype, shape.0).with_causal(shape.1);
+            let candidates = Plan::candidates(&problem, &device).unwrap();
+            candidates.into_iter().map(move |(kernel, prediction)| (problem, device, kernel, prediction))
+        })
+    })
+}
+
+#[test]
+fn the_planner_chooses_the_kernels_that_the_readme_measured() {
+    for (shape, kernel, _) in MEASURED {
+        let plan = Plan::new(&bf16(shape), &DeviceSpec::H200).unwrap();
+        assert_eq!(plan.kernel.to_string(), format!("fwd_sm80_bf16_{kernel}"), "{}", bf16(shape));
+    }
+}
+
+#[test]
+fn predictions_are_within_5_percent_of_what_was_measured_on_an_h200() {
+    let decode = [(DECODE.0, [DECODE.1; 2])];
+    for (shape, [least, most]) in MEASURED.map(|(shape, _, times)| (shape, times)).into_iter().chain(decode) {
+        let predicted = predict(&bf16(shape), &DeviceSpec::H200).total();
+        assert!((0.95 * least..1.05 * most).contains(&predicted), "{}: {predicted:.2} us", bf16(shape));
+    }
+}
+
+#[test]
+fn terms_are_times_and_the_total_is_their_sum() {
+    for (problem, _, kernel, prediction) in all_predictions() {
+        let times: Vec<f64> = prediction.terms().map(|(_, time)| time).collect();
+        assert!(times.iter().all(|time| time.is_finite() && *time >= 0.0), "{problem} {kernel}: {prediction}");
+        assert_eq!(times.iter().sum::<f64>(), prediction.total(), "{problem} {kernel}");
+        assert!(prediction.bound.is_some(), "{problem} {kernel}");
+    }
+}
+
+#[test]
+fn nothing_is_predicted_faster_than_the_device_can_be() {
+    for (problem, device, kernel, prediction) in all_predictions() {
+        let rates = Rates::of(&device);
+        let products = problem.flops() / (rates.tensor * rates.clock * f64::from(device.sm_count));
+        let elements = [problem.q, problem.k, problem.v, problem.out].map(|tensor| tensor.elements() as f64);
+        let bytes = elements.iter().sum::<f64>() * f64::from(problem.dtype.size());
+        let memory = if bytes > rates.l2_capacity { bytes / rates.dram } else { bytes / rates.l2 };
+        let least = rates.launch + products.max(memory);
+        assert!(prediction.total() >= least, "{problem} {kernel}: {prediction}, not below {least:.2} us");
+    }
+}
+
+#[test]
+fn the_planner_takes_the_least_total() {
+    for device in DEVICES {
+        for shape in measured() {
+            let candidates = Plan::candidates(&bf16(shape), &device).unwrap();
+            let plan = Plan::new(&bf16(shape), &device).unwrap();
+            let chosen = Prediction::of(plan.kernel, &bf16(shape), &device).unwrap();
+            assert!(candidates.iter().all(|(_, other)| chosen.total() <= other.total()), "{plan}");
+        }
+    }
+}
+
+#[test]
+fn more_work_takes_longer() {
+    let longer = |less: Shape, more: Shape, device: &DeviceSpec| {
+        let [less, more] = [less, more].map(|shape| predict(&bf16(shape), device).total());
+        assert!(less < more, "{less:.2} us, {more:.2} us");
+    };
+    for device in &DEVICES {
+        for (sizes, causal) in ACCEPTANCE {
+            let [batch, heads_q, heads_kv, q_len, kv_len, head_dim] = sizes;
+            longer((sizes, causal), ([4 * batch, heads_q, heads_kv, q_len, kv_len, head_dim], causal), device);
+            longer((sizes, causal), ([batch, heads_q, heads_kv, q_len, 2 * kv_len, head_dim], causal), device);
+        }
+        let long = [4, 32, 32, 4096, 4096, 64];
+        longer((long, CAUSAL), (long, None), device);
+    }
+}
+
+#[test]
+fn an_l4_is_held_below_what_its_power_limit_sustains() {
+    let rates = Rates::of(&DeviceSpec::L4);
+    let peak = rates.tensor * rates.clock * f64::from(DeviceSpec::L4.sm_count);
+    for sizes in [[4, 32, 32, 4096, 4096, 64], [4, 16, 16, 4096, 4096, 128]] {
+        let problem = bf16((sizes, None));
+        let prediction = predict(&problem, &DeviceSpec::L4);
+        let share = problem.flops() / prediction.total() / peak;
+        assert!((0.4..rates.sustained).contains(&share), "{problem}: {share:.2} of the peak, {prediction}");
+        assert!(prediction.power > 0.0 && predict(&problem, &DeviceSpec::H200).power == 0.0, "{problem}");
+    }
+}
+
+#[test]
+fn the_bound_follows_the_resource_that_is_short() {
+    let bound = |sizes, device: &DeviceSpec| predict(&bf16((sizes, None)), device).bound.unwrap();
+    assert_eq!(bound([4, 32, 32, 4096, 4096, 64], &DeviceSpec::L4), Bound::TensorCores);
+    // Keys and values outgrow L2, and one query a head makes little of them.
+    assert_eq!(bound([16, 32, 8, 1, 8192, 128], &DeviceSpec::L4), Bound::Dram);
+    // A narrow head has as many exponentials and fewer products.
+    assert_eq!(bound([4, 32, 32, 4096, 4096, 32], &DeviceSpec::H200), Bound::Exponentials);
+    let f32 = Problem::contiguous(DType::F32, [1, 8, 8, 512, 512, 64]);
+    assert_eq!(predict(&f32, &DeviceSpec::L4).bound, Some(Bound::Arithmetic));
+}
+
+#[test]
+fn nothing_to_compute_takes_no_time_and_no_keys_nearly_none() {
+    let shape = |q_len, kv_len| bf16(([1, 2, 2, q_len, kv_len, 64], None));
+    assert_eq!(predict(&shape(0, 8), &DeviceSpec::L4), Prediction::default());
+    let no_keys = predict(&shape(8, 0), &DeviceSpec::L4);
+    assert!((0.5..2.0).contains(&no_keys.total()) && no_keys.steps == 0.0, "{no_keys}");
+}
+
+#[test]
+fn a_kernel_that_does_not_take_the_problem_has_no_prediction() {
+    let problem = bf16(ACCEPTANCE[0]);
+    for (name, field) in [
+        ("fwd_sm80_f16_d64_q64_kv64_w4_s1", "dtype: bf16"),
+        ("fwd_sm80_bf16_d128_q64_kv64_w4_s2", "head_dim: 64"),
+        ("fwd_sm80_bf16_d64_q999999_kv999999_w999999_x999999_s999999", "kernel: "),
+    ] {
+        let error = Prediction::of(Kernel::parse(name).unwrap(), &problem, &DeviceSpec::L4).unwrap_err().to_string();
+        assert!(error.starts_with(field), "{error}");
+    }
+}
+
+/// The planner goes by register budgets; this holds it to what ptxas made of the kernels.
+#[test]
+fn as_many_blocks_fit_an_sm_by_the_registers_that_ptxas_took_as_by_the_budget() {
+    let manifest: Value = serde_json::from_str(MANIFEST).unwrap();
+    for device in DEVICES {
+        let arch = format!("sm_{}", device.compute_capability);
+        for &kernel in KERNELS.iter().filter(|kernel| kernel.shared_bytes() <= device.shared_per_block) {
+            let registers = &manifest["entries"][kernel.to_string()]["resources"][&arch]["registers"];
+            let registers = registers.as_u64().unwrap_or_else(|| panic!("{kernel}: no registers for {arch}"));
+            // An SM has 64 Ki registers and gives them to a warp in units of 256.
+            let per_block = (registers * 32).next_multiple_of(256) * u64::from(kernel.threads() / 32);
+            let by_shared = u64::from(device.shared_per_sm / (kernel.shared_bytes() + 1024));
+            let resident = (65536 / per_block).min(by_shared);
+            assert_eq!(
+                resident,
+                u64::from(device.resident_blocks(kernel)),
+                "{kernel} on {arch}: {registers} registers"
+            );
+        }
+    }
+}
+
+#[test]
+fn perf_md_quotes_the_model() {
+    let text = include_str!("../docs/PERF.md");
+    let quoted = |shape: Shape, device: &DeviceSpec, measured: Option<&str>| {
+        let (kernel, prediction) = Plan::candidates(&bf16(shape), device).unwrap()[0];
+        let ([batch, heads, _, length, _, head_dim], causal) = shape;
+        let mask = if causal.is_some() { "causal" } else { "none" };
+        let name = kernel.to_string();
+        let name = name.strip_prefix("fwd_sm80_bf16_").unwrap();
+        let time = prediction.total();
+        let time = if time < 100.0 { format!("{time:.1}") } else { format!("{time:.0}") };
+        let measured = measured.map_or(String::new(), |measured| format!(" {measured} |"));
+        let row = format!("| ({batch},{heads},{length},{head_dim}) | {mask} | `{name}` |{measured} {time} |");
+        assert!(text.contains(&row), "docs/PERF.md has no row\n{row}");
+    };
+    for (shape, _, [least, most]) in MEASURED {
+        let measured = if least == most { format!("{least}") } else { format!("{least} to {most}") };
+        quoted(shape, &DeviceSpec::H200, Some(&measured));
+    }
+    for shape in ACCEPTANCE {
+        quoted(shape, &DeviceSpec::L4, None);
+    }
+}
