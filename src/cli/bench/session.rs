@@ -161,7 +161,8 @@ impl<'a> Session<'a> {
         let problem = inputs.problem().with_lse(true);
         let candidates = Plan::candidates(&problem, self.gpu.spec())?;
         let predicted = candidates.iter().find(|(candidate, _)| *candidate == kernel);
-        let predicted_us = predicted.map(|(_, time)| *time).context("kernel: does not take the problem")?;
+        let predicted_us =
+            predicted.map(|(_, prediction)| prediction.total()).context("kernel: does not take the problem")?;
         let chosen = candidates.first().is_some_and(|(first, _)| *first == kernel);
         let baseline = self.baseline_us(&Call::of(&problem), kernel);
         let views = inputs.views()?;
