@@ -77,31 +77,65 @@ pub fn validate_for_gpu(problem: &Problem) -> Result<()> {
     Ok(())
 }
 
+/// Why a kernel does not take a problem, without words: planners ask for every kernel, and mean the answer seldom.
+#[derive(Clone, Copy)]
+enum Refusal {
+    Kernel,
+    DType,
+    HeadDim,
+    Device,
+    SharedMemory,
+}
+
 /// Whether `kernel` can run a problem, validated already, on `device`.
 pub fn takes(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Result<()> {
-    let refused = |field, value: String, allowed: String| Err(Error::Unsupported { field, value, allowed });
     if !KERNELS.contains(kernel) {
-        return refused("kernel", kernel.to_string(), "one of KERNELS".into());
+        return Err(Refusal::Kernel.error(kernel, problem, device));
     }
+    match refusal(kernel, problem, device) {
+        None => Ok(()),
+        Some(refusal) => Err(refusal.error(kernel, problem, device)),
+    }
+}
+
+/// The kernels that [`takes`] lets through.
+pub fn takers(problem: &Problem, device: &DeviceSpec) -> impl Iterator<Item = Kernel> {
+    KERNELS.iter().copied().filter(|kernel| refusal(kernel, problem, device).is_none())
+}
+
+/// Why a kernel that ships does not take a problem.
+fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Refusal> {
     if kernel.dtype() != problem.dtype {
-        return refused("dtype", problem.dtype.to_string(), format!("{} for {kernel}", kernel.dtype()));
+        return Some(Refusal::DType);
     }
     if let Kernel::FwdSm80(config) = kernel
         && problem.head_dim().next_multiple_of(32) != config.head_dim as usize
     {
-        let allowed = format!("{} to {} for {kernel}", config.head_dim - 24, config.head_dim);
-        return refused("head_dim", problem.head_dim().to_string(), allowed);
+        return Some(Refusal::HeadDim);
     }
     if device.compute_capability < 80 {
-        let value = format!("compute capability {}", device.compute_capability);
-        return refused("device", value, "80 or later".into());
+        return Some(Refusal::Device);
     }
-    if kernel.shared_bytes() > device.shared_per_block {
-        return Err(Error::SharedMemory {
-            kernel: kernel.to_string(),
-            needed: kernel.shared_bytes(),
-            available: device.shared_per_block,
-        });
+    (kernel.shared_bytes() > device.shared_per_block).then_some(Refusal::SharedMemory)
+}
+
+impl Refusal {
+    fn error(self, kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Error {
+        let (field, value, allowed) = match self {
+            Refusal::Kernel => ("kernel", kernel.to_string(), "one of KERNELS".into()),
+            Refusal::DType => ("dtype", problem.dtype.to_string(), format!("{} for {kernel}", kernel.dtype())),
+            Refusal::HeadDim => {
+                let allowed = format!("{} to {} for {kernel}", kernel.head_dim() - 24, kernel.head_dim());
+                ("head_dim", problem.head_dim().to_string(), allowed)
+            }
+            Refusal::Device => {
+                ("device", format!("compute capability {}", device.compute_capability), "80 or later".into())
+            }
+            Refusal::SharedMemory => {
+                let (needed, available) = (kernel.shared_bytes(), device.shared_per_block);
+                return Error::SharedMemory { kernel: kernel.to_string(), needed, available };
+            }
+        };
+        Error::Unsupported { field, value, allowed }
     }
-    Ok(())
 }

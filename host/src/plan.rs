@@ -7,7 +7,6 @@ use crate::limits::{self, ROW_ALIGNMENT};
 use crate::model::Prediction;
 use crate::problem::Problem;
 use evo_sdpa_kernels::config::Kernel;
-use evo_sdpa_kernels::instances::KERNELS;
 use evo_sdpa_kernels::params::{FwdParams, Strides, kv_head_reciprocal};
 use std::fmt;
 
@@ -110,9 +109,8 @@ impl Plan {
     /// The kernels that take `problem` on `device`, each with its predicted time, the least first.
     pub fn candidates(problem: &Problem, device: &DeviceSpec) -> Result<Vec<(Kernel, Prediction)>> {
         limits::validate_for_gpu(problem)?;
-        let taken = KERNELS.iter().filter(|kernel| limits::takes(kernel, problem, device).is_ok());
-        let predict = |&kernel| (kernel, Prediction::of_valid(kernel, problem, device));
-        let mut candidates: Vec<_> = taken.map(predict).collect();
+        let predict = |kernel| (kernel, Prediction::of_valid(kernel, problem, device));
+        let mut candidates: Vec<_> = limits::takers(problem, device).map(predict).collect();
         candidates.sort_by(|a, b| a.1.total().total_cmp(&b.1.total()));
         Ok(candidates)
     }
