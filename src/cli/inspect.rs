@@ -2,7 +2,7 @@
 
 use super::simulation::Simulation;
 use super::table::Table;
-use super::{Mask, arch_name, parse_arch, parse_kernel, parse_mask};
+use super::{Mask, Shape, arch_name, parse_arch, parse_dtype, parse_kernel, parse_mask, parse_shape};
 use anyhow::{Context, Result};
 use clap::Args;
 use evo_sdpa::verify::Case;
@@ -35,9 +35,6 @@ pub struct Inspect {
     #[arg(long)]
     json: bool,
 }
-
-/// Sizes of a problem, as [`Problem::contiguous`] takes them.
-type Shape = [usize; 6];
 
 impl Inspect {
     /// Prints the table or the plan. `Ok(false)` when the simulator found a defect.
@@ -165,18 +162,4 @@ impl Resources {
     fn get(&self, kernel: Kernel) -> Option<&Value> {
         self.manifest.get("entries")?.get(kernel.to_string())?.get("resources")?.get(&self.arch)
     }
-}
-
-fn parse_dtype(name: &str) -> Result<DType> {
-    DType::ALL
-        .into_iter()
-        .find(|dtype| dtype.name() == name)
-        .with_context(|| format!("`{name}`, allowed: f16, bf16, f32"))
-}
-
-fn parse_shape(text: &str) -> Result<Shape> {
-    let sizes: Option<Vec<usize>> = text.split(',').map(|size| size.trim().parse().ok()).collect();
-    sizes
-        .and_then(|sizes| sizes.try_into().ok())
-        .with_context(|| format!("`{text}`, allowed: six whole numbers B,Hq,Hkv,Sq,Skv,D"))
 }

@@ -13,7 +13,7 @@ mod verify;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use evo_sdpa::{Causal, DeviceSpec, KERNELS, Kernel};
+use evo_sdpa::{Causal, DType, DeviceSpec, KERNELS, Kernel};
 use std::io::Write;
 
 /// Scaled dot-product attention for NVIDIA GPUs, every kernel written in Rust.
@@ -40,6 +40,25 @@ impl Cli {
             Command::Inspect(command) => command.run(out),
         }
     }
+}
+
+/// Sizes of a problem, as [`evo_sdpa::Problem::contiguous`] takes them.
+type Shape = [usize; 6];
+
+/// Six sizes with commas between them.
+fn parse_shape(text: &str) -> Result<Shape> {
+    let sizes: Option<Vec<usize>> = text.split(',').map(|size| size.trim().parse().ok()).collect();
+    sizes
+        .and_then(|sizes| sizes.try_into().ok())
+        .with_context(|| format!("`{text}`, allowed: six whole numbers B,Hq,Hkv,Sq,Skv,D"))
+}
+
+/// The type of elements, by name.
+fn parse_dtype(name: &str) -> Result<DType> {
+    DType::ALL
+        .into_iter()
+        .find(|dtype| dtype.name() == name)
+        .with_context(|| format!("`{name}`, allowed: f16, bf16, f32"))
 }
 
 /// A mask as an argument. The alias keeps clap from taking the `Option` for an argument that may be absent.
@@ -93,6 +112,14 @@ mod tests {
         assert_eq!(parse_mask("bottom-right").unwrap(), Some(Causal::BottomRight));
         assert_eq!(parse_mask("-7").unwrap(), Some(Causal::Offset(-7)));
         assert!(parse_mask("lower").unwrap_err().to_string().contains("bottom-right"));
+    }
+
+    #[test]
+    fn a_shape_is_six_whole_numbers() {
+        assert_eq!(parse_shape("1,8,2,64, 128,32").unwrap(), [1, 8, 2, 64, 128, 32]);
+        for text in ["", "1,8,2,64,128", "1,8,2,64,128,32,1", "1,8,2,-64,128,32", "1,8,2,64,128,x"] {
+            assert!(parse_shape(text).unwrap_err().to_string().contains("B,Hq,Hkv,Sq,Skv,D"), "{text}");
+        }
     }
 
     #[test]
