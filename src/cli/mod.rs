@@ -5,6 +5,7 @@ mod file;
 mod findings;
 mod gpu;
 mod inspect;
+mod profile;
 mod run;
 mod sim;
 mod simulation;
@@ -29,15 +30,17 @@ enum Command {
     Run(run::Run),
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
+    Profile(profile::ProfileArgs),
 }
 
 impl Cli {
-    /// Carries the command out. `Ok(false)` means that it ran and that an answer was wrong.
+    /// Carries the command out. `Ok(false)` means that it ran and that an answer was wrong or a gate failed.
     pub fn run(self, out: &mut impl Write) -> Result<bool> {
         match self.command {
             Command::Run(command) => command.run(out),
             Command::Verify(command) => command.run(out),
             Command::Inspect(command) => command.run(out),
+            Command::Profile(command) => command.run(out),
         }
     }
 }
