@@ -8,6 +8,7 @@ mod error;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod layout;
+pub mod nvtx;
 mod plan;
 mod problem;
 #[cfg(feature = "gpu")]

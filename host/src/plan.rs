@@ -3,6 +3,7 @@
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::nvtx::Range;
 use crate::problem::Problem;
 use evo_sdpa_kernels::config::{FwdSm80, Kernel, MAX_HEAD_DIM};
 use evo_sdpa_kernels::instances::KERNELS;
@@ -90,6 +91,7 @@ pub struct DevicePointers {
 impl Plan {
     /// The plan with the least predicted time on `device`.
     pub fn new(problem: &Problem, device: &DeviceSpec) -> Result<Self> {
+        let _range = Range::new(c"plan");
         let candidates = Self::candidates(problem, device)?;
         let reason = match candidates[..] {
             [] => {

@@ -4,6 +4,7 @@ use super::context::{Current, current_device_spec};
 use super::driver::{self, driver};
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
+use crate::nvtx::Range;
 use crate::plan::{DevicePointers, Plan};
 use crate::ptx_text;
 use cust::sys::{self, CUcontext, CUfunction, CUfunction_attribute, CUjit_option, CUmodule, CUstream};
@@ -117,6 +118,7 @@ impl Kernels {
         if plan.is_empty() {
             return Ok(());
         }
+        let _range = Range::new(c"launch");
         let mut params = plan.bind(pointers)?;
         let _current = self.enter()?;
         let Loaded { function, .. } = self.load(plan.kernel)?;
@@ -185,6 +187,7 @@ impl Kernels {
     }
 
     fn compile(&self, kernel: Kernel) -> Result<Loaded> {
+        let _range = Range::new(c"compile");
         let dynamic = kernel.shared_bytes();
         self.check_shared(kernel, dynamic)?;
         let name = kernel.to_string();
