@@ -1,4 +1,5 @@
-//! The program `evo-sdpa`: attention on tensors from a file, the correctness grid, and a look at the kernels.
+//! The program `evo-sdpa`: attention on tensors from a file, the correctness grid, a look at the kernels, and
+//! their profile.
 
 mod cli;
 
@@ -6,7 +7,7 @@ use clap::Parser;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-/// The answers of a run or a verification are not what they have to be.
+/// The answers of a run or a verification, or the figures of a profile, are not what they have to be.
 const WRONG: u8 = 1;
 /// Input that cannot be used; also clap's own code.
 const UNUSABLE: u8 = 2;

@@ -10,6 +10,7 @@ pub mod gpu;
 mod layout;
 mod limits;
 mod model;
+pub mod nvtx;
 mod plan;
 mod problem;
 #[cfg(feature = "gpu")]

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::limits::{self, ROW_ALIGNMENT};
 use crate::model::Prediction;
+use crate::nvtx::Range;
 use crate::problem::Problem;
 use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::params::{FwdParams, Strides, kv_head_reciprocal};
@@ -84,6 +85,7 @@ pub struct DevicePointers {
 impl Plan {
     /// The plan with the least predicted time on `device`.
     pub fn new(problem: &Problem, device: &DeviceSpec) -> Result<Self> {
+        let _range = Range::new(c"plan");
         let candidates = Self::candidates(problem, device)?;
         let reason = match candidates[..] {
             [] => {

@@ -7,6 +7,7 @@ mod findings;
 mod gpu;
 mod inspect;
 mod prediction;
+mod profile;
 mod record;
 mod run;
 mod sim;
@@ -33,18 +34,39 @@ enum Command {
     Run(run::Run),
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
+    Profile(profile::ProfileArgs),
 }
 
 impl Cli {
-    /// Carries the command out. `Ok(false)` means that it ran and that an answer was wrong.
+    /// Carries the command out. `Ok(false)` means that it ran and that an answer was wrong or a gate failed.
     pub fn run(self, out: &mut impl Write) -> Result<bool> {
         match self.command {
             Command::Bench(command) => command.run(out),
             Command::Run(command) => command.run(out),
             Command::Verify(command) => command.run(out),
             Command::Inspect(command) => command.run(out),
+            Command::Profile(command) => command.run(out),
         }
     }
+}
+
+/// Sizes of a problem, as [`evo_sdpa::Problem::contiguous`] takes them.
+type Shape = [usize; 6];
+
+/// Six sizes with commas between them.
+fn parse_shape(text: &str) -> Result<Shape> {
+    let sizes: Option<Vec<usize>> = text.split(',').map(|size| size.trim().parse().ok()).collect();
+    sizes
+        .and_then(|sizes| sizes.try_into().ok())
+        .with_context(|| format!("`{text}`, allowed: six whole numbers B,Hq,Hkv,Sq,Skv,D"))
+}
+
+/// The type of elements, by name.
+fn parse_dtype(name: &str) -> Result<DType> {
+    DType::ALL
+        .into_iter()
+        .find(|dtype| dtype.name() == name)
+        .with_context(|| format!("`{name}`, allowed: f16, bf16, f32"))
 }
 
 /// A mask as an argument. The alias keeps clap from taking the `Option` for an argument that may be absent.
@@ -70,25 +92,6 @@ fn mask_name(mask: Mask) -> String {
         Some(Causal::Offset(offset)) => offset.to_string(),
         Some(anchor) => anchor.to_string(),
     }
-}
-
-/// Sizes of a problem, as [`evo_sdpa::Problem::contiguous`] takes them.
-type Shape = [usize; 6];
-
-/// Sizes with commas between them.
-fn parse_shape(text: &str) -> Result<Shape> {
-    let sizes: Option<Vec<usize>> = text.split(',').map(|size| size.trim().parse().ok()).collect();
-    sizes
-        .and_then(|sizes| sizes.try_into().ok())
-        .with_context(|| format!("`{text}`, allowed: six whole numbers B,Hq,Hkv,Sq,Skv,D"))
-}
-
-/// A type by its name.
-fn parse_dtype(name: &str) -> Result<DType> {
-    DType::ALL
-        .into_iter()
-        .find(|dtype| dtype.name() == name)
-        .with_context(|| format!("`{name}`, allowed: f16, bf16, f32"))
 }
 
 /// A typical device of an architecture.
@@ -126,6 +129,14 @@ mod tests {
         assert_eq!(parse_mask("bottom-right").unwrap(), Some(Causal::BottomRight));
         assert_eq!(parse_mask("-7").unwrap(), Some(Causal::Offset(-7)));
         assert!(parse_mask("lower").unwrap_err().to_string().contains("bottom-right"));
+    }
+
+    #[test]
+    fn a_shape_is_six_whole_numbers() {
+        assert_eq!(parse_shape("1,8,2,64, 128,32").unwrap(), [1, 8, 2, 64, 128, 32]);
+        for text in ["", "1,8,2,64,128", "1,8,2,64,128,32,1", "1,8,2,-64,128,32", "1,8,2,64,128,x"] {
+            assert!(parse_shape(text).unwrap_err().to_string().contains("B,Hq,Hkv,Sq,Skv,D"), "{text}");
+        }
     }
 
     #[test]

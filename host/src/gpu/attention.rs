@@ -6,6 +6,7 @@ use super::tensor::GpuTensor;
 use crate::cpu;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::nvtx::Range;
 use crate::plan::{DevicePointers, Plan};
 use crate::problem::Options;
 use crate::tensor::{Element, TensorView};
@@ -46,6 +47,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Driver`] when memory is short or the copy fails.
     pub fn upload<T: Element>(&self, view: TensorView<T>) -> Result<GpuTensor<T>> {
+        let _range = Range::new(c"upload");
         GpuTensor::upload(&self.session, view)
     }
 
@@ -101,6 +103,7 @@ impl Gpu {
         call.output.out.poison()?;
         call.output.lse.poison()?;
         let GpuOutput { out, lse, plan } = self.run(call)?;
+        let _range = Range::new(c"download");
         Ok((cpu::Output { out: out.download()?, lse: lse.download()? }, plan))
     }
 
@@ -150,6 +153,7 @@ impl Gpu {
         // SAFETY: the stream is of the kernels' context; `call` made the pointers from tensors that live until the
         // stream has been waited for.
         unsafe { self.kernels().launch(&call.output.plan, &call.pointers, self.stream()) }?;
+        let _range = Range::new(c"wait");
         self.synchronize()?;
         Ok(call.output)
     }

@@ -4,6 +4,7 @@ use super::context::{Current, current_device_spec};
 use super::function::Function;
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
+use crate::nvtx::Range;
 use crate::plan::{DevicePointers, Plan};
 use crate::ptx_text;
 use cust::sys::{CUcontext, CUfunction_attribute, CUstream};
@@ -108,6 +109,7 @@ impl Kernels {
         if plan.is_empty() {
             return Ok(());
         }
+        let _range = Range::new(c"launch");
         let mut params = plan.bind(pointers)?;
         let _current = self.enter()?;
         let function = self.load(plan.kernel)?;
@@ -170,6 +172,7 @@ impl Kernels {
     }
 
     fn compile_kernel(&self, kernel: Kernel) -> Result<Function> {
+        let _range = Range::new(c"compile");
         let dynamic = kernel.shared_bytes();
         self.check_shared(kernel, dynamic)?;
         let function = self.compile(&kernel.to_string())?;

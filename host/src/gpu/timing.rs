@@ -5,6 +5,7 @@ use super::graph::Graph;
 use super::open::Gpu;
 use super::tensor::GpuTensor;
 use crate::error::Result;
+use crate::nvtx::Range;
 use crate::plan::Plan;
 use crate::problem::{Options, Problem};
 use crate::tensor::{Element, TensorView};
@@ -111,6 +112,7 @@ impl<T: Element> TimedCall<'_, T> {
     /// # Errors
     /// [`Error::Driver`](crate::Error::Driver) when the kernel fails.
     pub fn device_us(&self, runs: u32) -> Result<Vec<f64>> {
+        let _range = Range::new(c"timing");
         (0..runs).map(|_| Ok(self.graph.time()? / f64::from(self.calls))).collect()
     }
 

@@ -5,6 +5,7 @@ use crate::compare::{Comparison, compare_lse, compare_out};
 use crate::cpu::{Output, reference};
 use crate::error::Result;
 use crate::layout::Layout;
+use crate::nvtx;
 use crate::problem::{Causal, Options};
 use crate::tensor::{Element, TensorView};
 use std::fmt;
@@ -35,6 +36,7 @@ pub struct Expected {
 impl Expected {
     /// Computes the answer in f64, of all rows or of a share of them.
     pub fn compute<T: Element>(inputs: &Inputs<T>) -> Result<Self> {
+        let _range = nvtx::Range::new(c"reference");
         let problem = inputs.problem();
         problem.validate()?;
         let (q_len, head_dim) = (problem.q_len(), problem.head_dim());
@@ -67,6 +69,7 @@ impl Expected {
 
     /// Compares an answer, contiguous \[batch, heads, seq, head_dim\], with the exact one.
     pub fn check<T: Element>(&self, got: &Output<T>) -> Verdict {
+        let _range = nvtx::Range::new(c"correctness");
         let out = self.gather(&got.out, self.head_dim);
         let lse = self.gather(&got.lse, 1);
         Verdict {
