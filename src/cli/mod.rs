@@ -6,6 +6,7 @@ mod findings;
 mod gpu;
 mod inspect;
 mod record;
+mod report;
 mod run;
 mod sim;
 mod simulation;
@@ -30,6 +31,7 @@ enum Command {
     Run(run::Run),
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
+    Report(report::Report),
 }
 
 impl Cli {
@@ -39,6 +41,7 @@ impl Cli {
             Command::Run(command) => command.run(out),
             Command::Verify(command) => command.run(out),
             Command::Inspect(command) => command.run(out),
+            Command::Report(command) => command.run(out),
         }
     }
 }
