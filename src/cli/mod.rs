@@ -9,6 +9,7 @@ mod inspect;
 mod prediction;
 mod profile;
 mod record;
+mod report;
 mod run;
 mod sim;
 mod simulation;
@@ -35,6 +36,7 @@ enum Command {
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
     Profile(profile::ProfileArgs),
+    Report(report::Report),
 }
 
 impl Cli {
@@ -46,6 +48,7 @@ impl Cli {
             Command::Verify(command) => command.run(out),
             Command::Inspect(command) => command.run(out),
             Command::Profile(command) => command.run(out),
+            Command::Report(command) => command.run(out),
         }
     }
 }

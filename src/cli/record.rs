@@ -192,15 +192,6 @@ impl Record {
     }
 }
 
-impl Limits {
-    /// The least time of a problem, microseconds: its operations at the rate of matrix products, or its bytes at the
-    /// rate of a copy, whichever takes longer. `None` for a type whose rate was not measured.
-    pub fn floor_us(&self, problem: &Problem) -> Option<f64> {
-        let tflops = self.matrix_tflops.get(problem.dtype.name())?;
-        Some((problem.flops() / tflops / 1e6).max(problem.bytes() / self.copy_gbs / 1e3))
-    }
-}
-
 impl Call {
     /// The call that a problem on contiguous tensors makes.
     pub fn of(problem: &Problem) -> Self {

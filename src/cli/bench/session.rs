@@ -242,7 +242,7 @@ impl<'a> Session<'a> {
             format!("{p99:.2}"),
             or_dash(time.call_us.map(|call| call.p50)),
             format!("{:.1}", problem.flops() / p50 / 1e6),
-            or_dash(self.limits.floor_us(problem).map(|floor| 100.0 * floor / p50)),
+            or_dash(floor_us(&self.limits, problem).map(|floor| 100.0 * floor / p50)),
             of_kernel(|kernel| format!("{:.1}", kernel.predicted_us)),
         ]
     }
@@ -285,3 +285,10 @@ const HEADER: [&str; 12] = [
     "% of roofline",
     "predicted us",
 ];
+
+/// The least time of a problem, microseconds: its operations at the rate of matrix products, or its bytes at the rate of
+/// a copy, whichever takes longer. `None` for a type whose rate was not measured.
+fn floor_us(limits: &Limits, problem: &Problem) -> Option<f64> {
+    let tflops = limits.matrix_tflops.get(problem.dtype.name())?;
+    Some((problem.flops() / tflops / 1e6).max(problem.bytes() / limits.copy_gbs / 1e3))
+}

@@ -1,0 +1,80 @@
+//! TFLOP/s by sequence length.
+
+use super::axis::Axis;
+use super::canvas::draw;
+use super::look::looks;
+use super::{Plot, tflops};
+use crate::cli::report::calls;
+use crate::cli::report::join::{Results, Row};
+use anyhow::Result;
+use std::collections::BTreeMap;
+
+/// What the calls of one plot have in common.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Family {
+    head_dim: usize,
+    is_causal: bool,
+    mask: String,
+    cold: bool,
+}
+
+/// One plot for each family of queries on as many keys, of one type, that has two lengths.
+pub fn plots(results: &Results, dtype: &str) -> Result<Vec<Plot>> {
+    let mut families = BTreeMap::<_, BTreeMap<usize, &Row>>::new();
+    for row in results.rows_of(dtype) {
+        let problem = &row.problem;
+        if problem.q_len() != problem.kv_len() || !looks(results).iter().any(|(name, _)| tflops(row, name).is_some()) {
+            continue;
+        }
+        let (head_dim, is_causal) = (problem.head_dim(), problem.causal.is_some());
+        let family = Family { head_dim, is_causal, mask: calls::mask(row), cold: row.cold };
+        // Of one length, the call with the most work.
+        let kept = families.entry(family).or_default().entry(problem.q_len()).or_insert(row);
+        if problem.flops() > kept.problem.flops() {
+            *kept = row;
+        }
+    }
+    families.retain(|_, rows| rows.len() > 1);
+    families.iter().map(|(family, rows)| plot(results, dtype, family, rows)).collect()
+}
+
+fn plot(results: &Results, dtype: &str, family: &Family, rows: &BTreeMap<usize, &Row>) -> Result<Plot> {
+    let looks = looks(results);
+    let line = |name: &str| {
+        let points = rows.iter().filter_map(|(&len, row)| Some((len as f64, tflops(row, name)?)));
+        points.collect::<Vec<_>>()
+    };
+    let lines: Vec<_> = looks.iter().map(|(name, look)| (line(name), look)).collect();
+    let (first, last) =
+        lines.iter().flat_map(|(line, _)| line).fold((f64::MAX, 0.0f64), |(l, u), p| (l.min(p.0), u.max(p.0)));
+    let largest = lines.iter().flat_map(|(line, _)| line).fold(0.0f64, |largest, point| largest.max(point.1));
+    let margin = (last / first).powf(0.06);
+    // Labels stand apart by at least a tenth of the axis.
+    let apart = (last / first).powf(0.1);
+    let mut ticks: Vec<f64> = Vec::new();
+    for len in rows.keys().map(|&len| len as f64) {
+        if ticks.last().is_none_or(|last| len >= last * apart) {
+            ticks.push(len);
+        }
+    }
+    let x = Axis::logarithmic("sequence length", first / margin, last * margin).with_ticks(ticks);
+    let svg = draw((600, 330), 1, x, Axis::linear("TFLOP/s", largest), |canvas| {
+        for (line, look) in &lines {
+            canvas.line(line, look.color, 2)?;
+        }
+        for (line, look) in &lines {
+            line.iter().try_for_each(|&point| canvas.mark(point, look))?;
+        }
+        Ok(())
+    })?;
+    let batches = rows.iter().map(|(len, row)| format!("{} x {} at {len}", row.problem.batch(), row.problem.heads_q()));
+    let caption = format!("Batch x heads: {}.", batches.collect::<Vec<_>>().join(", "));
+    let mask = if family.is_causal { &family.mask } else { "no mask" };
+    let cache = match (results.has_both_caches(), family.cold) {
+        (false, _) => "",
+        (true, true) => ", cold cache",
+        (true, false) => ", warm cache",
+    };
+    let title = format!("TFLOP/s by sequence length: {dtype}, head dim {}, {mask}{cache}", family.head_dim);
+    Ok(Plot { title, caption, svg, wide: false })
+}
