@@ -33,7 +33,7 @@ pub fn document(results: &Results) -> Document {
     }
 }
 
-/// Our times beside the best peer's, in few columns.
+/// Our times beside the peers', in few columns.
 ///
 /// # Errors
 /// Where no time is ours.
@@ -43,8 +43,11 @@ pub fn summary(results: &Results) -> Result<Table> {
     let mut table = calls::table(&rows);
     table.column("kernel", rows.iter().map(|row| calls::kernel(row.ours.as_ref(), row)));
     table.column("us", rows.iter().map(|row| us(row.by(OURS))));
+    for peer in results.peers().filter(|peer| rows.iter().any(|row| row.by(peer).is_some())) {
+        table.column(peer, rows.iter().map(|row| us(row.by(peer))));
+    }
+    table.column("ours / best", rows.iter().map(|row| ratio_cell(row.ratio())));
     table.column("TFLOP/s", rows.iter().map(|row| Cell::of(row.by(OURS).map(|time| row.tflops(time.p50)), rate)));
-    rank(&mut table, &rows, true);
     Ok(table)
 }
 
@@ -88,7 +91,7 @@ fn times(results: &Results, dtype: &str) -> Section {
         table.column(&format!("{peer} us"), rows.iter().map(|row| us(row.by(peer))));
     }
     if have_ours {
-        rank(&mut table, &rows, false);
+        rank(&mut table, &rows);
         rates(&mut table, &rows, roofline.as_ref());
     }
     let cache = match (results.has_both_caches(), results.rows[0].cold) {
@@ -136,16 +139,13 @@ fn describe(roofline: &Roofline, dtype: &str) -> String {
     )
 }
 
-/// The best peer, where wanted its time, and our time over it.
-fn rank(table: &mut Table, rows: &[&Row], with_time: bool) {
+/// The best peer and our time over its.
+fn rank(table: &mut Table, rows: &[&Row]) {
     if rows.iter().all(|row| row.peers.is_empty()) {
         return;
     }
     let name = |row: &&Row| Cell::Text(row.best_peer().map_or("-", |(name, _)| name).into());
     table.column("best peer", rows.iter().map(name));
-    if with_time {
-        table.column("its us", rows.iter().map(|row| us(row.best_peer().map(|(_, time)| time))));
-    }
     table.column("ours / best peer", rows.iter().map(|row| ratio_cell(row.ratio())));
 }
 

@@ -1,9 +1,9 @@
-//! TFLOP/s by sequence length.
+//! Time and TFLOP/s by sequence length.
 
 use super::axis::Axis;
 use super::canvas::draw;
 use super::look::looks;
-use super::{Plot, tflops};
+use super::{Plot, is_drawable, tflops};
 use crate::cli::report::calls;
 use crate::cli::report::join::{Results, Row};
 use anyhow::Result;
@@ -18,7 +18,43 @@ struct Family {
     cold: bool,
 }
 
-/// One plot for each family of queries on as many keys, of one type, that has two lengths.
+/// What a plot shows of a call.
+#[derive(Clone, Copy)]
+enum Quantity {
+    /// Microseconds for each head of each sequence, so that calls of different batches are on one line.
+    Time,
+    /// Operations a second, 10^12.
+    Rate,
+}
+
+impl Quantity {
+    fn title(self) -> &'static str {
+        match self {
+            Quantity::Time => "Time of a head",
+            Quantity::Rate => "TFLOP/s",
+        }
+    }
+
+    /// Where it is a number that an axis can show.
+    fn of(self, row: &Row, implementation: &str) -> Option<f64> {
+        match self {
+            Quantity::Time => {
+                let heads = row.problem.batch() * row.problem.heads_q();
+                Some(row.by(implementation)?.p50 / heads as f64).filter(|&us| is_drawable(us))
+            }
+            Quantity::Rate => tflops(row, implementation),
+        }
+    }
+
+    fn axis(self, least: f64, largest: f64) -> Axis {
+        match self {
+            Quantity::Time => Axis::logarithmic("us / (batch x heads)", least / 1.3, largest * 1.3),
+            Quantity::Rate => Axis::linear("TFLOP/s", largest),
+        }
+    }
+}
+
+/// Two plots for each family of queries on as many keys, of one type, that has two lengths.
 pub fn plots(results: &Results, dtype: &str) -> Result<Vec<Plot>> {
     let mut families = BTreeMap::<_, BTreeMap<usize, &Row>>::new();
     for row in results.rows_of(dtype) {
@@ -35,19 +71,30 @@ pub fn plots(results: &Results, dtype: &str) -> Result<Vec<Plot>> {
         }
     }
     families.retain(|_, rows| rows.len() > 1);
-    families.iter().map(|(family, rows)| plot(results, dtype, family, rows)).collect()
+    let quantities = [Quantity::Time, Quantity::Rate];
+    let plots = families
+        .iter()
+        .flat_map(|(family, rows)| quantities.map(|quantity| plot(results, dtype, family, rows, quantity)));
+    plots.collect()
 }
 
-fn plot(results: &Results, dtype: &str, family: &Family, rows: &BTreeMap<usize, &Row>) -> Result<Plot> {
+fn plot(
+    results: &Results,
+    dtype: &str,
+    family: &Family,
+    rows: &BTreeMap<usize, &Row>,
+    quantity: Quantity,
+) -> Result<Plot> {
     let looks = looks(results);
     let line = |name: &str| {
-        let points = rows.iter().filter_map(|(&len, row)| Some((len as f64, tflops(row, name)?)));
+        let points = rows.iter().filter_map(|(&len, row)| Some((len as f64, quantity.of(row, name)?)));
         points.collect::<Vec<_>>()
     };
     let lines: Vec<_> = looks.iter().map(|(name, look)| (line(name), look)).collect();
     let (first, last) =
         lines.iter().flat_map(|(line, _)| line).fold((f64::MAX, 0.0f64), |(l, u), p| (l.min(p.0), u.max(p.0)));
-    let largest = lines.iter().flat_map(|(line, _)| line).fold(0.0f64, |largest, point| largest.max(point.1));
+    let (least, largest) =
+        lines.iter().flat_map(|(line, _)| line).fold((f64::MAX, 0.0f64), |(l, u), p| (l.min(p.1), u.max(p.1)));
     let margin = (last / first).powf(0.06);
     // Labels stand apart by at least a tenth of the axis.
     let apart = (last / first).powf(0.1);
@@ -58,7 +105,7 @@ fn plot(results: &Results, dtype: &str, family: &Family, rows: &BTreeMap<usize, 
         }
     }
     let x = Axis::logarithmic("sequence length", first / margin, last * margin).with_ticks(ticks);
-    let svg = draw((600, 330), 1, x, Axis::linear("TFLOP/s", largest), |canvas| {
+    let svg = draw((600, 330), 1, x, quantity.axis(least, largest), |canvas| {
         for (line, look) in &lines {
             canvas.line(line, look.color, 2)?;
         }
@@ -75,6 +122,7 @@ fn plot(results: &Results, dtype: &str, family: &Family, rows: &BTreeMap<usize, 
         (true, true) => ", cold cache",
         (true, false) => ", warm cache",
     };
-    let title = format!("TFLOP/s by sequence length: {dtype}, head dim {}, {mask}{cache}", family.head_dim);
+    let title =
+        format!("{} by sequence length: {dtype}, head dim {}, {mask}{cache}", quantity.title(), family.head_dim);
     Ok(Plot { title, caption, svg, wide: false })
 }

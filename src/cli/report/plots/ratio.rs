@@ -13,7 +13,7 @@ use plotters::style::RGBColor;
 const BEHIND: RGBColor = RGBColor(0x8a, 0x8f, 0x98);
 const AXIS: RGBColor = RGBColor(0x1d, 0x1f, 0x23);
 /// Letters of the best peer's name that have room.
-const PEER: usize = 14;
+const PEER: usize = 18;
 
 /// Bars around 1, of one type; none without a call that has both times.
 pub fn plot(results: &Results, dtype: &str) -> Result<Option<Plot>> {

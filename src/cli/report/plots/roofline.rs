@@ -33,7 +33,7 @@ pub fn plot(results: &Results, dtype: &str) -> Result<Option<Plot>> {
     let top = points.iter().fold(roofline.matrix_tflops, |top, ((_, y), _)| top.max(*y)) * 1.6;
     let x = Axis::logarithmic("operations a byte of queries, keys, values and output", least, largest);
     let y = Axis::logarithmic("TFLOP/s", low.min(roofline.at(least)), top);
-    let lower = matrix_rates(&results.limits, dtype).filter(|(_, rate)| *rate < roofline.matrix_tflops);
+    let lower = matrix_rates(&results.limits, dtype).filter(|(source, _)| *source != roofline.matrix_source);
     let lower = lower.max_by(|a, b| a.1.total_cmp(&b.1));
     let svg = draw((800, 440), 12, x, y, |canvas| {
         if let Some((_, tflops)) = lower {
