@@ -1,0 +1,45 @@
+//! `evo-sdpa bench`, as far as it goes without a GPU.
+
+use super::{assert_refused, evo};
+use serde_json::Value;
+
+#[test]
+fn bench_lists_what_it_would_time() {
+    let calls = |args: &[&str]| -> Vec<Value> {
+        let ran = evo(&[&["bench", "--list"], args].concat());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stdout.lines().map(|line| serde_json::from_str(line).expect("one JSON object a line")).collect()
+    };
+    let all = calls(&[]);
+    assert_eq!(all[0], serde_json::json!({ "dtype": "bf16", "shape": [1, 8, 8, 512, 512, 64], "causal": "none" }));
+    assert!(all.len() > evo_sdpa::shapes::ACCEPTANCE.len());
+    let two = ["--shape", "1,4,2,7,9,64", "--shape", "2,1,1,8,8,32", "--causal", "-3", "--dtype", "f16"];
+    assert_eq!(
+        calls(&two),
+        [[1, 4, 2, 7, 9, 64], [2, 1, 1, 8, 8, 32]]
+            .map(|shape| serde_json::json!({ "dtype": "f16", "shape": shape, "causal": "-3" }))
+    );
+}
+
+#[test]
+fn bench_refuses_what_it_cannot_time() {
+    let bench = |args: &[&str]| evo(&[&["bench"], args].concat());
+    let refused = |args: &[&str], reason: &str| {
+        let ran = bench(args);
+        assert_eq!(ran.code, 2, "{}", ran.stdout);
+        assert!(ran.stderr.contains(reason), "{:?} lacks {reason:?}", ran.stderr);
+    };
+    assert_refused(&bench(&["--shape", "1,8,8,512,0,64", "--list"]), &["Skv0", "nothing to compute"]);
+    assert_refused(&bench(&["--shape", "1,8,3,512,512,64", "--list"]), &["heads_q: 8"]);
+    refused(&["--kernel", "fwd_sm80"], "no kernel `fwd_sm80` ships");
+    refused(&["--runs", "0"], "0 is not in 1..=100000");
+    refused(&["--shape", "1,2,3"], "six whole numbers");
+    refused(&["--ladder", "--shape", "1,8,8,512,512,64"], "cannot be used with");
+    refused(&["--tolerance", "5"], "--baseline");
+}
+
+#[cfg(not(feature = "gpu"))]
+#[test]
+fn bench_says_what_it_takes_to_time_kernels() {
+    assert_refused(&evo(&["bench"]), &["no GPU can be used: built without the feature `gpu`"]);
+}
