@@ -5,7 +5,7 @@ use super::gates::{self, Failure, Gate};
 use super::ladder::RUNGS;
 use super::setup::setup;
 use super::{Bench, Kernels};
-use crate::cli::record::{Call, KernelRecord, Limits, Method, OURS, Quantiles, Record, Time};
+use crate::cli::record::{Call, KernelRecord, Limits, Method, OURS, Quantiles, Record, Setup, Time};
 use crate::cli::table::Table;
 use crate::cli::{gpu, parse_kernel};
 use anyhow::{Context, Result, ensure};
@@ -22,7 +22,7 @@ pub struct Session<'a> {
     options: &'a Bench,
     gpu: Gpu,
     clocks: Clocks,
-    limits: Limits,
+    setup: Setup,
     baseline: Vec<Record>,
     json: Option<File>,
 }
@@ -31,7 +31,7 @@ pub struct Session<'a> {
 type Outcome = Result<Time, Failure>;
 
 impl<'a> Session<'a> {
-    /// Opens the GPU and the files, and measures the limits of the device.
+    /// Opens the GPU and the files.
     pub fn open(options: &'a Bench) -> Result<Self> {
         let read = |path: &std::path::PathBuf| {
             let name = path.display().to_string();
@@ -51,18 +51,12 @@ impl<'a> Session<'a> {
         if let Some(other) = baseline.iter().map(Record::setup).find(|other| other.device != setup.device) {
             anyhow::bail!("baseline: times of {}, allowed: of this {}", other.device, setup.device);
         }
-        let measured = gpu.limits()?;
-        let rate = |dtype: DType| Some((dtype.to_string(), measured.matrix_tflops(dtype)?));
-        let matrix_tflops = DType::ALL.into_iter().filter_map(rate).collect();
-        let limits = Limits { setup, source: "mma.sync".into(), matrix_tflops, copy_gbs: measured.copy_gbs };
-        let mut session = Self { options, gpu, clocks, limits, baseline, json };
-        session.keep(&Record::Limits(Box::new(session.limits.clone())))?;
-        Ok(session)
+        Ok(Self { options, gpu, clocks, setup, baseline, json })
     }
 
     /// Times every case with the kernels that were asked for.
     pub fn time_all(&mut self, cases: &[Case], out: &mut impl Write) -> Result<bool> {
-        let mut table = Table::new(&HEADER);
+        let mut times = Vec::new();
         let mut failures = Vec::new();
         let bar = ProgressBar::new(cases.len() as u64)
             .with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} problems, {eta} left  {msg}")?);
@@ -73,14 +67,18 @@ impl<'a> Session<'a> {
             let kernels = self.kernels(&problem)?;
             for (kernel, outcome) in self.time_case(case, &kernels)? {
                 match outcome {
-                    Ok(time) => table.row(self.row(&problem, &time)),
+                    Ok(time) => times.push((problem, time)),
                     Err(failure) => failures.push(format!("{problem}  {kernel}  {failure}")),
                 }
             }
             bar.inc(1);
         }
         bar.finish_and_clear();
+        let limits = self.limits()?;
+        let mut table = Table::new(&HEADER);
+        times.iter().for_each(|(problem, time)| table.row(row(problem, time, &limits)));
         table.write(out)?;
+        write_limits(&limits, out)?;
         for failure in &failures {
             writeln!(out, "{failure}")?;
         }
@@ -184,7 +182,7 @@ impl<'a> Session<'a> {
             gates::speed(&device_us, baseline, self.options.tolerance)?;
             let source = self.gpu.kernels().source(kernel).map_err(|error| Gate::Compile.failed(error))?;
             Ok(Time {
-                setup: self.limits.setup.clone(),
+                setup: self.setup.clone(),
                 implementation: OURS.into(),
                 call: Call::of(&problem),
                 method: Method {
@@ -227,31 +225,9 @@ impl<'a> Session<'a> {
         })
     }
 
-    fn row(&self, problem: &Problem, time: &Time) -> [String; 12] {
-        let Quantiles { p50, p90, p99, .. } = time.device_us;
-        let of_kernel = |figure: fn(&KernelRecord) -> String| time.kernel.as_ref().map_or("-".into(), figure);
-        let or_dash = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.1}"));
-        [
-            problem.to_string(),
-            of_kernel(|kernel| kernel.name.clone()),
-            of_kernel(|kernel| kernel.registers.to_string()),
-            of_kernel(|kernel| kernel.blocks_per_sm.to_string()),
-            of_kernel(|kernel| format!("{:.1e}", kernel.relative_error)),
-            format!("{p50:.2}"),
-            format!("{p90:.2}"),
-            format!("{p99:.2}"),
-            or_dash(time.call_us.map(|call| call.p50)),
-            format!("{:.1}", problem.flops() / p50 / 1e6),
-            or_dash(floor_us(&self.limits, problem).map(|floor| 100.0 * floor / p50)),
-            of_kernel(|kernel| format!("{:.1}", kernel.predicted_us)),
-        ]
-    }
-
     fn write_setup(&self, out: &mut impl Write) -> Result<()> {
-        let Limits { setup, matrix_tflops, copy_gbs, .. } = &self.limits;
-        writeln!(out, "device    {}, {} multiprocessors, driver of CUDA {}", setup.device, setup.sm_count, setup.cuda)?;
-        let rates: Vec<_> = matrix_tflops.iter().map(|(dtype, rate)| format!("{dtype} {rate:.0} TFLOP/s")).collect();
-        writeln!(out, "limits    mma.sync {}, copy {copy_gbs:.0} GB/s (read and written), measured", rates.join(", "))?;
+        let Setup { device, sm_count, cuda, .. } = &self.setup;
+        writeln!(out, "device    {device}, {sm_count} multiprocessors, driver of CUDA {cuda}")?;
         let caches = if self.options.cold { "cold caches" } else { "the same tensors again and again" };
         writeln!(
             out,
@@ -260,6 +236,19 @@ impl<'a> Session<'a> {
         )?;
         out.flush()?;
         Ok(())
+    }
+
+    /// Measures the limits of the device.
+    ///
+    /// It comes last: once a process has copied within device memory, every launch on an H200 takes 0.16 us longer.
+    fn limits(&mut self) -> Result<Limits> {
+        let measured = self.gpu.limits()?;
+        let rate = |dtype: DType| Some((dtype.to_string(), measured.matrix_tflops(dtype)?));
+        let matrix_tflops = DType::ALL.into_iter().filter_map(rate).collect();
+        let (setup, source) = (self.setup.clone(), "mma.sync".into());
+        let limits = Limits { setup, source, matrix_tflops, copy_gbs: measured.copy_gbs };
+        self.keep(&Record::Limits(Box::new(limits.clone())))?;
+        Ok(limits)
     }
 
     /// Writes a result where results are kept.
@@ -291,4 +280,31 @@ const HEADER: [&str; 12] = [
 fn floor_us(limits: &Limits, problem: &Problem) -> Option<f64> {
     let tflops = limits.matrix_tflops.get(problem.dtype.name())?;
     Some((problem.flops() / tflops / 1e6).max(problem.bytes() / limits.copy_gbs / 1e3))
+}
+
+fn row(problem: &Problem, time: &Time, limits: &Limits) -> [String; 12] {
+    let Quantiles { p50, p90, p99, .. } = time.device_us;
+    let of_kernel = |figure: fn(&KernelRecord) -> String| time.kernel.as_ref().map_or("-".into(), figure);
+    let or_dash = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.1}"));
+    [
+        problem.to_string(),
+        of_kernel(|kernel| kernel.name.clone()),
+        of_kernel(|kernel| kernel.registers.to_string()),
+        of_kernel(|kernel| kernel.blocks_per_sm.to_string()),
+        of_kernel(|kernel| format!("{:.1e}", kernel.relative_error)),
+        format!("{p50:.2}"),
+        format!("{p90:.2}"),
+        format!("{p99:.2}"),
+        or_dash(time.call_us.map(|call| call.p50)),
+        format!("{:.1}", problem.flops() / p50 / 1e6),
+        or_dash(floor_us(limits, problem).map(|floor| 100.0 * floor / p50)),
+        of_kernel(|kernel| format!("{:.1}", kernel.predicted_us)),
+    ]
+}
+
+fn write_limits(limits: &Limits, out: &mut impl Write) -> Result<()> {
+    let Limits { source, matrix_tflops, copy_gbs, .. } = limits;
+    let rates: Vec<_> = matrix_tflops.iter().map(|(dtype, rate)| format!("{dtype} {rate:.0} TFLOP/s")).collect();
+    writeln!(out, "\nroofline: {source} {}, copy {copy_gbs:.0} GB/s (read and written), measured", rates.join(", "))?;
+    Ok(())
 }
