@@ -301,7 +301,7 @@ def main(argv: list[str]) -> int:
                     timed += 1
             except Exception as error:  # such as too little memory for its tensors
                 print(f"{call}  {first_line(error)}", flush=True)
-        try:  # last, as every launch takes longer once the process has copied within device memory
+        try:  # last, as it may change what comes after (docs/PERF.md)
             write(device.limits())
         except Exception as error:
             print(f"limits  {first_line(error)}", flush=True)

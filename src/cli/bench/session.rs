@@ -240,7 +240,7 @@ impl<'a> Session<'a> {
 
     /// Measures the limits of the device.
     ///
-    /// It comes last: once a process has copied within device memory, every launch on an H200 takes 0.16 us longer.
+    /// It comes last: afterwards every launch of the process takes 0.17 us longer on an H200 (docs/PERF.md).
     fn limits(&mut self) -> Result<Limits> {
         let measured = self.gpu.limits()?;
         let rate = |dtype: DType| Some((dtype.to_string(), measured.matrix_tflops(dtype)?));
