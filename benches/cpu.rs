@@ -2,17 +2,10 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use evo_sdpa::half::{bf16, f16};
+use evo_sdpa::shapes::ON_A_CPU;
 use evo_sdpa::verify::{Case, Inputs};
-use evo_sdpa::{Causal, Element, TensorViewMut, cpu};
+use evo_sdpa::{Element, TensorViewMut, cpu};
 use std::time::Duration;
-
-/// (batch, heads, seq, head_dim) and mask.
-const SHAPES: [([usize; 4], Option<Causal>); 4] = [
-    ([1, 8, 512, 64], None),
-    ([2, 8, 2048, 64], None),
-    ([2, 8, 2048, 128], Some(Causal::BottomRight)),
-    ([4, 12, 256, 32], None),
-];
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
@@ -25,8 +18,8 @@ fn main() {
 fn attention<T: Element>(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("attention on the CPU");
     group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(2));
-    for ([batch, heads, seq, head_dim], causal) in SHAPES {
-        let case = Case { causal, dtype: T::DTYPE, ..Case::new([batch, heads, heads, seq, seq, head_dim]) };
+    for (shape, causal) in ON_A_CPU {
+        let case = Case { causal, dtype: T::DTYPE, ..Case::new(shape) };
         let inputs = Inputs::<T>::generate(&case);
         let [q, k, v] = inputs.views().expect("a case has valid views");
         let mut out = vec![T::default(); q.layout().elements()];

@@ -33,7 +33,10 @@ const LARGER: [Shape; 10] = [
     ([1, 32, 8, 1, 32768, 128], None),
 ];
 
-/// Every shape that benchmarks time, the acceptance shapes first.
+/// The shapes that benchmarks time on a CPU, which takes milliseconds for each.
+pub const ON_A_CPU: [Shape; 4] = [ACCEPTANCE[0], ACCEPTANCE[3], ACCEPTANCE[6], ([4, 12, 12, 256, 256, 32], None)];
+
+/// Every shape that benchmarks time on a GPU, the acceptance shapes first.
 pub fn measured() -> impl Iterator<Item = Shape> + Clone {
     ACCEPTANCE.into_iter().chain(LARGER)
 }

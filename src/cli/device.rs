@@ -145,6 +145,15 @@ impl Device {
         }
     }
 
+    /// The option that asks for this device, whatever the machine has.
+    pub fn option(&self) -> &'static str {
+        match &self.backend {
+            Backend::Cpu => "--device cpu",
+            Backend::Gpu(_) => "--device gpu",
+            Backend::Sim(_) => "--device sim",
+        }
+    }
+
     /// Whether this is the simulator.
     pub fn is_simulated(&self) -> bool {
         matches!(self.backend, Backend::Sim(_))

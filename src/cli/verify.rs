@@ -114,7 +114,7 @@ impl Verify {
                 }
                 Err(error) => (0.0, Some(format!("{error:#}"))),
             };
-            summary.add(name, kernel, relative, failure);
+            summary.add(name, kernel, relative, failure, device.option());
         }
         Ok(())
     }
@@ -147,7 +147,7 @@ struct Summary {
 }
 
 impl Summary {
-    fn add(&mut self, case: &str, kernel: Option<Kernel>, relative: f64, failure: Option<String>) {
+    fn add(&mut self, case: &str, kernel: Option<Kernel>, relative: f64, failure: Option<String>, device: &str) {
         let way = kernel.map_or("own choice".into(), |kernel| kernel.to_string());
         let tally = self.tallies.entry(way.clone()).or_default();
         tally.cases += 1;
@@ -155,7 +155,7 @@ impl Summary {
         if let Some(what) = failure {
             tally.failures += 1;
             let kernel = kernel.map_or(String::new(), |kernel| format!(" --kernel {kernel}"));
-            self.failures.push(format!("{way}: {what}\n  again with: --filter {case}{kernel}"));
+            self.failures.push(format!("{way}: {what}\n  again with: {device} --filter {case}{kernel}"));
         }
     }
 

@@ -70,10 +70,15 @@ impl Walk {
             let (first, last) = (tile * tile_q, ((tile + 1) * tile_q).min(q_len) - 1);
             kv_steps(first as i32, last as i32, kv_len, offset, step).total
         };
-        let sum: u64 = (0..counted).map(|i| u64::from(steps((2 * i + 1) * tiles / (2 * counted)))).sum();
-        let average = sum as f64 / counted as f64;
+        // The last rows see the most keys; where the first see as many, all do.
+        let longest = steps(tiles - 1);
+        let average = if steps(0) == longest {
+            f64::from(longest)
+        } else {
+            let sum: u64 = (0..counted).map(|i| u64::from(steps((2 * i + 1) * tiles / (2 * counted)))).sum();
+            sum as f64 / counted as f64
+        };
         let keys = (average * f64::from(step)).min(f64::from(kv_len));
-        // The last rows see the most keys.
-        Self { average, longest: f64::from(steps(tiles - 1)), keys }
+        Self { average, longest: f64::from(longest), keys }
     }
 }
