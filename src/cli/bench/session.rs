@@ -74,11 +74,14 @@ impl<'a> Session<'a> {
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let limits = self.limits()?;
+        // A kernel that broke the device must not take what was measured before with it.
+        let limits = self.limits().map_err(|error| failures.push(format!("limits: {error:#}"))).ok();
         let mut table = Table::new(&HEADER);
-        times.iter().for_each(|(problem, time)| table.row(row(problem, time, &limits)));
+        times.iter().for_each(|(problem, time)| table.row(row(problem, time, limits.as_ref())));
         table.write(out)?;
-        write_limits(&limits, out)?;
+        if let Some(limits) = &limits {
+            write_limits(limits, out)?;
+        }
         for failure in &failures {
             writeln!(out, "{failure}")?;
         }
@@ -282,7 +285,7 @@ fn floor_us(limits: &Limits, problem: &Problem) -> Option<f64> {
     Some((problem.flops() / tflops / 1e6).max(problem.bytes() / limits.copy_gbs / 1e3))
 }
 
-fn row(problem: &Problem, time: &Time, limits: &Limits) -> [String; 12] {
+fn row(problem: &Problem, time: &Time, limits: Option<&Limits>) -> [String; 12] {
     let Quantiles { p50, p90, p99, .. } = time.device_us;
     let of_kernel = |figure: fn(&KernelRecord) -> String| time.kernel.as_ref().map_or("-".into(), figure);
     let or_dash = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.1}"));
@@ -297,7 +300,7 @@ fn row(problem: &Problem, time: &Time, limits: &Limits) -> [String; 12] {
         format!("{p99:.2}"),
         or_dash(time.call_us.map(|call| call.p50)),
         format!("{:.1}", problem.flops() / p50 / 1e6),
-        or_dash(floor_us(limits, problem).map(|floor| 100.0 * floor / p50)),
+        or_dash(limits.and_then(|limits| floor_us(limits, problem)).map(|floor| 100.0 * floor / p50)),
         of_kernel(|kernel| format!("{:.1}", kernel.predicted_us)),
     ]
 }
