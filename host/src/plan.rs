@@ -192,7 +192,8 @@ impl Plan {
             heads_q: problem.heads_q() as u32,
             q_len: problem.q_len() as u32,
             kv_len: problem.kv_len() as u32,
-            head_dim: problem.head_dim() as u32,
+            // The head dim is at most MAX_HEAD_DIM.
+            head_dim: problem.head_dim() as u16,
             causal_offset: limits::causal_offset(problem),
             // A scale of zero would turn masked scores into 0 * -inf = NaN; the smallest normal number gives
             // the same uniform weights.

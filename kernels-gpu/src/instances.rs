@@ -40,6 +40,7 @@ macro_rules! instances {
                     const CONFIG: config::FwdSm80 = CONFIG;
                     type OutFrags = [[f32; 4]; CONFIG.out_frags() as usize];
                     type ScoreFrags = [[f32; 4]; CONFIG.score_frags() as usize];
+                    type PFrags = [[u32; 4]; CONFIG.score_frags() as usize / 2];
                     type QFrags = [[u32; 4]; CONFIG.q_frags() as usize];
                     type Rows = [f32; 2 * CONFIG.row_frags() as usize];
                 }
@@ -78,15 +79,17 @@ instances! {
         fwd_sm80_f16_d32_q64_kv64_w4_s2
         fwd_sm80_f16_d32_q32_kv128_w8_x4_s1
         fwd_sm80_f16_d64_q128_kv64_w4_s2
-        fwd_sm80_f16_d64_q64_kv64_w4_s1
+        fwd_sm80_f16_d64_q64_kv64_w4_s2
+        fwd_sm80_f16_d64_q64_kv64_w4_x2_s2
         fwd_sm80_f16_d64_q32_kv128_w8_x4_s1
         fwd_sm80_f16_d64_q32_kv64_w8_x4_s1
         fwd_sm80_f16_d96_q128_kv32_w4_s2
-        fwd_sm80_f16_d96_q64_kv64_w4_s1
+        fwd_sm80_f16_d96_q64_kv64_w4_s2
         fwd_sm80_f16_d96_q32_kv32_w8_x4_s1
         fwd_sm80_f16_d128_q128_kv32_w4_s2
         fwd_sm80_f16_d128_q64_kv64_w4_s2
         fwd_sm80_f16_d128_q64_kv32_w4_s2
+        fwd_sm80_f16_d128_q64_kv32_w4_x2_s2
         fwd_sm80_f16_d128_q32_kv64_w8_x4_s1
         fwd_sm80_f16_d128_q32_kv32_w8_x4_s1
         fwd_sm80_bf16_d32_q128_kv64_w4_s2
@@ -95,15 +98,17 @@ instances! {
         fwd_sm80_bf16_d64_q128_kv64_w4_s1
         fwd_sm80_bf16_d64_q128_kv64_w4_s2
         fwd_sm80_bf16_d64_q128_kv64_w4_s3
-        fwd_sm80_bf16_d64_q64_kv64_w4_s1
+        fwd_sm80_bf16_d64_q64_kv64_w4_s2
+        fwd_sm80_bf16_d64_q64_kv64_w4_x2_s2
         fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1
         fwd_sm80_bf16_d64_q32_kv64_w8_x4_s1
         fwd_sm80_bf16_d96_q128_kv32_w4_s2
-        fwd_sm80_bf16_d96_q64_kv64_w4_s1
+        fwd_sm80_bf16_d96_q64_kv64_w4_s2
         fwd_sm80_bf16_d96_q32_kv32_w8_x4_s1
         fwd_sm80_bf16_d128_q128_kv32_w4_s2
         fwd_sm80_bf16_d128_q64_kv64_w4_s2
         fwd_sm80_bf16_d128_q64_kv32_w4_s2
+        fwd_sm80_bf16_d128_q64_kv32_w4_x2_s2
         fwd_sm80_bf16_d128_q32_kv64_w8_x4_s1
         fwd_sm80_bf16_d128_q32_kv32_w8_x4_s1;
     mma_rate:

@@ -68,8 +68,11 @@ pub struct FwdParams {
     pub v_stride: Strides,
     /// Strides of `out`.
     pub out_stride: Strides,
+    /// 0: the grid is (query tiles, heads, batch). Else it is (heads, batch, query tiles), and every second run of
+    /// `2^(wave_order - 1)` tiles goes backwards: see [`boustrophedon`].
+    pub wave_order: u16,
     /// Columns of a row that exist, a multiple of 8, at most the kernel's own head dim.
-    pub head_dim: u32,
+    pub head_dim: u16,
     /// Query row `i` sees keys `j <= i + causal_offset`. Without a causal mask the host passes `kv_len`,
     /// with which the condition always holds.
     pub causal_offset: i32,
@@ -81,6 +84,20 @@ pub struct FwdParams {
     pub out: u64,
     /// Log-sum-exp, f32 \[batch, heads_q, q_len\] contiguous, natural logarithm; 0 when not wanted.
     pub lse: u64,
+}
+
+/// Position `index` of `count` where every second run of `2^run_log2` goes backwards: 0 1 3 2 4 5 6 for `run_log2` 1.
+///
+/// Blocks that share an SM are one run apart: where the first of them has the most work of its run, the second has the
+/// least.
+#[inline(always)]
+pub const fn boustrophedon(index: u32, count: u32, run_log2: u32) -> u32 {
+    if (index >> run_log2).is_multiple_of(2) {
+        return index;
+    }
+    let start = index >> run_log2 << run_log2;
+    let end = start + (1 << run_log2);
+    (if end < count { end } else { count }) - 1 - (index - start)
 }
 
 /// The value of [`FwdParams::kv_head_reciprocal`] for `group` query heads per key head.
@@ -96,6 +113,7 @@ pub const fn kv_head(head_q: u32, reciprocal: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
     use super::*;
     use core::mem::{align_of, offset_of, size_of};
 
@@ -103,8 +121,25 @@ mod tests {
     fn parameter_block_has_the_layout_that_the_ptx_reads() {
         assert_eq!((size_of::<FwdParams>(), align_of::<FwdParams>()), (128, 8));
         assert_eq!(offset_of!(FwdParams, q_stride), 48);
+        assert_eq!((offset_of!(FwdParams, wave_order), offset_of!(FwdParams, head_dim)), (96, 98));
         assert_eq!(offset_of!(FwdParams, kv_head_reciprocal), 32);
         assert_eq!(offset_of!(FwdParams, out), 112);
+    }
+
+    #[test]
+    fn every_second_run_of_the_boustrophedon_goes_backwards_and_no_position_is_lost() {
+        let order =
+            |count, run_log2| (0..count).map(|i| boustrophedon(i, count, run_log2)).collect::<std::vec::Vec<_>>();
+        assert_eq!(order(7, 1), [0, 1, 3, 2, 4, 5, 6]);
+        assert_eq!(order(7, 2), [0, 1, 2, 3, 6, 5, 4]);
+        assert_eq!(order(3, 4), [0, 1, 2]);
+        for count in 0..70 {
+            for run_log2 in 0..8 {
+                let mut positions = order(count, run_log2);
+                positions.sort_unstable();
+                assert!(positions.into_iter().eq(0..count), "{count} {run_log2}");
+            }
+        }
     }
 
     #[test]

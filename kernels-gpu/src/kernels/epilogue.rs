@@ -43,7 +43,7 @@ pub unsafe fn store<I: Instance>(
         for frag in 0..config.row_frags() {
             for half in 0..2 {
                 let row = at.warp_row + 16 * frag + 8 * half + at.lane / 4;
-                let (row_max, row_sum) = (softmax.row_max.get(2 * frag + half), softmax.row_sum.get(2 * frag + half));
+                let (base, row_sum) = (softmax.base.get(2 * frag + half), softmax.row_sum.get(2 * frag + half));
                 let factor = inverse(row_sum);
                 for tile in 0..tiles {
                     let o = out.get(frag * tiles + tile);
@@ -52,7 +52,7 @@ pub unsafe fn store<I: Instance>(
                     store_shared_4(address, pack(config.dtype, low, high));
                 }
                 if at.lane.is_multiple_of(4) {
-                    store_lse(params, at, row, log_sum_exp(row_max, row_sum, params.scale_log2));
+                    store_lse(params, at, row, log_sum_exp(base, row_sum, params.scale_log2));
                 }
             }
         }
@@ -65,7 +65,7 @@ pub unsafe fn store<I: Instance>(
             for span in 0..chunks / per_row {
                 let chunk = span * per_row + at.lane % per_row;
                 let value = load_shared_16(shared + swizzle.offset(row, chunk));
-                if at.block_row + row < params.q_len && chunk * 8 < params.head_dim {
+                if at.block_row + row < params.q_len && chunk * 8 < params.head_dim.into() {
                     store_global_16(address + u64::from(chunk * 16), value);
                 }
             }
@@ -125,7 +125,7 @@ pub unsafe fn merge_and_store<I: Instance>(
                     store_shared_f32x2(address, [o[2 * half as usize], o[2 * half as usize + 1]]);
                 }
                 if at.lane.is_multiple_of(4) {
-                    let statistic = [softmax.row_max.get(2 * frag + half), softmax.row_sum.get(2 * frag + half)];
+                    let statistic = [softmax.base.get(2 * frag + half), softmax.row_sum.get(2 * frag + half)];
                     store_shared_f32x2(statistics + (row * splits + at.split) * 8, statistic);
                 }
             }
@@ -150,7 +150,7 @@ pub unsafe fn merge_and_store<I: Instance>(
             if chunk == 0 {
                 store_lse(params, at, row, merged.lse);
             }
-            if at.block_row + row < params.q_len && chunk * 8 < params.head_dim {
+            if at.block_row + row < params.q_len && chunk * 8 < params.head_dim.into() {
                 let value = core::array::from_fn(|i| pack(config.dtype, columns[2 * i], columns[2 * i + 1]));
                 store_global_16(out_row(params, at, row) + u64::from(chunk * 16), value);
             }
@@ -165,7 +165,7 @@ struct Merged {
     lse: f32,
 }
 
-/// Reads (row_max, row_sum) of every split of a row.
+/// Reads (base, row_sum) of every split of a row.
 #[inline(always)]
 unsafe fn merge_statistics(address: u32, splits: u32, scale_log2: f32) -> Merged {
     let mut parts = [[0.0f32; 2]; MAX_SPLITS];

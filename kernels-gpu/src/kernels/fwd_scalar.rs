@@ -36,7 +36,7 @@ pub unsafe fn run(config: FwdScalar, params: FwdParams) {
     let (k, v) = (slice(params.k, &params.k_stride, key_head), slice(params.v, &params.v_stride, key_head));
     let q = slice(params.q, &params.q_stride, head) + params.q_stride.row_offset(row);
     let column = 4 * lane;
-    let owns_columns = column < params.head_dim;
+    let owns_columns = column < u32::from(params.head_dim);
     let q_shared = sreg::dynamic_shared() + warp * MAX_HEAD_DIM * 4;
 
     // SAFETY: rows and columns that are read exist; all conditions around shuffles and barriers depend on the row
@@ -56,7 +56,7 @@ pub unsafe fn run(config: FwdScalar, params: FwdParams) {
             let key = first_key + lane;
             let hidden = key >= visible;
             let k_row = k + params.k_stride.row_offset(if hidden { first_key } else { key });
-            let score = if hidden { f32::NEG_INFINITY } else { dot(dtype, q_shared, k_row, params.head_dim) };
+            let score = if hidden { f32::NEG_INFINITY } else { dot(dtype, q_shared, k_row, params.head_dim.into()) };
 
             let new_max = max(row_max, warp_max(score));
             let rescale = ex2((row_max - new_max) * params.scale_log2);

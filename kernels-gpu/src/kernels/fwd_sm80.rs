@@ -29,9 +29,10 @@ use super::tile::{OperandAddress, TileCopy};
 use crate::config::{FwdSm80, WARP};
 use crate::fragment::{ldmatrix_chunks_first, ldmatrix_rows_first};
 use crate::mask::{kv_steps, visible_keys};
-use crate::params::{FwdParams, kv_head};
+use crate::params::{FwdParams, boustrophedon, kv_head};
 use crate::ptx::ldmatrix::{ldmatrix_x4, ldmatrix_x4_trans};
-use crate::ptx::{barrier, cp_async, sreg};
+use crate::ptx::{barrier, cp_async, opaque, sreg};
+use core::ops::Range;
 
 /// Most m16 tiles of a warp.
 const MAX_ROW_FRAGS: usize = 2;
@@ -44,6 +45,8 @@ pub trait Instance {
     type OutFrags: Registers<[f32; 4]>;
     /// Scores, then probabilities, `row_frags * tile_kv / 8` m16n8 fragments.
     type ScoreFrags: Registers<[f32; 4]>;
+    /// Probabilities, `row_frags * tile_kv / 16` m16k16 fragments.
+    type PFrags: Registers<[u32; 4]>;
     /// The queries that stay in registers, m16k16 fragments.
     type QFrags: Registers<[u32; 4]>;
     /// One value for each row that a lane holds, `2 * row_frags`.
@@ -72,14 +75,21 @@ pub struct Position {
 impl Position {
     /// Reads the special registers; to call it again costs less than to keep its fields through a loop.
     #[inline(always)]
-    fn current(config: FwdSm80) -> Self {
+    fn current(config: FwdSm80, params: &FwdParams) -> Self {
         let thread = sreg::thread_idx_x();
         let warp = thread / WARP;
+        let [x, y, z] = [sreg::block_idx_x(), sreg::block_idx_y(), sreg::block_idx_z()];
+        // Under a causal mask later rows see more keys: they start first.
+        let (tile, head, batch) = if params.wave_order == 0 {
+            (sreg::grid_dim_x() - 1 - x, y, z)
+        } else {
+            let tiles = sreg::grid_dim_z();
+            (tiles - 1 - boustrophedon(z, tiles, u32::from(params.wave_order) - 1), x, y)
+        };
         Self {
-            batch: sreg::block_idx_z(),
-            head: sreg::block_idx_y(),
-            // Under a causal mask later rows see more keys: they start first.
-            block_row: (sreg::grid_dim_x() - 1 - sreg::block_idx_x()) * config.tile_q,
+            batch,
+            head,
+            block_row: tile * config.tile_q,
             warp_row: warp % config.row_warps() * config.rows_per_warp(),
             split: warp / config.row_warps(),
             lane: thread % WARP,
@@ -96,7 +106,7 @@ impl Position {
 pub unsafe fn run<I: Instance>(params: FwdParams) {
     const { assert!(I::CONFIG.is_valid()) };
     let config = I::CONFIG;
-    let at = Position::current(config);
+    let at = Position::current(config, &params);
     // SAFETY: the caller's promise; every thread of the block takes the same path through the barriers, as all
     // conditions around them depend on the block alone.
     unsafe {
@@ -109,20 +119,54 @@ pub unsafe fn run<I: Instance>(params: FwdParams) {
         let q = Queries::<I>::load(shared, &at);
         let mut out = I::OutFrags::splat([0.0; 4]);
         let mut softmax = Softmax::<I>::new(params.scale_log2);
+        let mut p = I::PFrags::splat([0; 4]);
 
+        // The first step finds a base, and those that need a mask come first.
+        let first_optimistic = steps.full.min(steps.total.saturating_sub(1));
+        let parts = config.tile_kv / 16;
+        // LLVM would peel the first step.
+        let total = opaque(steps.total);
         let mut step = steps.total;
-        while step > steps.full {
-            step -= 1;
-            let mask = Mask { first_key: step * config.step(), kv_len, causal_offset: params.causal_offset };
-            process_step::<I>(&pipeline, step, &q, &at, Some(mask), &mut softmax, &mut out);
-        }
         while step > 0 {
             step -= 1;
-            process_step::<I>(&pipeline, step, &q, &at, None, &mut softmax, &mut out);
+            pipeline.begin_step(step, total);
+            let keys = pipeline.keys(step);
+            let mut scores = I::ScoreFrags::splat([0.0; 4]);
+            let mut done = false;
+            if config.values_lag() {
+                if step < first_optimistic {
+                    done = try_step(&pipeline, step, &q, &at, &mut softmax, &mut scores, &mut p, &mut out);
+                } else if step + 1 < total {
+                    multiply_values::<I>(&p, pipeline.values(step + 1), 0..parts, &at, &mut out);
+                }
+            }
+            if !done {
+                scores = I::ScoreFrags::splat([0.0; 4]);
+                multiply_keys(&q, keys, 0..parts, &at, &mut scores);
+                let mask = Mask { first_key: step * config.step(), kv_len, causal_offset: params.causal_offset };
+                // Where steps are tried first, few come here that need none.
+                if step >= steps.full {
+                    mask.apply::<I>(&params, &mut scores);
+                }
+                softmax.move_base(&mut scores, &mut out);
+            }
+            if !(done) {
+                for part in 0..parts {
+                    pack_probabilities::<I>(&scores, part, &mut p);
+                }
+            }
+            if !config.values_lag() {
+                pipeline.wait_all();
+                multiply_values::<I>(&p, pipeline.values(step), 0..parts, &at, &mut out);
+            }
+            pipeline.end_step(step);
+        }
+        if config.values_lag() && steps.total > 0 {
+            multiply_values::<I>(&p, pipeline.values(0), 0..parts, &at, &mut out);
         }
 
         softmax.finish();
-        let at = Position::current(config);
+        let at = Position::current(config, &params);
         if config.kv_splits == 1 {
             epilogue::store::<I>(&params, &at, shared, &softmax, &out);
         } else {
@@ -145,8 +189,9 @@ impl Pipeline {
     #[inline(always)]
     unsafe fn start<I: Instance>(params: &FwdParams, at: &Position, total: u32, kv_len: u32) -> Self {
         let config = I::CONFIG;
-        let copy =
-            |address, stride, head| TileCopy::new(config, at.thread, address, stride, at.batch, head, params.head_dim);
+        let copy = |address, stride, head| {
+            TileCopy::new(config, at.thread, address, stride, at.batch, head, params.head_dim.into())
+        };
         let kv_head = kv_head(at.head, params.kv_head_reciprocal);
         let shared = sreg::dynamic_shared();
         let k_shared = shared + config.q_bytes();
@@ -161,19 +206,21 @@ impl Pipeline {
         unsafe {
             let q = copy(params.q, &params.q_stride, at.head);
             q.start::<true>(shared, at.block_row, config.tile_q, params.q_len);
+            let step = |ahead: u32| total - 1 - ahead;
+            let first_row = |ahead: u32| step(ahead) * config.step();
             for ahead in 0..config.stages {
-                let step = total - 1 - ahead;
-                let first_row = step * config.step();
                 if ahead < total {
-                    pipeline.k.start::<true>(pipeline.keys(step), first_row, config.step(), kv_len);
+                    pipeline.k.start::<true>(pipeline.keys(step(ahead)), first_row(ahead), config.step(), kv_len);
                 }
-                cp_async::commit();
+                if !config.values_lag() {
+                    cp_async::commit();
+                }
                 if ahead < total {
-                    pipeline.v.start::<true>(pipeline.values(step), first_row, config.step(), kv_len);
+                    pipeline.start_values::<true>(step(ahead), kv_len);
                 }
                 cp_async::commit();
             }
-            cp_async::wait(2 * config.stages - 1);
+            cp_async::wait(config.groups_in_flight());
             barrier::sync_threads();
         }
         pipeline
@@ -191,41 +238,67 @@ impl Pipeline {
         self.v_shared + step % self.config.stages * self.config.step_bytes()
     }
 
-    /// Waits for the values of step `step`, and starts later keys in place of its own.
+    /// Starts the copy of the values of step `step`.
     #[inline(always)]
-    unsafe fn wait_values(&self, step: u32) {
-        cp_async::wait(2 * self.config.stages - 2);
-        // SAFETY: barrier B, see the table above.
-        unsafe {
-            barrier::sync_threads();
-            self.start_later(&self.k, self.keys(step), step);
-        }
+    unsafe fn start_values<const BOUNDED: bool>(&self, step: u32, kv_len: u32) {
+        let rows = self.config.step();
+        // SAFETY: the caller freed the tile; with BOUNDED, rows that do not exist are not read.
+        unsafe { self.v.start::<BOUNDED>(self.values(step), step * rows, rows, kv_len) }
     }
 
-    /// Waits for the keys of the step after `step`, if there is one, and starts later values in place of its own.
+    /// Starts the copies into the tiles that the step before `step` freed, unless `step` is the first.
     #[inline(always)]
-    unsafe fn wait_next_keys(&self, step: u32) {
-        if step == 0 {
+    unsafe fn begin_step(&self, step: u32, total: u32) {
+        if step + 1 == total {
             return;
         }
-        cp_async::wait(2 * self.config.stages - 2);
-        // SAFETY: barrier A, see the table above.
+        let config = self.config;
+        // SAFETY: the tiles are free; only rows of the first step can lie past the end.
         unsafe {
-            barrier::sync_threads();
-            self.start_later(&self.v, self.values(step), step);
+            if step + 1 >= config.stages {
+                let later = step + 1 - config.stages;
+                self.k.start::<false>(self.keys(later), later * config.step(), config.step(), 0);
+            }
+            if !config.values_lag() {
+                cp_async::commit();
+                self.start_values::<false>(step, 0);
+                cp_async::commit();
+                cp_async::wait(1);
+                barrier::sync_threads();
+            } else {
+                if step + 2 < total && step + 2 >= config.stages {
+                    self.start_values::<false>(step + 2 - config.stages, 0);
+                }
+                cp_async::commit();
+            }
         }
     }
 
-    /// Starts the copy that takes the place of step `step` in the tile at `shared`, and closes the group.
+    /// Waits for what the step after `step` begins with, or for the last values.
     #[inline(always)]
-    unsafe fn start_later(&self, copy: &TileCopy, shared: u32, step: u32) {
+    unsafe fn end_step(&self, step: u32) {
         let config = self.config;
-        if step >= config.stages {
-            let first_row = (step - config.stages) * config.step();
-            // SAFETY: the caller freed the tile; only rows of the last step can lie past the end.
-            unsafe { copy.start::<false>(shared, first_row, config.step(), 0) }
+        if !config.values_lag() && step == 0 {
+            return;
         }
-        cp_async::commit();
+        if config.values_lag() {
+            // With two stages there is one group to wait for, the first step's or the last's.
+            if config.stages == 2 || step == 0 {
+                cp_async::wait(0);
+            } else {
+                cp_async::wait(config.groups_in_flight() - 1);
+            }
+        }
+        // SAFETY: barrier A, see the table above.
+        unsafe { barrier::sync_threads() }
+    }
+
+    /// Waits for every copy.
+    #[inline(always)]
+    unsafe fn wait_all(&self) {
+        cp_async::wait(0);
+        // SAFETY: barrier B, see the table above.
+        unsafe { barrier::sync_threads() }
     }
 }
 
@@ -274,9 +347,9 @@ struct Mask {
 impl Mask {
     /// Sets scores of hidden keys to -inf.
     #[inline(always)]
-    fn apply<I: Instance>(&self, scores: &mut I::ScoreFrags) {
+    fn apply<I: Instance>(&self, params: &FwdParams, scores: &mut I::ScoreFrags) {
         let tiles = I::CONFIG.tile_kv / 8;
-        let at = Position::current(I::CONFIG);
+        let at = Position::current(I::CONFIG, params);
         let first_column = (self.first_key + at.split * I::CONFIG.tile_kv + at.lane % 4 * 2) as i32;
         for frag in 0..I::CONFIG.row_frags() {
             for half in 0..2 {
@@ -296,52 +369,70 @@ impl Mask {
     }
 }
 
-/// One step of keys, with a mask or without.
+/// Takes a step with the base of the steps before it, and the product with the values of the step before. Gives whether
+/// the base served; else `scores` and `p` are lost, and the step has to be taken again.
 #[inline(always)]
-unsafe fn process_step<I: Instance>(
+#[allow(clippy::too_many_arguments)]
+unsafe fn try_step<I: Instance>(
     pipeline: &Pipeline,
     step: u32,
     q: &Queries<I>,
     at: &Position,
-    mask: Option<Mask>,
     softmax: &mut Softmax<I>,
+    scores: &mut I::ScoreFrags,
+    p: &mut I::PFrags,
     out: &mut I::OutFrags,
-) {
+) -> bool {
+    let config = I::CONFIG;
+    let parts = config.tile_kv / 16;
+    let mut sums = I::Rows::splat(0.0);
     // SAFETY: the whole block is here, converged; the pipeline waited for the tiles.
     unsafe {
-        let mut scores = I::ScoreFrags::splat([0.0; 4]);
-        multiply_keys(q, pipeline.keys(step), at, &mut scores);
-        if let Some(mask) = mask {
-            mask.apply::<I>(&mut scores);
-            softmax.update::<true>(&mut scores, out);
+        multiply_keys(q, pipeline.keys(step), 0..parts, at, scores);
+        let values = pipeline.values(step + 1);
+        if config.interleaves() {
+            for part in 0..parts {
+                multiply_values::<I>(p, values, part..part + 1, at, out);
+                softmax.exponentiate(scores, part, &softmax.base, &mut sums);
+                pack_probabilities::<I>(scores, part, p);
+            }
         } else {
-            softmax.update::<false>(&mut scores, out);
+            for part in 0..parts {
+                softmax.exponentiate(scores, part, &softmax.base, &mut sums);
+            }
+            multiply_values::<I>(p, values, 0..parts, at, out);
+            for part in 0..parts {
+                pack_probabilities::<I>(scores, part, p);
+            }
         }
-        pipeline.wait_values(step);
-        multiply_values::<I>(&scores, pipeline.values(step), at, out);
-        pipeline.wait_next_keys(step);
+        softmax.keep_base(&sums)
     }
 }
 
-/// `scores += Q K^T` for the warp's rows and keys.
+/// `scores += Q K^T` for the warp's rows and the 16-key parts `parts` of its keys.
 #[inline(always)]
-unsafe fn multiply_keys<I: Instance>(q: &Queries<I>, keys: u32, at: &Position, scores: &mut I::ScoreFrags) {
+unsafe fn multiply_keys<I: Instance>(
+    q: &Queries<I>,
+    keys: u32,
+    parts: Range<u32>,
+    at: &Position,
+    scores: &mut I::ScoreFrags,
+) {
     let config = I::CONFIG;
     let lane = ldmatrix_chunks_first(at.lane);
     let offset = config.swizzle().offset(at.split * config.tile_kv + lane.row, lane.chunk);
     let address = OperandAddress::new(config, keys + offset);
-    let tiles = config.tile_kv / 8;
     for k in 0..config.head_dim / 16 {
         let mut a = [[0; 4]; MAX_ROW_FRAGS];
         for frag in 0..config.row_frags() {
             // SAFETY: the query tile is there until the epilogue.
             *a.at(frag) = unsafe { q.frag(frag, k) };
         }
-        for pair in 0..tiles / 2 {
+        for part in parts.start..parts.end {
             // SAFETY: the caller holds the tile.
-            let b = unsafe { ldmatrix_x4(address.fragment(pair, k)) };
+            let b = unsafe { ldmatrix_x4(address.fragment(part, k)) };
             for frag in 0..config.row_frags() {
-                let s = frag * tiles + 2 * pair;
+                let s = frag * config.tile_kv / 8 + 2 * part;
                 // SAFETY: converged.
                 unsafe {
                     mma_m16n8k16(config.dtype, scores.at(s), a.get(frag), [b[0], b[1]]);
@@ -352,28 +443,40 @@ unsafe fn multiply_keys<I: Instance>(q: &Queries<I>, keys: u32, at: &Position, s
     }
 }
 
-/// `out += P V` for the warp's rows and keys.
+/// The probabilities of the 16-key part `part`, rounded to the element type, as operands of the product with values.
 #[inline(always)]
-unsafe fn multiply_values<I: Instance>(p: &I::ScoreFrags, values: u32, at: &Position, out: &mut I::OutFrags) {
+fn pack_probabilities<I: Instance>(scores: &I::ScoreFrags, part: u32, p: &mut I::PFrags) {
+    let config = I::CONFIG;
+    let parts = config.tile_kv / 16;
+    let pair = |x, y| pack(config.dtype, x, y);
+    for frag in 0..config.row_frags() {
+        let i = frag * parts + part;
+        let (left, right) = (scores.get(2 * i), scores.get(2 * i + 1));
+        *p.at(i) = [pair(left[0], left[1]), pair(left[2], left[3]), pair(right[0], right[1]), pair(right[2], right[3])];
+    }
+}
+
+/// `out += P V` for the warp's rows and the 16-key parts `parts` of its keys.
+#[inline(always)]
+unsafe fn multiply_values<I: Instance>(
+    p: &I::PFrags,
+    values: u32,
+    parts: Range<u32>,
+    at: &Position,
+    out: &mut I::OutFrags,
+) {
     let config = I::CONFIG;
     let lane = ldmatrix_rows_first(at.lane);
     let offset = config.swizzle().offset(at.split * config.tile_kv + lane.row, lane.chunk);
     let address = OperandAddress::new(config, values + offset);
-    let (p_tiles, out_tiles) = (config.tile_kv / 8, config.head_dim / 8);
-    for k in 0..config.tile_kv / 16 {
+    let out_tiles = config.head_dim / 8;
+    for part in parts {
         for pair in 0..out_tiles / 2 {
             // SAFETY: the caller holds the tile.
-            let b = unsafe { ldmatrix_x4_trans(address.fragment(k, pair)) };
+            let b = unsafe { ldmatrix_x4_trans(address.fragment(part, pair)) };
             for frag in 0..config.row_frags() {
-                let (left, right) = (p.get(frag * p_tiles + 2 * k), p.get(frag * p_tiles + 2 * k + 1));
-                let pair_of = |x, y| pack(config.dtype, x, y);
-                let a = [
-                    pair_of(left[0], left[1]),
-                    pair_of(left[2], left[3]),
-                    pair_of(right[0], right[1]),
-                    pair_of(right[2], right[3]),
-                ];
                 let o = frag * out_tiles + 2 * pair;
+                let a = p.get(frag * config.tile_kv / 16 + part);
                 // SAFETY: converged.
                 unsafe {
                     mma_m16n8k16(config.dtype, out.at(o), a, [b[0], b[1]]);

@@ -10,7 +10,7 @@ pub fn pack_f16(low: f32, high: f32) -> u32 {
     unsafe {
         asm!(
             "cvt.rn.f16x2.f32 {}, {}, {};",
-            out(reg32) pair, in(reg32) high, in(reg32) low, options(pure, nomem, nostack),
+            out(reg32) pair, in(reg32) high, in(reg32) low, options(nomem, nostack),
         );
     }
     pair
@@ -24,7 +24,7 @@ pub fn pack_bf16(low: f32, high: f32) -> u32 {
     unsafe {
         asm!(
             "cvt.rn.bf16x2.f32 {}, {}, {};",
-            out(reg32) pair, in(reg32) high, in(reg32) low, options(pure, nomem, nostack),
+            out(reg32) pair, in(reg32) high, in(reg32) low, options(nomem, nostack),
         );
     }
     pair
@@ -38,7 +38,7 @@ pub fn unpack_f16(pair: u32) -> [f32; 2] {
     unsafe {
         asm!(
             "{{ .reg .b16 l, h; mov.b32 {{l, h}}, {2}; cvt.f32.f16 {0}, l; cvt.f32.f16 {1}, h; }}",
-            out(reg32) low, out(reg32) high, in(reg32) pair, options(pure, nomem, nostack),
+            out(reg32) low, out(reg32) high, in(reg32) pair, options(nomem, nostack),
         );
     }
     [low, high]

@@ -1,10 +1,12 @@
-//! Exchange between the lanes of a warp. Intrinsics, for the reason that `barrier` gives.
+//! Exchange and votes between the lanes of a warp. Intrinsics, for the reason that `barrier` gives.
 
 unsafe extern "C" {
     #[link_name = "llvm.nvvm.shfl.sync.bfly.f32"]
     fn shfl_sync_bfly_f32(members: u32, value: f32, lane_mask: u32, clamp: u32) -> f32;
     #[link_name = "llvm.nvvm.shfl.sync.idx.f32"]
     fn shfl_sync_idx_f32(members: u32, value: f32, lane: u32, clamp: u32) -> f32;
+    #[link_name = "llvm.nvvm.vote.all.sync"]
+    fn vote_all_sync(members: u32, value: bool) -> bool;
 }
 
 /// `shfl.sync.bfly.b32`: the value of the lane whose number differs by `lane_mask`.
@@ -25,4 +27,14 @@ pub unsafe fn butterfly(value: f32, lane_mask: u32) -> f32 {
 pub unsafe fn broadcast(value: f32, lane: u32) -> f32 {
     // SAFETY: the caller's promise.
     unsafe { shfl_sync_idx_f32(u32::MAX, value, lane, 31) }
+}
+
+/// `vote.sync.all.pred`: whether `value` holds in every lane.
+///
+/// # Safety
+/// Every lane of the warp arrives, converged.
+#[inline(always)]
+pub unsafe fn all(value: bool) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { vote_all_sync(u32::MAX, value) }
 }
