@@ -29,14 +29,10 @@ fn scalar(_: FwdScalar) -> Counts {
 fn sm80(config: FwdSm80) -> Counts {
     // The step of the masked loop and that of the loop without a mask.
     let steps = 2;
+    let step = sm80_step(config);
     let row_frags = config.row_frags();
-    // m16n8k16: each score fragment takes head_dim / 16 of them, each output fragment tile_kv / 16.
-    let mma = config.score_frags() * config.head_dim / 16 + config.out_frags() * config.tile_kv / 16;
-    // An x4 load covers 16 x 16 elements of keys or of values.
-    let kv_loads = 2 * (config.tile_kv / 16) * (config.head_dim / 16);
-    // Each k-step of the queries is loaded once where it stays in registers, else in every step.
-    let held = config.q_steps_in_registers();
-    let q_loads = row_frags * (held + steps * (config.head_dim / 16 - held));
+    // The k-steps of the queries that stay in registers are loaded once.
+    let q_loads = row_frags * config.q_steps_in_registers();
     // Passes of the block over a tile, times the 16-byte chunks of a row that a thread copies.
     let copies = |rows: u32| rows.div_ceil(config.copy_rows()) * config.copy_spans();
     let split = config.kv_splits > 1;
@@ -48,12 +44,46 @@ fn sm80(config: FwdSm80) -> Counts {
         // A row lies in four lanes: two shuffles for its maximum in each step, two for its sum at the end.
         shfl_sync: 2 * (2 * row_frags) * (steps + 1),
         vote_sync: 0,
-        mma_sync: steps * mma,
-        ldmatrix: steps * kv_loads + q_loads,
+        mma_sync: steps * step.tensor,
+        ldmatrix: steps * step.matrix_loads + q_loads,
         // Queries, keys and values of the first stages, then keys and values of a later step in each step.
         cp_async: copies(config.tile_q) + (2 * config.stages + 2 * steps) * copies(config.step()),
         cp_async_commit: 0,
         cp_async_wait: 1 + 2 * steps,
+    }
+}
+
+/// What one pass of the loop in which an entry point spends its time must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Matrix products.
+    pub tensor: u32,
+    /// `ldmatrix`.
+    pub matrix_loads: u32,
+    /// Exponentials.
+    pub exponentials: u32,
+}
+
+/// One step of `entry`; `None` for an entry point without matrix products.
+pub fn expected_step(entry: Entry) -> Option<Step> {
+    match entry {
+        Entry::Forward(Kernel::FwdScalar(_)) => None,
+        Entry::Forward(Kernel::FwdSm80(config)) => Some(sm80_step(config)),
+        Entry::MmaRate(_) => Some(Step { tensor: MmaRate::CHAINS, matrix_loads: 0, exponentials: 0 }),
+    }
+}
+
+fn sm80_step(config: FwdSm80) -> Step {
+    let row_frags = config.row_frags();
+    // The k-steps of the queries that do not stay in registers.
+    let q_steps = config.head_dim / 16 - config.q_steps_in_registers();
+    Step {
+        // m16n8k16: each score fragment takes head_dim / 16 of them, each output fragment tile_kv / 16.
+        tensor: config.score_frags() * config.head_dim / 16 + config.out_frags() * config.tile_kv / 16,
+        // An x4 load covers 16 x 16 elements of keys, of values or of queries.
+        matrix_loads: 2 * (config.tile_kv / 16) * (config.head_dim / 16) + row_frags * q_steps,
+        // One for each score of a lane, and one to rescale each of its rows.
+        exponentials: 4 * config.score_frags() + 2 * row_frags,
     }
 }
 
