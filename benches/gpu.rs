@@ -8,7 +8,7 @@ use evo_sdpa::gpu::Gpu;
 use evo_sdpa::half::bf16;
 use evo_sdpa::shapes::measured;
 use evo_sdpa::verify::{Case, Inputs};
-use evo_sdpa::{DType, Error, Plan, Result};
+use evo_sdpa::{DType, Error, Result};
 use std::cell::OnceCell;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn main() {
 }
 
 fn shape_on(gpu: &Gpu, case: &Case, criterion: &mut Criterion) {
-    let plan = Plan::new(&case.problem(), gpu.spec()).expect("a measured shape has a plan");
+    let plan = gpu.plan(&case.problem(), None).expect("a measured shape has a plan");
     // Made when the first benchmark of the shape runs, unless a filter leaves out all of them.
     let timed = OnceCell::new();
     let timed = || {

@@ -36,6 +36,16 @@ impl DeviceSpec {
         }
     }
 
+    /// What the driver calls the device of [`DeviceSpec::typical`].
+    pub const fn typical_name(compute_capability: u32) -> Option<&'static str> {
+        match compute_capability {
+            80 => Some("NVIDIA A100-SXM4-80GB"),
+            89 => Some("NVIDIA L4"),
+            90 => Some("NVIDIA H200"),
+            _ => None,
+        }
+    }
+
     /// Blocks of `kernel` that one SM holds at a time, by its register budget and its shared memory.
     pub fn resident_blocks(&self, kernel: Kernel) -> u32 {
         let by_shared = self.shared_per_sm / (kernel.shared_bytes() + 1024);

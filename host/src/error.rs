@@ -58,6 +58,14 @@ pub enum Error {
         /// First CUDA version that loads the kernels.
         needed: &'static str,
     },
+    /// A tuned table that cannot be used.
+    #[error("tuned: {table}: {reason}")]
+    Tuned {
+        /// The file, or what else it is called.
+        table: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A PTX text that the simulator cannot read.
     #[error("PTX text, line {line}: {message}")]
     Ptx {

@@ -19,6 +19,7 @@ pub mod shapes;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod tensor;
+mod tuned;
 pub mod verify;
 
 pub use device::DeviceSpec;
@@ -36,3 +37,4 @@ pub use problem::{Causal, Options, Problem};
 #[cfg(feature = "sim")]
 pub use sim::Simulator;
 pub use tensor::{Element, TensorView, TensorViewMut};
+pub use tuned::{Tuned, TunedKernels, TunedProblem, TunedRow};

@@ -7,6 +7,7 @@ use crate::limits::{self, ROW_ALIGNMENT};
 use crate::model::Prediction;
 use crate::nvtx::Range;
 use crate::problem::Problem;
+use crate::tuned::TunedKernels;
 use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::params::{FwdParams, Strides, kv_head_reciprocal};
 use std::fmt;
@@ -18,6 +19,11 @@ pub enum Reason {
     Forced,
     /// No other kernel takes the problem on this device.
     Only,
+    /// The fastest in a table of measured times.
+    Tuned {
+        /// Its time there, microseconds.
+        us: f64,
+    },
     /// The least predicted time among several.
     Predicted {
         /// How many kernels could have run.
@@ -36,6 +42,7 @@ impl fmt::Display for Reason {
         match self {
             Reason::Forced => f.write_str("asked for by name"),
             Reason::Only => f.write_str("the only kernel that takes this problem on this device"),
+            Reason::Tuned { us } => write!(f, "the fastest by the tuned table: {us:.2} us measured"),
             Reason::Predicted { candidates, blocks, resident, ratio } => write!(
                 f,
                 "least predicted time of {candidates} kernels: {blocks} blocks, {resident} at a time on an SM, \
@@ -106,6 +113,17 @@ impl Plan {
         };
         let (kernel, _) = candidates[0];
         Ok(Self::assemble(kernel, problem, reason))
+    }
+
+    /// The plan with the kernel that `tuned` has for the problem, if it takes it; else [`Plan::new`].
+    pub fn tuned(problem: &Problem, device: &DeviceSpec, tuned: &TunedKernels) -> Result<Self> {
+        if let Some(choice) = tuned.get(problem) {
+            limits::validate_for_gpu(problem)?;
+            if limits::takes(&choice.kernel, problem, device).is_ok() {
+                return Ok(Self::assemble(choice.kernel, problem, Reason::Tuned { us: choice.us }));
+            }
+        }
+        Self::new(problem, device)
     }
 
     /// The kernels that take `problem` on `device`, each with its predicted time, the least first.

@@ -51,12 +51,12 @@ impl Gpu {
         GpuTensor::upload(&self.session, view)
     }
 
-    /// `softmax(scale * q k^T + mask) v` with the kernel that the planner picks; returns when it is done.
+    /// `softmax(scale * q k^T + mask) v` with the kernel that [`Gpu::plan`] picks; returns when it is done.
     ///
     /// `q` is \[batch, heads_q, q_len, head_dim\], `k` and `v` are \[batch, heads_kv, kv_len, head_dim\].
     ///
     /// # Errors
-    /// Those of [`Options::problem`], [`Plan::new`] and [`Kernels::launch`](super::Kernels::launch);
+    /// Those of [`Options::problem`], [`Gpu::plan`] and [`Kernels::launch`](super::Kernels::launch);
     /// [`Error::Driver`] when memory is short or the kernel fails.
     pub fn attention<T: Element>(
         &self,
@@ -126,7 +126,7 @@ impl Gpu {
             }
         }
         let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
-        let plan = Plan::choose(&problem, self.spec(), kernel)?;
+        let plan = self.plan(&problem, kernel)?;
         let [batch, heads, q_len, _] = problem.q.shape();
         let out = GpuTensor::uninitialized(&self.session, problem.out)?;
         let lse = GpuTensor::uninitialized(&self.session, Layout::bhsd([batch, heads, q_len, 1]))?;

@@ -125,7 +125,7 @@ impl<T: Element> TimedCall<'_, T> {
         let turns = self.sets.iter().cycle();
         let times = turns.take((WARM_UP_CALLS + runs) as usize).map(|set| {
             let start = Instant::now();
-            let plan = Plan::choose(&self.problem, self.gpu.spec(), self.kernel)?;
+            let plan = self.gpu.plan(&self.problem, self.kernel)?;
             // SAFETY: the stream is of the kernels' context; the tensors live until it has been waited for.
             unsafe { self.gpu.kernels().launch(&plan, set.call.pointers(), self.gpu.stream()) }?;
             self.gpu.synchronize()?;

@@ -125,8 +125,8 @@ impl<'a> Session<'a> {
 
     fn kernels(&self, problem: &Problem) -> Result<Vec<Kernel>> {
         Ok(match self.options.kernel {
-            None => vec![Plan::new(problem, self.gpu.spec())?.kernel],
-            Some(Kernels::One(kernel)) => vec![Plan::with_kernel(problem, self.gpu.spec(), kernel)?.kernel],
+            None => vec![self.gpu.plan(problem, None)?.kernel],
+            Some(Kernels::One(kernel)) => vec![self.gpu.plan(problem, Some(kernel))?.kernel],
             Some(Kernels::All) => {
                 let candidates = Plan::candidates(problem, self.gpu.spec())?;
                 candidates.into_iter().map(|(kernel, _)| kernel).collect()
@@ -164,7 +164,7 @@ impl<'a> Session<'a> {
         let predicted = candidates.iter().find(|(candidate, _)| *candidate == kernel);
         let predicted_us =
             predicted.map(|(_, prediction)| prediction.total()).context("kernel: does not take the problem")?;
-        let chosen = candidates.first().is_some_and(|(first, _)| *first == kernel);
+        let chosen = self.gpu.plan(&problem, None)?.kernel == kernel;
         let baseline = self.baseline_us(&Call::of(&problem), kernel);
         let views = inputs.views()?;
         let pass = || -> Outcome {
