@@ -82,9 +82,10 @@ impl ProfileArgs {
         ncu::check(&self.ncu)?;
         // Closed again at once: its memory and its context are the launching process's from here on.
         let needs = "shape: a launch needs a GPU, allowed without one: --csv FILE";
-        let gpu = gpu::open(None).context(needs)?;
-        let (plan, device) = (gpu.plan(&self.case(shape).problem(), self.kernel)?, *gpu.spec());
-        drop(gpu);
+        let (plan, device) = {
+            let gpu = gpu::open(None).context(needs)?;
+            (gpu.plan(&self.case(shape).problem(), self.kernel)?, *gpu.spec())
+        };
         ensure!(!plan.is_empty(), "shape: nothing to compute, allowed: sizes above 0");
         // The same command again, which plans the same.
         let launch = std::env::args_os().skip(1).chain(["--launch".into()]).collect();
