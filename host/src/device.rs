@@ -38,7 +38,11 @@ impl DeviceSpec {
 
     /// Blocks of `kernel` that one SM holds at a time, by its register budget and its shared memory.
     pub fn resident_blocks(&self, kernel: Kernel) -> u32 {
-        let by_shared = self.shared_per_sm / (kernel.shared_bytes() + 1024);
-        kernel.min_blocks_per_sm().min(by_shared).max(1)
+        self.resident(kernel.min_blocks_per_sm(), kernel.shared_bytes())
+    }
+
+    /// Blocks that one SM holds at a time, where so many fit by their registers, each with `shared_bytes`.
+    pub(crate) fn resident(&self, by_registers: u32, shared_bytes: u32) -> u32 {
+        by_registers.min(self.shared_per_sm / (shared_bytes + 1024)).max(1)
     }
 }

@@ -98,9 +98,17 @@ pub fn takes(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Result<
     }
 }
 
-/// The kernels that [`takes`] lets through.
-pub fn takers(problem: &Problem, device: &DeviceSpec) -> impl Iterator<Item = Kernel> {
-    KERNELS.iter().copied().filter(|kernel| refusal(kernel, problem, device).is_none())
+/// Whether `kernel`, one that ships, can run a problem, validated already, on `device`.
+pub fn takes_valid(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> bool {
+    refusal(kernel, problem, device).is_none()
+}
+
+/// Whether `kernel` has room for rows of `head_dim` columns, and little more.
+pub fn takes_head_dim(kernel: &Kernel, head_dim: usize) -> bool {
+    match kernel {
+        Kernel::FwdScalar(_) => true,
+        Kernel::FwdSm80(config) => head_dim.next_multiple_of(32) == config.head_dim as usize,
+    }
 }
 
 /// Why a kernel that ships does not take a problem.
@@ -108,9 +116,7 @@ fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Re
     if kernel.dtype() != problem.dtype {
         return Some(Refusal::DType);
     }
-    if let Kernel::FwdSm80(config) = kernel
-        && problem.head_dim().next_multiple_of(32) != config.head_dim as usize
-    {
+    if !takes_head_dim(kernel, problem.head_dim()) {
         return Some(Refusal::HeadDim);
     }
     if device.compute_capability < 80 {

@@ -4,7 +4,7 @@ use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::limits::{self, ROW_ALIGNMENT};
-use crate::model::Prediction;
+use crate::model::{Prediction, Row, Setting};
 use crate::nvtx::Range;
 use crate::problem::Problem;
 use evo_sdpa_kernels::config::Kernel;
@@ -86,33 +86,48 @@ impl Plan {
     /// The plan with the least predicted time on `device`.
     pub fn new(problem: &Problem, device: &DeviceSpec) -> Result<Self> {
         let _range = Range::new(c"plan");
-        let candidates = Self::candidates(problem, device)?;
-        let reason = match candidates[..] {
-            [] => {
-                return Err(Error::Unsupported {
-                    field: "device",
-                    value: format!("compute capability {}", device.compute_capability),
-                    allowed: "80 or later".into(),
-                });
+        limits::validate_for_gpu(problem)?;
+        let setting = Setting::new(problem, device);
+        // The least and the second least time; of equals the first in the table counts as less.
+        let mut best = None;
+        let mut runner_up = None;
+        let mut candidates = 0;
+        for row in setting.takers() {
+            let time = setting.predict(row).total();
+            candidates += 1;
+            let less_than = |other: Option<(&Row, f64)>| other.is_none_or(|(_, other)| time.total_cmp(&other).is_lt());
+            if less_than(best) {
+                (best, runner_up) = (Some((row, time)), best);
+            } else if less_than(runner_up) {
+                runner_up = Some((row, time));
             }
-            [_] => Reason::Only,
-            [(kernel, first), (_, second), ..] => Reason::Predicted {
-                candidates: candidates.len(),
-                blocks: limits::grid(kernel, problem).iter().map(|&n| u64::from(n)).product(),
-                resident: device.resident_blocks(kernel),
+        }
+        let Some((row, least)) = best else {
+            return Err(Error::Unsupported {
+                field: "device",
+                value: format!("compute capability {}", device.compute_capability),
+                allowed: "80 or later".into(),
+            });
+        };
+        let grid = limits::grid(row.kernel, problem);
+        let reason = match runner_up {
+            None => Reason::Only,
+            Some((_, second)) => Reason::Predicted {
+                candidates,
+                blocks: grid.iter().map(|&n| u64::from(n)).product(),
+                resident: setting.resident(row),
                 // Nothing to compute takes no time.
-                ratio: if second.total() > 0.0 { first.total() / second.total() } else { 1.0 },
+                ratio: if second > 0.0 { least / second } else { 1.0 },
             },
         };
-        let (kernel, _) = candidates[0];
-        Ok(Self::assemble(kernel, problem, reason))
+        Ok(Self::assemble(row.kernel, problem, grid, reason))
     }
 
     /// The kernels that take `problem` on `device`, each with its predicted time, the least first.
     pub fn candidates(problem: &Problem, device: &DeviceSpec) -> Result<Vec<(Kernel, Prediction)>> {
         limits::validate_for_gpu(problem)?;
-        let predict = |kernel| (kernel, Prediction::of_valid(kernel, problem, device));
-        let mut candidates: Vec<_> = limits::takers(problem, device).map(predict).collect();
+        let setting = Setting::new(problem, device);
+        let mut candidates: Vec<_> = setting.takers().map(|row| (row.kernel, setting.predict(row))).collect();
         candidates.sort_by(|a, b| a.1.total().total_cmp(&b.1.total()));
         Ok(candidates)
     }
@@ -121,7 +136,7 @@ impl Plan {
     pub fn with_kernel(problem: &Problem, device: &DeviceSpec, kernel: Kernel) -> Result<Self> {
         limits::validate_for_gpu(problem)?;
         limits::takes(&kernel, problem, device)?;
-        Ok(Self::assemble(kernel, problem, Reason::Forced))
+        Ok(Self::assemble(kernel, problem, limits::grid(kernel, problem), Reason::Forced))
     }
 
     /// [`Plan::with_kernel`] for a kernel of the caller's choice, [`Plan::new`] for none.
@@ -174,7 +189,7 @@ impl Plan {
         Ok(FwdParams { q, k, v, out, lse, kv_lens, ..self.params })
     }
 
-    fn assemble(kernel: Kernel, problem: &Problem, reason: Reason) -> Self {
+    fn assemble(kernel: Kernel, problem: &Problem, grid: [u32; 3], reason: Reason) -> Self {
         let strides = |layout: &Layout| {
             // A stride that is never taken may be anything.
             let unit = |axis: usize| match layout.shape()[axis] {
@@ -202,7 +217,7 @@ impl Plan {
         };
         Self {
             kernel,
-            grid: limits::grid(kernel, problem),
+            grid,
             block: kernel.threads(),
             shared_bytes: kernel.shared_bytes(),
             params,

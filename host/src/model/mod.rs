@@ -15,16 +15,20 @@
 
 mod rates;
 mod schedule;
+mod setting;
 mod step;
+mod table;
 
 pub use rates::Rates;
+pub(crate) use setting::Setting;
 pub use step::{Bound, Step};
+pub(crate) use table::Row;
 
 use crate::device::DeviceSpec;
 use crate::error::Result;
 use crate::limits;
 use crate::problem::Problem;
-use evo_sdpa_kernels::config::{FwdSm80, Kernel};
+use evo_sdpa_kernels::config::Kernel;
 use schedule::{Rounds, Walk};
 use std::fmt;
 use step::Work;
@@ -68,35 +72,8 @@ impl Prediction {
     pub fn of(kernel: Kernel, problem: &Problem, device: &DeviceSpec) -> Result<Self> {
         limits::validate_for_gpu(problem)?;
         limits::takes(&kernel, problem, device)?;
-        Ok(Self::of_valid(kernel, problem, device))
-    }
-
-    /// [`Prediction::of`] where the kernel is known to take the problem.
-    pub(crate) fn of_valid(kernel: Kernel, problem: &Problem, device: &DeviceSpec) -> Self {
-        Self::with_rates(kernel, problem, device, &Rates::of(device))
-    }
-
-    fn with_rates(kernel: Kernel, problem: &Problem, device: &DeviceSpec, rates: &Rates) -> Self {
-        let rounds = Rounds::new(kernel, problem, device);
-        if rounds.blocks == 0.0 {
-            return Self::default();
-        }
-        let walk = Walk::new(kernel, problem);
-        let mut prediction = match kernel {
-            Kernel::FwdScalar(_) => Self::scalar(rates, &rounds, &walk),
-            Kernel::FwdSm80(config) => Self::sm80(config, rates, &rounds, &walk),
-        };
-        let (floor, memory) = memory_floor(problem, rates, &rounds, &walk);
-        let tensor = prediction.step.map_or(0.0, |step| step.tensor / f64::from(step.blocks));
-        let busy = rounds.blocks * walk.average * tensor / f64::from(device.sm_count);
-        let activity = busy / prediction.total().max(floor);
-        let clock = (rates.sustained / activity.cbrt()).min(1.0);
-        prediction.power = (prediction.total() - prediction.launch) * (1.0 / clock - 1.0);
-        prediction.memory = (floor - prediction.total()).max(0.0);
-        if prediction.memory > 0.0 {
-            prediction.bound = Some(memory);
-        }
-        prediction
+        let setting = Setting::new(problem, device);
+        Ok(setting.predict(&Row::new(kernel, &setting.rates)))
     }
 
     /// Predicted microseconds: the sum of the terms.
@@ -131,8 +108,7 @@ impl Prediction {
     }
 
     /// The blocks at full clock.
-    fn sm80(config: FwdSm80, rates: &Rates, rounds: &Rounds, walk: &Walk) -> Self {
-        let work = Work::new(config, rates);
+    fn sm80(work: &Work, rates: &Rates, rounds: &Rounds, walk: &Walk) -> Self {
         let step = work.step(rounds.at_a_time(), rates);
         Self {
             launch: rates.launch,
@@ -163,21 +139,15 @@ impl fmt::Display for Prediction {
     }
 }
 
-/// The least time that the bytes of the launch take, and the memory that takes it.
-fn memory_floor(problem: &Problem, rates: &Rates, rounds: &Rounds, walk: &Walk) -> (f64, Bound) {
-    let size = f64::from(problem.dtype.size());
-    let [q, k, v, out] = [problem.q, problem.k, problem.v, problem.out].map(|tensor| tensor.elements() as f64 * size);
-    let tensors = q + k + v + out;
-    let l2 = (q + out + rounds.blocks * walk.keys * 2.0 * problem.head_dim() as f64 * size) / rates.l2;
-    // Launches back to back find in L2 what fits there.
-    let dram = if tensors > rates.l2_capacity { tensors / rates.dram } else { 0.0 };
-    (rates.launch + START + l2.max(dram), if dram > l2 { Bound::Dram } else { Bound::L2 })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use evo_sdpa_kernels::config::DType;
+
+    /// The prediction for an H200 with other rates.
+    fn predict(kernel: Kernel, problem: &Problem, rates: Rates) -> Prediction {
+        Setting::with_rates(problem, &DeviceSpec::H200, rates).predict(&Row::new(kernel, &rates))
+    }
 
     /// The bound of a long problem on an H200 with other rates.
     fn bound(rates: impl FnOnce(&mut Rates)) -> Option<Bound> {
@@ -185,7 +155,7 @@ mod tests {
         let problem = Problem::contiguous(DType::Bf16, [4, 16, 16, 4096, 4096, 128]);
         let mut changed = Rates::of(&DeviceSpec::H200);
         rates(&mut changed);
-        Prediction::with_rates(kernel, &problem, &DeviceSpec::H200, &changed).bound
+        predict(kernel, &problem, changed).bound
     }
 
     #[test]
@@ -203,7 +173,7 @@ mod tests {
         let problem = Problem::contiguous(DType::Bf16, [4, 32, 32, 4096, 4096, 64]);
         let total = |sustained| {
             let rates = Rates { sustained, ..Rates::of(&DeviceSpec::H200) };
-            Prediction::with_rates(kernel, &problem, &DeviceSpec::H200, &rates).total() - rates.launch
+            predict(kernel, &problem, rates).total() - rates.launch
         };
         // Half the power budget in both: the clock halves, whatever the activity.
         assert!((total(0.25) / total(0.5) - 2.0).abs() < 1e-9);

@@ -98,6 +98,7 @@ impl Step {
 }
 
 /// What one block does in one step: clocks of its SM.
+#[derive(Clone)]
 pub struct Work {
     config: FwdSm80,
     tensor: f64,

@@ -1,0 +1,73 @@
+//! What planning needs of each kernel, worked out once, and found by data type and head dim.
+
+use super::rates::Rates;
+use super::step::Work;
+use crate::limits;
+use crate::problem::Problem;
+use evo_sdpa_kernels::config::{DType, Kernel, MAX_HEAD_DIM, WARP};
+use evo_sdpa_kernels::instances::KERNELS;
+use std::sync::LazyLock;
+
+/// Head dims are multiples of this.
+const HEAD_DIM_UNIT: usize = 8;
+/// How many head dims there are.
+const HEAD_DIMS: usize = MAX_HEAD_DIM as usize / HEAD_DIM_UNIT;
+
+/// A kernel, and what follows from it for one family of devices.
+#[derive(Clone)]
+pub(crate) struct Row {
+    pub(crate) kernel: Kernel,
+    /// Query rows of a block.
+    pub(super) tile_q: u32,
+    /// Keys of a step.
+    pub(super) step: u32,
+    /// Dynamic shared memory of a block, bytes.
+    pub(super) shared_bytes: u32,
+    /// Blocks that fit an SM by their registers.
+    pub(super) blocks_by_registers: u32,
+    pub(super) pace: Pace,
+}
+
+/// What a kernel's time goes with.
+#[derive(Clone)]
+pub(super) enum Pace {
+    /// Four rows and 32 keys at a time.
+    Scalar,
+    /// Steps of keys.
+    Sm80(Work),
+}
+
+impl Row {
+    /// The row of `kernel` at these rates of an SM.
+    pub(super) fn new(kernel: Kernel, rates: &Rates) -> Self {
+        let (step, pace) = match kernel {
+            Kernel::FwdScalar(_) => (WARP, Pace::Scalar),
+            Kernel::FwdSm80(config) => (config.step(), Pace::Sm80(Work::new(config, rates))),
+        };
+        Self {
+            kernel,
+            tile_q: kernel.tile_q(),
+            step,
+            shared_bytes: kernel.shared_bytes(),
+            blocks_by_registers: kernel.min_blocks_per_sm(),
+            pace,
+        }
+    }
+
+    /// The kernels of a problem's data type and head dim, in the order of [`KERNELS`]. The problem is valid.
+    pub(super) fn of(family: usize, problem: &Problem) -> &'static [Self] {
+        type Cells = [[Vec<Row>; HEAD_DIMS]; DType::ALL.len()];
+        static TABLE: LazyLock<[Cells; Rates::FAMILIES.len()]> = LazyLock::new(|| {
+            Rates::FAMILIES.map(|(_, rates)| {
+                DType::ALL.map(|dtype| {
+                    std::array::from_fn(|cell| {
+                        let head_dim = (cell + 1) * HEAD_DIM_UNIT;
+                        let takes = |k: &&Kernel| k.dtype() == dtype && limits::takes_head_dim(k, head_dim);
+                        KERNELS.iter().filter(takes).map(|&kernel| Row::new(kernel, &rates)).collect()
+                    })
+                })
+            })
+        });
+        &TABLE[family][problem.dtype as usize][problem.head_dim().div_ceil(HEAD_DIM_UNIT) - 1]
+    }
+}
