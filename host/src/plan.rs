@@ -4,7 +4,7 @@ use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::limits::{self, ROW_ALIGNMENT};
-use crate::model::{Prediction, Row, Setting};
+use crate::model::{Prediction, Setting};
 use crate::nvtx::Range;
 use crate::problem::Problem;
 use evo_sdpa_kernels::config::Kernel;
@@ -93,12 +93,17 @@ impl Plan {
         let mut runner_up = None;
         let mut candidates = 0;
         for row in setting.takers() {
-            let time = setting.predict(row).total();
             candidates += 1;
-            let less_than = |other: Option<(&Row, f64)>| other.is_none_or(|(_, other)| time.total_cmp(&other).is_lt());
-            if less_than(best) {
+            let less =
+                |time: f64, other: Option<(_, f64)>| other.is_none_or(|(_, other)| time.total_cmp(&other).is_lt());
+            let at_full_clock = setting.at_full_clock(row);
+            if !less(at_full_clock.least(), runner_up) {
+                continue;
+            }
+            let time = at_full_clock.throttled(&setting).total();
+            if less(time, best) {
                 (best, runner_up) = (Some((row, time)), best);
-            } else if less_than(runner_up) {
+            } else if less(time, runner_up) {
                 runner_up = Some((row, time));
             }
         }

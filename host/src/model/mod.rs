@@ -13,6 +13,7 @@
 //! - Where the power limit is known it lowers the clock. Power goes with the activity of the tensor cores and with
 //!   the cube of the clock, since voltage follows the clock: `clock = sustained / activity^(1/3)`.
 
+mod divisor;
 mod rates;
 mod schedule;
 mod setting;
@@ -22,7 +23,6 @@ mod table;
 pub use rates::Rates;
 pub(crate) use setting::Setting;
 pub use step::{Bound, Step};
-pub(crate) use table::Row;
 
 use crate::device::DeviceSpec;
 use crate::error::Result;
@@ -32,12 +32,11 @@ use evo_sdpa_kernels::config::Kernel;
 use schedule::{Rounds, Walk};
 use std::fmt;
 use step::Work;
+use table::Row;
 
 /// From the start of a block to its first instruction on data, and from its last store to the end, without the copies
 /// themselves: scheduling, parameters, addresses, the way to L2. Microseconds.
 const START: f64 = 0.52;
-/// `fwd_scalar`: four rows and 32 keys, clocks.
-const SCALAR_STEP: f64 = 2930.0;
 
 /// Predicted microseconds of one launch among launches back to back. The terms add up to [`Prediction::total`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -96,27 +95,29 @@ impl Prediction {
         .into_iter()
     }
 
-    /// The arithmetic at full clock, and nothing else.
-    fn scalar(rates: &Rates, rounds: &Rounds, walk: &Walk) -> Self {
+    /// The arithmetic at full clock, and nothing else, where four rows and 32 keys take `step`.
+    #[inline]
+    fn scalar(launch: f64, step: f64, rounds: &Rounds, walk: &Walk) -> Self {
         Self {
-            launch: rates.launch,
+            launch,
             start: START,
-            steps: rounds.per_sm * walk.average * SCALAR_STEP / rates.clock,
+            steps: rounds.per_sm * walk.average * step,
             bound: (walk.longest > 0.0).then_some(Bound::Arithmetic),
             ..Self::default()
         }
     }
 
     /// The blocks at full clock.
-    fn sm80(work: &Work, rates: &Rates, rounds: &Rounds, walk: &Walk) -> Self {
-        let step = work.step(rounds.at_a_time(), rates);
+    #[inline]
+    fn sm80(launch: f64, work: &Work, rounds: &Rounds, walk: &Walk) -> Self {
+        let step = work.step(rounds.at_a_time());
         Self {
-            launch: rates.launch,
-            start: rounds.time(|blocks| START + f64::from(blocks) * work.first_copy / rates.clock),
-            steps: walk.average * rounds.time(|blocks| work.step(blocks, rates).total()),
+            launch,
+            start: rounds.time(|blocks| START + blocks * work.first_copy),
+            steps: walk.average * rounds.time(|blocks| work.step(blocks).total()),
             // Under a causal mask the blocks with the most keys start first; further rounds fill the gaps they leave.
             tail: (walk.longest - walk.average) * step.total() / rounds.count(),
-            merge: rounds.time(|blocks| work.merge(blocks) / rates.clock),
+            merge: rounds.time(|blocks| work.merge(blocks)),
             step: Some(step),
             bound: (walk.longest > 0.0).then(|| step.bound()),
             ..Self::default()

@@ -1,6 +1,7 @@
 //! How the blocks of a grid are spread over SMs and time, and how far each of them walks.
 
 use super::Setting;
+use super::divisor::Divisor;
 use super::table::Row;
 use evo_sdpa_kernels::mask::visible_keys;
 
@@ -11,36 +12,43 @@ pub struct Rounds {
     /// Blocks of the busiest SM.
     pub per_sm: f64,
     /// Blocks that it holds at a time.
-    resident: u32,
+    resident: f64,
     /// Rounds of so many.
     full: f64,
     /// Blocks of one round more.
-    left: u32,
+    left: f64,
 }
 
 impl Rounds {
     /// The blocks of a kernel.
+    #[inline]
     pub fn new(row: &Row, setting: &Setting) -> Self {
-        let resident = setting.resident(row);
-        let blocks = u64::from(setting.q_len.div_ceil(row.tile_q)) * setting.slices;
-        let per_sm = blocks.div_ceil(setting.sm_count);
-        let (full, left) = (per_sm / u64::from(resident), (per_sm % u64::from(resident)) as u32);
-        Self { blocks: blocks as f64, per_sm: per_sm as f64, resident, full: full as f64, left }
+        // `f64::floor` is a call on processors that Rust builds for by default.
+        let floor = |x: f64| x as i64 as f64;
+        let resident = f64::from(setting.resident(row));
+        let blocks = f64::from(row.tile_q.quotient_up(setting.q_len)) * setting.slices;
+        let share = blocks / setting.sm_count;
+        let per_sm = if floor(share) < share { floor(share) + 1.0 } else { share };
+        let full = floor(per_sm / resident);
+        Self { blocks, per_sm, resident, full, left: per_sm - full * resident }
     }
 
     /// Most blocks at a time.
-    pub fn at_a_time(&self) -> u32 {
+    #[inline]
+    pub fn at_a_time(&self) -> f64 {
         if self.full > 0.0 { self.resident } else { self.left }
     }
 
     /// How many rounds.
+    #[inline]
     pub fn count(&self) -> f64 {
-        if self.left > 0 { self.full + 1.0 } else { self.full }
+        if self.left > 0.0 { self.full + 1.0 } else { self.full }
     }
 
     /// The sum of all rounds, where one of so many blocks at a time takes `time`.
-    pub fn time(&self, time: impl Fn(u32) -> f64) -> f64 {
-        self.full * time(self.resident) + if self.left > 0 { time(self.left) } else { 0.0 }
+    #[inline]
+    pub fn time(&self, time: impl Fn(f64) -> f64) -> f64 {
+        self.full * time(self.resident) + if self.left > 0.0 { time(self.left) } else { 0.0 }
     }
 }
 
@@ -56,50 +64,72 @@ pub struct Walk {
 
 impl Walk {
     /// The blocks of a kernel, of which there is at least one.
+    #[inline]
     pub fn new(row: &Row, setting: &Setting) -> Self {
-        let (tile_q, step) = (row.tile_q, row.step);
         let Setting { q_len, kv_len, causal_offset, .. } = *setting;
         // A block takes the steps of its last row.
-        let steps = |last: u32| visible_keys(last as i32, kv_len, causal_offset).unsigned_abs().div_ceil(step);
+        let steps = |last: u32| row.step.quotient_up(visible_keys(last as i32, kv_len, causal_offset) as u32);
         // The last rows see the most keys; where the first see as many, all do.
         let longest = steps(q_len - 1);
-        let average = if steps(tile_q.min(q_len) - 1) == longest {
+        let average = if steps(row.tile_q.value().min(q_len) - 1) == longest {
             f64::from(longest)
         } else {
-            let tiles = q_len.div_ceil(tile_q);
-            // Tiles but the last: those before `first` see no key, those from `full` on see all.
-            let ends = |keys: i32| (keys - causal_offset).max(0) as u32 / tile_q;
-            let first = ends(0).min(tiles - 1);
-            let full = ends(kv_len).clamp(first, tiles - 1);
-            let keys = ((first + 1) * tile_q).checked_add_signed(causal_offset).unwrap_or(0);
-            let sum = sum_of_steps(full - first, keys, tile_q, step)
-                + u64::from(tiles - 1 - full) * u64::from((kv_len as u32).div_ceil(step))
-                + u64::from(longest);
-            sum as f64 / f64::from(tiles)
+            let sum = u64::from(longest) + Self::steps_but_for_the_last_tile(row, setting);
+            sum as f64 / f64::from(row.tile_q.quotient_up(q_len))
         };
-        let keys = (average * f64::from(step)).min(f64::from(kv_len));
+        let keys = (average * f64::from(row.step.value())).min(f64::from(kv_len));
         Self { average, longest: f64::from(longest), keys }
+    }
+
+    /// The sum of the steps of all tiles of queries but the last, which may be a short one.
+    fn steps_but_for_the_last_tile(row: &Row, setting: &Setting) -> u64 {
+        let Setting { q_len, kv_len, causal_offset, .. } = *setting;
+        let tiles = row.tile_q.quotient_up(q_len) - 1;
+        // Tiles before `first` see no key, those from `full` on see all, those between see more and more.
+        let tile_that_sees = |keys: i32| row.tile_q.quotient((keys - causal_offset).max(0) as u32).min(tiles);
+        let (first, full) = (tile_that_sees(0), tile_that_sees(kv_len));
+        let keys = (i64::from(first) + 1) * i64::from(row.tile_q.value()) + i64::from(causal_offset);
+        let rising = if first < full { row.ramp.steps(full - first, keys as u32) } else { 0 };
+        rising + u64::from(tiles - full) * u64::from(row.step.quotient_up(kv_len as u32))
     }
 }
 
-/// The steps of `count` tiles: the first sees `keys` keys, each other `tile` more than the one before it.
-fn sum_of_steps(count: u32, keys: u32, tile: u32, step: u32) -> u64 {
-    // Rounded up is rounded down with `step - 1` more.
-    sum_of_quotients(count.into(), step.into(), tile.into(), u64::from(keys) + u64::from(step) - 1)
+/// The sum of the steps of tiles of which each sees the keys of a tile of queries more than the one before: by Euclid's
+/// algorithm for the queries of a tile and the keys of a step, which counts the lattice points below a line.
+#[derive(Clone)]
+pub struct Ramp {
+    step: u32,
+    /// Of each division of the algorithm: divisor, quotient, remainder.
+    divisions: Vec<(Divisor, u32, u32)>,
 }
 
-/// The sum of `(a * i + b) / m`, rounded down, for `i` in `0..n`: Euclid's algorithm counts the lattice points below
-/// the line, whose slope and inverse slope it takes by turns.
-fn sum_of_quotients(mut n: u64, mut m: u64, mut a: u64, mut b: u64) -> u64 {
-    let mut sum = 0;
-    loop {
-        if n == 0 {
-            return sum;
+impl Ramp {
+    /// Tiles of `tile_q` queries, steps of `step` keys.
+    pub fn new(tile_q: u32, step: u32) -> Self {
+        let mut divisions = Vec::new();
+        let (mut dividend, mut divisor) = (tile_q, step);
+        while divisor > 0 {
+            divisions.push((Divisor::new(divisor), dividend / divisor, dividend % divisor));
+            (dividend, divisor) = (divisor, dividend % divisor);
         }
-        sum += n * (n - 1) / 2 * (a / m) + n * (b / m);
-        (a, b) = (a % m, b % m);
-        let top = a * n + b;
-        (n, m, a, b) = (top / m, a, m, top % m);
+        Self { step, divisions }
+    }
+
+    /// The steps of `tiles` tiles, at least one, the first of which sees `keys` keys, at least one. The last sees fewer
+    /// than 2^31.
+    fn steps(&self, tiles: u32, keys: u32) -> u64 {
+        // Rounded up is rounded down with `step - 1` more.
+        let (mut n, mut start) = (tiles, keys + self.step - 1);
+        let mut sum = 0;
+        for &(divisor, slope, rest) in &self.divisions {
+            let (quotient, remainder) = divisor.quotient_and_rest(start);
+            sum += u64::from(n) * u64::from(n - 1) / 2 * u64::from(slope) + u64::from(n) * u64::from(quotient);
+            (n, start) = divisor.quotient_and_rest(rest * n + remainder);
+            if n == 0 {
+                break;
+            }
+        }
+        sum
     }
 }
 
@@ -108,10 +138,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_of_quotients_are_those_of_counting() {
-        for (n, m, a, b) in [(0, 5, 3, 2), (1, 1, 0, 0), (7, 64, 64, 63), (9, 512, 32, 600), (33, 96, 128, 5), (20, 7, 4, 6)]
-        {
-            assert_eq!(sum_of_quotients(n, m, a, b), (0..n).map(|i| (a * i + b) / m).sum(), "{n} {m} {a} {b}");
+    fn a_ramp_has_the_steps_that_counting_finds() {
+        for (tile_q, step) in [(64, 64), (128, 64), (32, 512), (4, 32), (96, 64), (64, 96), (192, 80), (5, 7)] {
+            let ramp = Ramp::new(tile_q, step);
+            for (tiles, keys) in [(1, 1), (1, 700), (7, 3), (40, 64), (1000, 65)] {
+                let counted: u32 = (0..tiles).map(|tile| (keys + tile * tile_q).div_ceil(step)).sum();
+                assert_eq!(ramp.steps(tiles, keys), counted.into(), "{tiles} tiles of {tile_q}, {step} keys, {keys}");
+            }
         }
     }
 }

@@ -14,12 +14,12 @@ pub(crate) struct Setting<'a> {
     problem: &'a Problem,
     device: &'a DeviceSpec,
     pub(super) rates: Rates,
-    pub(super) sm_count: u64,
+    pub(super) sm_count: f64,
     pub(super) q_len: u32,
     pub(super) kv_len: i32,
     pub(super) causal_offset: i32,
     /// Query heads of all sequences.
-    pub(super) slices: u64,
+    pub(super) slices: f64,
     /// Bytes of queries and output.
     q_out: f64,
     /// Bytes of one key and its value.
@@ -49,7 +49,7 @@ impl<'a> Setting<'a> {
             q_len: problem.q_len() as u32,
             kv_len: problem.kv_len() as i32,
             causal_offset: limits::causal_offset(problem),
-            slices: problem.heads_q() as u64 * problem.batch() as u64,
+            slices: problem.heads_q() as f64 * problem.batch() as f64,
             q_out,
             key: 2.0 * bytes(problem.head_dim()),
             // Launches back to back find in L2 what fits there.
@@ -66,38 +66,68 @@ impl<'a> Setting<'a> {
 
     /// Blocks of a kernel that one SM holds at a time.
     pub(crate) fn resident(&self, row: &Row) -> u32 {
-        self.device.resident(row.blocks_by_registers, row.shared_bytes)
+        row.blocks_by_registers.min(row.shared.quotient(self.device.shared_per_sm)).max(1)
     }
 
     /// The prediction for a kernel that takes the problem.
     pub(crate) fn predict(&self, row: &Row) -> Prediction {
-        if self.q_len == 0 || self.slices == 0 {
-            return Prediction::default();
+        self.at_full_clock(row).throttled(self)
+    }
+
+    /// The prediction for a kernel that takes the problem, before what power and memory add.
+    #[inline]
+    pub(crate) fn at_full_clock(&self, row: &Row) -> FullClock {
+        if self.q_len == 0 || self.slices == 0.0 {
+            return FullClock { terms: Prediction::default(), busy: 0.0, floor: 0.0, memory: Bound::L2 };
         }
         let rounds = Rounds::new(row, self);
         let walk = Walk::new(row, self);
-        let mut prediction = match &row.pace {
-            Pace::Scalar => Prediction::scalar(&self.rates, &rounds, &walk),
-            Pace::Sm80(work) => Prediction::sm80(work, &self.rates, &rounds, &walk),
-        };
         let (floor, memory) = self.memory_floor(&rounds, &walk);
-        let at_full_clock = prediction.total();
-        let tensor = prediction.step.map_or(0.0, |step| step.tensor / f64::from(step.blocks));
-        let busy = rounds.blocks * walk.average * tensor / self.sm_count as f64;
-        let activity = busy / at_full_clock.max(floor);
-        if activity > self.unthrottled {
-            prediction.power = (at_full_clock - prediction.launch) * (activity.cbrt() / self.rates.sustained - 1.0);
-        }
-        prediction.memory = (floor - prediction.total()).max(0.0);
-        if prediction.memory > 0.0 {
-            prediction.bound = Some(memory);
-        }
-        prediction
+        let launch = self.rates.launch;
+        let (terms, tensor) = match &row.pace {
+            Pace::Scalar(step) => (Prediction::scalar(launch, *step, &rounds, &walk), 0.0),
+            Pace::Sm80(work) => (Prediction::sm80(launch, work, &rounds, &walk), work.tensor),
+        };
+        FullClock { terms, busy: rounds.blocks * walk.average * tensor / self.sm_count, floor, memory }
     }
 
     /// The least time that the bytes of the launch take, and the memory that takes it.
     fn memory_floor(&self, rounds: &Rounds, walk: &Walk) -> (f64, Bound) {
         let l2 = (self.q_out + rounds.blocks * walk.keys * self.key) / self.rates.l2;
         (self.rates.launch + START + l2.max(self.dram), if self.dram > l2 { Bound::Dram } else { Bound::L2 })
+    }
+}
+
+/// A prediction without the power limit.
+pub(crate) struct FullClock {
+    terms: Prediction,
+    /// Microseconds in which the average SM keeps its tensor cores busy.
+    busy: f64,
+    /// The least time that the bytes of the launch take, and the memory that takes it.
+    floor: f64,
+    memory: Bound,
+}
+
+impl FullClock {
+    /// Microseconds below which the whole prediction does not lie.
+    #[inline]
+    pub(crate) fn least(&self) -> f64 {
+        self.terms.total().max(self.floor)
+    }
+
+    /// The whole prediction.
+    #[inline]
+    pub(crate) fn throttled(self, setting: &Setting) -> Prediction {
+        let activity = self.busy / self.least();
+        let Self { terms: mut prediction, floor, memory, .. } = self;
+        if activity > setting.unthrottled {
+            prediction.power =
+                (prediction.total() - prediction.launch) * (activity.cbrt() / setting.rates.sustained - 1.0);
+        }
+        prediction.memory = (floor - prediction.total()).max(0.0);
+        if prediction.memory > 0.0 {
+            prediction.bound = Some(memory);
+        }
+        prediction
     }
 }

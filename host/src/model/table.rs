@@ -1,13 +1,18 @@
 //! What planning needs of each kernel, worked out once, and found by data type and head dim.
 
+use super::divisor::Divisor;
 use super::rates::Rates;
+use super::schedule::Ramp;
 use super::step::Work;
+use crate::device;
 use crate::limits;
 use crate::problem::Problem;
 use evo_sdpa_kernels::config::{DType, Kernel, MAX_HEAD_DIM, WARP};
 use evo_sdpa_kernels::instances::KERNELS;
 use std::sync::LazyLock;
 
+/// `fwd_scalar`: four rows and 32 keys, clocks.
+const SCALAR_STEP: f64 = 2930.0;
 /// Head dims are multiples of this.
 const HEAD_DIM_UNIT: usize = 8;
 /// How many head dims there are.
@@ -18,11 +23,13 @@ const HEAD_DIMS: usize = MAX_HEAD_DIM as usize / HEAD_DIM_UNIT;
 pub(crate) struct Row {
     pub(crate) kernel: Kernel,
     /// Query rows of a block.
-    pub(super) tile_q: u32,
+    pub(super) tile_q: Divisor,
     /// Keys of a step.
-    pub(super) step: u32,
-    /// Dynamic shared memory of a block, bytes.
-    pub(super) shared_bytes: u32,
+    pub(super) step: Divisor,
+    /// Steps under a causal mask.
+    pub(super) ramp: Ramp,
+    /// Shared memory that a block takes of an SM, bytes.
+    pub(super) shared: Divisor,
     /// Blocks that fit an SM by their registers.
     pub(super) blocks_by_registers: u32,
     pub(super) pace: Pace,
@@ -31,8 +38,8 @@ pub(crate) struct Row {
 /// What a kernel's time goes with.
 #[derive(Clone)]
 pub(super) enum Pace {
-    /// Four rows and 32 keys at a time.
-    Scalar,
+    /// Four rows and 32 keys at a time, microseconds.
+    Scalar(f64),
     /// Steps of keys.
     Sm80(Work),
 }
@@ -41,14 +48,15 @@ impl Row {
     /// The row of `kernel` at these rates of an SM.
     pub(super) fn new(kernel: Kernel, rates: &Rates) -> Self {
         let (step, pace) = match kernel {
-            Kernel::FwdScalar(_) => (WARP, Pace::Scalar),
+            Kernel::FwdScalar(_) => (WARP, Pace::Scalar(SCALAR_STEP / rates.clock)),
             Kernel::FwdSm80(config) => (config.step(), Pace::Sm80(Work::new(config, rates))),
         };
         Self {
             kernel,
-            tile_q: kernel.tile_q(),
-            step,
-            shared_bytes: kernel.shared_bytes(),
+            tile_q: Divisor::new(kernel.tile_q()),
+            step: Divisor::new(step),
+            ramp: Ramp::new(kernel.tile_q(), step),
+            shared: Divisor::new(device::shared_taken(kernel.shared_bytes())),
             blocks_by_registers: kernel.min_blocks_per_sm(),
             pace,
         }
