@@ -58,7 +58,7 @@ pub enum Error {
         /// First CUDA version that loads the kernels.
         needed: &'static str,
     },
-    /// A PTX text that the simulator cannot read.
+    /// A PTX text that cannot be read.
     #[error("PTX text, line {line}: {message}")]
     Ptx {
         /// Line of the text, from 1.

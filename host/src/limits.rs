@@ -80,20 +80,27 @@ pub fn validate_for_gpu(problem: &Problem) -> Result<()> {
 /// Why a kernel does not take a problem, without words: planners ask for every kernel, and mean the answer seldom.
 #[derive(Clone, Copy)]
 enum Refusal {
-    Kernel,
     DType,
     HeadDim,
     Device,
     SharedMemory,
 }
 
-/// Whether `kernel` can run a problem, validated already, on `device`.
-pub fn takes(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Result<()> {
-    if !KERNELS.contains(kernel) {
-        return Err(Refusal::Kernel.error(kernel, problem, device));
-    }
+/// The row of `kernel` in [`KERNELS`], if it ships.
+pub fn index(kernel: Kernel) -> Option<usize> {
+    KERNELS.iter().position(|&row| row == kernel)
+}
+
+/// What a kernel that does not ship is answered.
+pub fn not_among_kernels(kernel: Kernel) -> Error {
+    Error::Unsupported { field: "kernel", value: kernel.to_string(), allowed: "one of KERNELS".into() }
+}
+
+/// The row of `kernel` in [`KERNELS`] when it can run a problem, validated already, on `device`.
+pub fn takes(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Result<usize> {
+    let index = index(*kernel).ok_or_else(|| not_among_kernels(*kernel))?;
     match refusal(kernel, problem, device) {
-        None => Ok(()),
+        None => Ok(index),
         Some(refusal) => Err(refusal.error(kernel, problem, device)),
     }
 }
@@ -128,7 +135,6 @@ fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Re
 impl Refusal {
     fn error(self, kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Error {
         let (field, value, allowed) = match self {
-            Refusal::Kernel => ("kernel", kernel.to_string(), "one of KERNELS".into()),
             Refusal::DType => ("dtype", problem.dtype.to_string(), format!("{} for {kernel}", kernel.dtype())),
             Refusal::HeadDim => {
                 let allowed = format!("{} to {} for {kernel}", kernel.head_dim() - 24, kernel.head_dim());

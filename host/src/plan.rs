@@ -8,6 +8,7 @@ use crate::model::{Prediction, Setting};
 use crate::nvtx::Range;
 use crate::problem::Problem;
 use evo_sdpa_kernels::config::Kernel;
+use evo_sdpa_kernels::instances::KERNELS;
 use evo_sdpa_kernels::params::{FwdParams, Strides, kv_head_reciprocal};
 use std::fmt;
 
@@ -61,6 +62,8 @@ pub struct Plan {
     pub params: FwdParams,
     /// Why this kernel.
     pub reason: Reason,
+    /// Where the kernel is in [`KERNELS`]: a launch finds it there without a search.
+    index: usize,
     kv_lens: bool,
     lse: bool,
 }
@@ -125,7 +128,7 @@ impl Plan {
                 ratio: if second > 0.0 { least / second } else { 1.0 },
             },
         };
-        Ok(Self::assemble(row.kernel, problem, grid, reason))
+        Ok(Self::assemble(row.index, problem, grid, reason))
     }
 
     /// The kernels that take `problem` on `device`, each with its predicted time, the least first.
@@ -140,8 +143,8 @@ impl Plan {
     /// The plan with a kernel of the caller's choice.
     pub fn with_kernel(problem: &Problem, device: &DeviceSpec, kernel: Kernel) -> Result<Self> {
         limits::validate_for_gpu(problem)?;
-        limits::takes(&kernel, problem, device)?;
-        Ok(Self::assemble(kernel, problem, limits::grid(kernel, problem), Reason::Forced))
+        let index = limits::takes(&kernel, problem, device)?;
+        Ok(Self::assemble(index, problem, limits::grid(kernel, problem), Reason::Forced))
     }
 
     /// [`Plan::with_kernel`] for a kernel of the caller's choice, [`Plan::new`] for none.
@@ -160,6 +163,12 @@ impl Plan {
     /// Whether there is nothing to compute.
     pub fn is_empty(&self) -> bool {
         self.grid.contains(&0)
+    }
+
+    /// Where the kernel is in [`KERNELS`]. The kernel of a plan is everybody's to exchange, so that it is looked at.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn index(&self) -> Option<usize> {
+        if KERNELS.get(self.index) == Some(&self.kernel) { Some(self.index) } else { limits::index(self.kernel) }
     }
 
     /// The parameter block for these addresses. Fails on a null or misaligned one.
@@ -194,7 +203,8 @@ impl Plan {
         Ok(FwdParams { q, k, v, out, lse, kv_lens, ..self.params })
     }
 
-    fn assemble(kernel: Kernel, problem: &Problem, grid: [u32; 3], reason: Reason) -> Self {
+    fn assemble(index: usize, problem: &Problem, grid: [u32; 3], reason: Reason) -> Self {
+        let kernel = KERNELS[index];
         let strides = |layout: &Layout| {
             // A stride that is never taken may be anything.
             let unit = |axis: usize| match layout.shape()[axis] {
@@ -227,6 +237,7 @@ impl Plan {
             shared_bytes: kernel.shared_bytes(),
             params,
             reason,
+            index,
             kv_lens: problem.kv_lens,
             lse: problem.lse,
         }

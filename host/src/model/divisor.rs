@@ -23,7 +23,7 @@ impl Divisor {
     /// `n / value`, rounded down.
     #[inline]
     pub fn quotient(self, n: u32) -> u32 {
-        ((u128::from(n) + 1) * u128::from(self.reciprocal) >> 64) as u32
+        (((u128::from(n) + 1) * u128::from(self.reciprocal)) >> 64) as u32
     }
 
     /// `n / value`, rounded up.

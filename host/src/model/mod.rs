@@ -70,9 +70,9 @@ impl Prediction {
     /// Those of [`crate::Plan::with_kernel`].
     pub fn of(kernel: Kernel, problem: &Problem, device: &DeviceSpec) -> Result<Self> {
         limits::validate_for_gpu(problem)?;
-        limits::takes(&kernel, problem, device)?;
+        let index = limits::takes(&kernel, problem, device)?;
         let setting = Setting::new(problem, device);
-        Ok(setting.predict(&Row::new(kernel, &setting.rates)))
+        Ok(setting.predict(&Row::new(index, &setting.rates)))
     }
 
     /// Predicted microseconds: the sum of the terms.
@@ -147,7 +147,8 @@ mod tests {
 
     /// The prediction for an H200 with other rates.
     fn predict(kernel: Kernel, problem: &Problem, rates: Rates) -> Prediction {
-        Setting::with_rates(problem, &DeviceSpec::H200, rates).predict(&Row::new(kernel, &rates))
+        let index = limits::index(kernel).expect("a kernel that ships");
+        Setting::with_rates(problem, &DeviceSpec::H200, rates).predict(&Row::new(index, &rates))
     }
 
     /// The bound of a long problem on an H200 with other rates.

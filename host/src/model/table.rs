@@ -22,6 +22,8 @@ const HEAD_DIMS: usize = MAX_HEAD_DIM as usize / HEAD_DIM_UNIT;
 #[derive(Clone)]
 pub(crate) struct Row {
     pub(crate) kernel: Kernel,
+    /// Where it is in [`KERNELS`].
+    pub(crate) index: usize,
     /// Query rows of a block.
     pub(super) tile_q: Divisor,
     /// Keys of a step.
@@ -45,14 +47,16 @@ pub(super) enum Pace {
 }
 
 impl Row {
-    /// The row of `kernel` at these rates of an SM.
-    pub(super) fn new(kernel: Kernel, rates: &Rates) -> Self {
+    /// The row of `KERNELS[index]` at these rates of an SM.
+    pub(super) fn new(index: usize, rates: &Rates) -> Self {
+        let kernel = KERNELS[index];
         let (step, pace) = match kernel {
             Kernel::FwdScalar(_) => (WARP, Pace::Scalar(SCALAR_STEP / rates.clock)),
             Kernel::FwdSm80(config) => (config.step(), Pace::Sm80(Work::new(config, rates))),
         };
         Self {
             kernel,
+            index,
             tile_q: Divisor::new(kernel.tile_q()),
             step: Divisor::new(step),
             ramp: Ramp::new(kernel.tile_q(), step),
@@ -70,12 +74,33 @@ impl Row {
                 DType::ALL.map(|dtype| {
                     std::array::from_fn(|cell| {
                         let head_dim = (cell + 1) * HEAD_DIM_UNIT;
-                        let takes = |k: &&Kernel| k.dtype() == dtype && limits::takes_head_dim(k, head_dim);
-                        KERNELS.iter().filter(takes).map(|&kernel| Row::new(kernel, &rates)).collect()
+                        let takes = |k: &Kernel| k.dtype() == dtype && limits::takes_head_dim(k, head_dim);
+                        let indices = (0..KERNELS.len()).filter(|&index| takes(&KERNELS[index]));
+                        indices.map(|index| Row::new(index, &rates)).collect()
                     })
                 })
             })
         });
         &TABLE[family][problem.dtype as usize][problem.head_dim().div_ceil(HEAD_DIM_UNIT) - 1]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::DeviceSpec;
+
+    #[test]
+    fn every_kernel_that_takes_a_problem_is_found_in_the_order_of_the_table() {
+        for dtype in DType::ALL {
+            for head_dim in (HEAD_DIM_UNIT..=MAX_HEAD_DIM as usize).step_by(HEAD_DIM_UNIT) {
+                let problem = Problem::contiguous(dtype, [1, 2, 2, 64, 64, head_dim]);
+                let takes = |kernel: &&Kernel| limits::takes_valid(kernel, &problem, &DeviceSpec::H200);
+                for family in 0..Rates::FAMILIES.len() {
+                    let found = Row::of(family, &problem).iter().map(|row| row.kernel);
+                    assert!(found.eq(KERNELS.iter().filter(takes).copied()), "{problem}");
+                }
+            }
+        }
     }
 }
