@@ -96,7 +96,6 @@ impl Walk {
 
 /// The sum of the steps of tiles of which each sees the keys of a tile of queries more than the one before: by Euclid's
 /// algorithm for the queries of a tile and the keys of a step, which counts the lattice points below a line.
-#[derive(Clone)]
 pub struct Ramp {
     step: u32,
     /// Of each division of the algorithm: divisor, quotient, remainder.
@@ -136,6 +135,36 @@ impl Ramp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::DeviceSpec;
+    use crate::model::Rates;
+    use crate::problem::{Causal, Problem};
+    use evo_sdpa_kernels::instances::KERNELS;
+    use evo_sdpa_kernels::mask::kv_steps;
+
+    #[test]
+    fn the_average_block_takes_the_steps_that_counting_every_tile_finds() {
+        let masks = [None, Some(Causal::BottomRight), Some(Causal::TopLeft), Some(Causal::Offset(-70))];
+        for (index, kernel) in KERNELS.iter().enumerate() {
+            let row = Row::new(index, &Rates::of(&DeviceSpec::H200));
+            let (tile_q, step) = (row.tile_q.value() as usize, row.step.value());
+            for q_len in [1, 5, 64, 130, 1000, 9000] {
+                for (kv_len, causal) in [0, 1, 100, 513, 4096].into_iter().flat_map(|kv| masks.map(|mask| (kv, mask))) {
+                    let shape = [1, 1, 1, q_len, kv_len, kernel.head_dim() as usize];
+                    let problem = Problem::contiguous(kernel.dtype(), shape).with_causal(causal);
+                    let setting = Setting::new(&problem, &DeviceSpec::H200);
+                    let walk = Walk::new(&row, &setting);
+                    let steps = |first: usize| {
+                        let last = (first + tile_q).min(q_len) as i32 - 1;
+                        kv_steps(first as i32, last, setting.kv_len, setting.causal_offset, step).total
+                    };
+                    let counted: Vec<_> = (0..q_len).step_by(tile_q).map(steps).collect();
+                    let sum: u32 = counted.iter().sum();
+                    assert_eq!(walk.average, f64::from(sum) / counted.len() as f64, "{kernel} {problem}");
+                    assert_eq!(Some(walk.longest as u32), counted.iter().copied().max(), "{kernel} {problem}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_ramp_has_the_steps_that_counting_finds() {

@@ -98,7 +98,6 @@ impl Step {
 }
 
 /// What one block does in one step: microseconds of its SM, at full clock.
-#[derive(Clone)]
 pub struct Work {
     /// Tensor cores busy with both products.
     pub tensor: f64,

@@ -19,7 +19,6 @@ const HEAD_DIM_UNIT: usize = 8;
 const HEAD_DIMS: usize = MAX_HEAD_DIM as usize / HEAD_DIM_UNIT;
 
 /// A kernel, and what follows from it for one family of devices.
-#[derive(Clone)]
 pub(crate) struct Row {
     pub(crate) kernel: Kernel,
     /// Where it is in [`KERNELS`].
@@ -38,7 +37,6 @@ pub(crate) struct Row {
 }
 
 /// What a kernel's time goes with.
-#[derive(Clone)]
 pub(super) enum Pace {
     /// Four rows and 32 keys at a time, microseconds.
     Scalar(f64),
