@@ -1,5 +1,5 @@
-//! The measured shapes on the first GPU: the time of one launch on the device, from CUDA graphs of many, and the time
-//! that a caller waits for one answer.
+//! The measured shapes on the first GPU: the time of one launch on the device, from CUDA graphs of many, the time
+//! that a caller waits for one answer, and what the host takes for a launch without waiting.
 //!
 //! Prints that it is skipped where there is no GPU.
 
@@ -48,6 +48,9 @@ fn shape_on(gpu: &Gpu, case: &Case, criterion: &mut Criterion) {
     });
     group.bench_function(BenchmarkId::new("call", plan.kernel), |bencher| {
         bencher.iter_custom(|n| total(n, timed().call_us(n.min(MAX_RUNS) as u32)));
+    });
+    group.bench_function(BenchmarkId::new("launch", plan.kernel), |bencher| {
+        bencher.iter_custom(|n| total(n, timed().launch_us(n.min(MAX_RUNS) as u32)));
     });
     group.finish();
 }

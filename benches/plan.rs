@@ -8,12 +8,14 @@ use std::hint::black_box;
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("plan");
-    let (shape, causal) = measured().next().expect("there are shapes");
-    let problem = Problem::contiguous(DType::Bf16, shape).with_causal(causal);
+    let problems = measured().map(|(shape, causal)| Problem::contiguous(DType::Bf16, shape).with_causal(causal));
+    let [problem, causal] = problems.take(2).collect::<Vec<_>>()[..] else { unreachable!("there are more shapes") };
     for (name, device) in [("L4", DeviceSpec::L4), ("H200", DeviceSpec::H200)] {
-        group.bench_function(BenchmarkId::new(name, problem), |bencher| {
-            bencher.iter(|| Plan::new(black_box(&problem), black_box(&device)));
-        });
+        for problem in [problem, causal] {
+            group.bench_function(BenchmarkId::new(name, problem), |bencher| {
+                bencher.iter(|| Plan::new(black_box(&problem), black_box(&device)));
+            });
+        }
     }
     let mut tuned = Tuned::default();
     for (shape, causal) in measured() {

@@ -66,7 +66,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A PTX text that the simulator cannot read.
+    /// A PTX text that cannot be read.
     #[error("PTX text, line {line}: {message}")]
     Ptx {
         /// Line of the text, from 1.

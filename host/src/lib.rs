@@ -13,8 +13,7 @@ mod model;
 pub mod nvtx;
 mod plan;
 mod problem;
-#[cfg(feature = "gpu")]
-mod ptx_text;
+pub mod ptx_text;
 pub mod shapes;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -28,7 +27,7 @@ pub use evo_sdpa_kernels::config::{DType, Kernel};
 pub use evo_sdpa_kernels::entry::{Entry, MmaRate};
 pub use evo_sdpa_kernels::instances::{ENTRIES, KERNELS};
 #[cfg(feature = "gpu")]
-pub use gpu::{Gpu, GpuOutput, GpuTensor, Kernels};
+pub use gpu::{Gpu, GpuOutput, GpuTensor, Kernels, LaunchOptions};
 pub use half;
 pub use layout::Layout;
 pub use model::{Bound, Prediction, Rates, Step};

@@ -80,27 +80,42 @@ pub fn validate_for_gpu(problem: &Problem) -> Result<()> {
 /// Why a kernel does not take a problem, without words: planners ask for every kernel, and mean the answer seldom.
 #[derive(Clone, Copy)]
 enum Refusal {
-    Kernel,
     DType,
     HeadDim,
     Device,
     SharedMemory,
 }
 
-/// Whether `kernel` can run a problem, validated already, on `device`.
-pub fn takes(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Result<()> {
-    if !KERNELS.contains(kernel) {
-        return Err(Refusal::Kernel.error(kernel, problem, device));
-    }
+/// The row of `kernel` in [`KERNELS`], if it ships.
+pub fn index(kernel: Kernel) -> Option<usize> {
+    KERNELS.iter().position(|&row| row == kernel)
+}
+
+/// What a kernel that does not ship is answered.
+pub fn not_among_kernels(kernel: Kernel) -> Error {
+    Error::Unsupported { field: "kernel", value: kernel.to_string(), allowed: "one of KERNELS".into() }
+}
+
+/// The row of `kernel` in [`KERNELS`] when it can run a problem, validated already, on `device`.
+pub fn takes(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Result<usize> {
+    let index = index(*kernel).ok_or_else(|| not_among_kernels(*kernel))?;
     match refusal(kernel, problem, device) {
-        None => Ok(()),
+        None => Ok(index),
         Some(refusal) => Err(refusal.error(kernel, problem, device)),
     }
 }
 
-/// The kernels that [`takes`] lets through.
-pub fn takers(problem: &Problem, device: &DeviceSpec) -> impl Iterator<Item = Kernel> {
-    KERNELS.iter().copied().filter(|kernel| refusal(kernel, problem, device).is_none())
+/// Whether `kernel`, one that ships, can run a problem, validated already, on `device`.
+pub fn takes_valid(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> bool {
+    refusal(kernel, problem, device).is_none()
+}
+
+/// Whether `kernel` has room for rows of `head_dim` columns, and little more.
+pub fn takes_head_dim(kernel: &Kernel, head_dim: usize) -> bool {
+    match kernel {
+        Kernel::FwdScalar(_) => true,
+        Kernel::FwdSm80(config) => head_dim.next_multiple_of(32) == config.head_dim as usize,
+    }
 }
 
 /// Why a kernel that ships does not take a problem.
@@ -108,9 +123,7 @@ fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Re
     if kernel.dtype() != problem.dtype {
         return Some(Refusal::DType);
     }
-    if let Kernel::FwdSm80(config) = kernel
-        && problem.head_dim().next_multiple_of(32) != config.head_dim as usize
-    {
+    if !takes_head_dim(kernel, problem.head_dim()) {
         return Some(Refusal::HeadDim);
     }
     if device.compute_capability < 80 {
@@ -122,7 +135,6 @@ fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Re
 impl Refusal {
     fn error(self, kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Error {
         let (field, value, allowed) = match self {
-            Refusal::Kernel => ("kernel", kernel.to_string(), "one of KERNELS".into()),
             Refusal::DType => ("dtype", problem.dtype.to_string(), format!("{} for {kernel}", kernel.dtype())),
             Refusal::HeadDim => {
                 let allowed = format!("{} to {} for {kernel}", kernel.head_dim() - 24, kernel.head_dim());

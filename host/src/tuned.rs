@@ -1,9 +1,9 @@
 //! Measured times that go before the model's: for a problem that was measured on a device, the fastest kernel.
 
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::problem::Problem;
 use evo_sdpa_kernels::config::{DType, Kernel};
-use evo_sdpa_kernels::instances::KERNELS;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -157,7 +157,8 @@ struct Key {
 /// A kernel and its time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Choice {
-    pub(crate) kernel: Kernel,
+    /// Where the kernel is in [`KERNELS`](evo_sdpa_kernels::instances::KERNELS).
+    pub(crate) index: usize,
     pub(crate) us: f64,
 }
 
@@ -195,7 +196,7 @@ impl Key {
 
 impl Choice {
     fn of_row(row: &TunedRow) -> Option<Self> {
-        let kernel = Kernel::parse(&row.kernel).filter(|kernel| KERNELS.contains(kernel))?;
-        row.splits.is_none().then_some(Self { kernel, us: row.us })
+        let index = limits::index(Kernel::parse(&row.kernel)?)?;
+        row.splits.is_none().then_some(Self { index, us: row.us })
     }
 }

@@ -1,6 +1,7 @@
 //! What ptxas makes of the kernels: registers, stack, spills, machine code.
 
 use crate::error::{Error, Result};
+use crate::manifest::Resources;
 use crate::nvdisasm::Nvdisasm;
 use crate::report::{Report, parse_report, parse_version};
 use crate::text::{Parts, lines};
@@ -88,6 +89,19 @@ impl Ptxas {
         .concat();
         all.sort_by(|a, b| (&a.entry, a.arch).cmp(&(&b.entry, b.arch)));
         Ok(all)
+    }
+
+    /// What `entry`, the only one of `text`, needs on the GPU `arch`, such as sm_90. `scratch` is a folder for files.
+    ///
+    /// # Errors
+    /// [`Error::Assemble`] when ptxas refuses it, [`Error::Io`] when a file cannot be written.
+    pub fn resources(&self, text: &str, entry: &str, arch: &'static str, scratch: &Path) -> Result<Resources> {
+        let input = scratch.join(format!("ptxas-{}-{entry}.ptx", std::process::id()));
+        std::fs::write(&input, text).map_err(Error::io(&input))?;
+        let assembled = self.assemble(&input, entry, arch);
+        // A leftover would do no harm.
+        let _ = (std::fs::remove_file(&input), std::fs::remove_file(input.with_extension("cubin")));
+        Ok(assembled?.report.resources)
     }
 
     fn assemble(&self, input: &Path, entry: &str, arch: &'static str) -> Result<Assembled> {

@@ -41,6 +41,19 @@ impl<T> Call<T> {
     }
 }
 
+impl<T: Element> Call<T> {
+    /// Fills the memory for the results with NaN, so that an element which no launch writes shows.
+    pub(super) fn poison(&self) -> Result<()> {
+        self.output.out.poison()?;
+        self.output.lse.poison()
+    }
+
+    /// What the memory for the results holds.
+    pub(super) fn answer(&self) -> Result<cpu::Output<T>> {
+        Ok(cpu::Output { out: self.output.out.download()?, lse: self.output.lse.download()? })
+    }
+}
+
 impl Gpu {
     /// A copy of `view` on the device, in the same layout.
     ///
@@ -100,8 +113,7 @@ impl Gpu {
     ) -> Result<(cpu::Output<T>, Plan)> {
         let (q, k, v) = (self.upload(q)?, self.upload(k)?, self.upload(v)?);
         let call = self.call(&q, &k, &v, options, kernel)?;
-        call.output.out.poison()?;
-        call.output.lse.poison()?;
+        call.poison()?;
         let GpuOutput { out, lse, plan } = self.run(call)?;
         let _range = Range::new(c"download");
         Ok((cpu::Output { out: out.download()?, lse: lse.download()? }, plan))

@@ -7,6 +7,7 @@
 
 mod attention;
 mod context;
+mod dependent;
 mod driver;
 mod function;
 mod graph;
@@ -21,6 +22,7 @@ pub use attention::GpuOutput;
 /// The raw driver interface, for callers that hand over handles.
 pub use cust::sys;
 pub use cust::sys::{CUcontext, CUstream};
+pub use dependent::LaunchOptions;
 pub use kernels::{Kernels, Resources};
 pub use limits::Limits;
 pub use open::Gpu;
