@@ -8,7 +8,7 @@ use crate::model::Prediction;
 use crate::nvtx::Range;
 use crate::problem::Problem;
 use evo_sdpa_kernels::config::Kernel;
-use evo_sdpa_kernels::params::{FwdParams, Strides, kv_head_reciprocal};
+use evo_sdpa_kernels::params::{FwdParams, kv_head_reciprocal};
 use std::fmt;
 
 /// Why a plan has the kernel that it has.
@@ -175,14 +175,7 @@ impl Plan {
     }
 
     fn assemble(kernel: Kernel, problem: &Problem, reason: Reason) -> Self {
-        let strides = |layout: &Layout| {
-            // A stride that is never taken may be anything.
-            let unit = |axis: usize| match layout.shape()[axis] {
-                ..=1 => 0,
-                _ => (layout.strides()[axis] as u64 * u64::from(problem.dtype.size()) / ROW_ALIGNMENT) as u32,
-            };
-            Strides { batch: unit(0), head: unit(1), row: unit(2) }
-        };
+        let strides = |layout: &Layout| limits::strides(layout, problem.dtype);
         let params = FwdParams {
             q_stride: strides(&problem.q),
             k_stride: strides(&problem.k),

@@ -4,11 +4,14 @@ use super::context::{Current, current_device_spec};
 use super::function::Function;
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
+use crate::merge::{MergePlan, MergePointers};
 use crate::nvtx::Range;
 use crate::plan::{DevicePointers, Plan};
 use crate::ptx_text;
 use cust::sys::{CUcontext, CUfunction_attribute, CUstream};
-use evo_sdpa_kernels::config::Kernel;
+use evo_sdpa_kernels::config::{DType, Kernel};
+use evo_sdpa_kernels::entry::Entry;
+use evo_sdpa_kernels::merge::MergeStates;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -22,7 +25,7 @@ pub struct Kernels {
     context: CUcontext,
     device: DeviceSpec,
     ptx: Box<str>,
-    loaded: RwLock<HashMap<Kernel, Function>>,
+    loaded: RwLock<HashMap<Entry, Function>>,
     /// Held while a kernel is compiled, so that no two threads compile the same one.
     loading: Mutex<()>,
 }
@@ -89,7 +92,15 @@ impl Kernels {
     /// hold the kernel, [`Error::DriverTooOld`] when the driver does not know its PTX version, [`Error::Driver`] with
     /// the compiler's log when it does not compile.
     pub fn prepare(&self, kernel: Kernel) -> Result<()> {
-        self.enter().and_then(|_current| self.load(kernel)).map(drop)
+        self.enter().and_then(|_current| self.load(Entry::Forward(kernel))).map(drop)
+    }
+
+    /// [`Kernels::prepare`] for the kernel that merges results of a type.
+    ///
+    /// # Errors
+    /// Those of [`Kernels::prepare`].
+    pub fn prepare_merge(&self, dtype: DType) -> Result<()> {
+        self.enter().and_then(|_current| self.load(Entry::MergeStates(MergeStates { dtype }))).map(drop)
     }
 
     /// Puts the launch of `plan` on `stream` (null for the default stream) and returns.
@@ -112,11 +123,39 @@ impl Kernels {
         let _range = Range::new(c"launch");
         let mut params = plan.bind(pointers)?;
         let _current = self.enter()?;
-        let function = self.load(plan.kernel)?;
+        let function = self.load(Entry::Forward(plan.kernel))?;
         let mut arguments = [(&raw mut params).cast()];
         // SAFETY: the function takes one FwdParams by value; the caller vouches for the stream and for what the
         // addresses point at.
         unsafe { function.launch(plan.grid, plan.block, plan.shared_bytes, &mut arguments, stream) }
+    }
+
+    /// Puts the merge of `plan` on `stream` (null for the default stream) and returns.
+    ///
+    /// It allocates nothing on the device, does not synchronise and can be captured in a CUDA graph, provided that
+    /// [`Kernels::prepare_merge`] has loaded the kernel. Nothing is launched where [`MergePlan::is_empty`].
+    ///
+    /// # Errors
+    /// Those of [`Kernels::prepare_merge`] and [`MergePlan::bind`], and [`Error::Driver`] when the driver refuses the
+    /// launch. An earlier failure on the device, somebody else's too, can show here.
+    ///
+    /// # Safety
+    /// `stream` belongs to the borrowed context. `pointers` are addresses in device memory that the context can
+    /// reach; behind them lie tensors of the plan's layouts and type, and log-sum-exps of one f32 for each row, which
+    /// stay there until the launch has run; they overlap as [`MergePointers`] allows and in no other way; nothing else
+    /// writes them, or reads `out` and `lse`, in that time.
+    pub unsafe fn launch_merge(&self, plan: &MergePlan, pointers: &MergePointers, stream: CUstream) -> Result<()> {
+        if plan.is_empty() {
+            return Ok(());
+        }
+        let _range = Range::new(c"launch");
+        let mut params = plan.bind(pointers)?;
+        let _current = self.enter()?;
+        let function = self.load(Entry::MergeStates(plan.kernel))?;
+        let mut arguments = [(&raw mut params).cast()];
+        // SAFETY: the function takes one MergeParams by value; the caller vouches for the stream and for what the
+        // addresses point at.
+        unsafe { function.launch(plan.grid, MergeStates::THREADS, 0, &mut arguments, stream) }
     }
 
     /// What the driver made of `kernel`, which is loaded if it has not been.
@@ -126,7 +165,7 @@ impl Kernels {
     pub fn resources(&self, kernel: Kernel) -> Result<Resources> {
         use CUfunction_attribute::*;
         let _current = self.enter()?;
-        let function = self.load(kernel)?;
+        let function = self.load(Entry::Forward(kernel))?;
         let attribute = |which| function.attribute(which);
         Ok(Resources {
             registers: attribute(CU_FUNC_ATTRIBUTE_NUM_REGS)?,
@@ -153,32 +192,32 @@ impl Kernels {
         unsafe { Current::enter(self.context) }
     }
 
-    fn find(&self, kernel: Kernel) -> Option<Function> {
-        self.loaded.read().unwrap_or_else(PoisonError::into_inner).get(&kernel).copied()
+    fn find(&self, entry: Entry) -> Option<Function> {
+        self.loaded.read().unwrap_or_else(PoisonError::into_inner).get(&entry).copied()
     }
 
-    /// The loaded kernel. The context is current.
-    fn load(&self, kernel: Kernel) -> Result<Function> {
-        if let Some(function) = self.find(kernel) {
+    /// The loaded entry point. The context is current.
+    fn load(&self, entry: Entry) -> Result<Function> {
+        if let Some(function) = self.find(entry) {
             return Ok(function);
         }
         let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(function) = self.find(kernel) {
+        if let Some(function) = self.find(entry) {
             return Ok(function);
         }
-        let function = self.compile_kernel(kernel)?;
-        self.loaded.write().unwrap_or_else(PoisonError::into_inner).insert(kernel, function);
+        let function = self.compile_entry(entry)?;
+        self.loaded.write().unwrap_or_else(PoisonError::into_inner).insert(entry, function);
         Ok(function)
     }
 
-    fn compile_kernel(&self, kernel: Kernel) -> Result<Function> {
+    fn compile_entry(&self, entry: Entry) -> Result<Function> {
         let _range = Range::new(c"compile");
-        let dynamic = kernel.shared_bytes();
-        self.check_shared(kernel, dynamic)?;
-        let function = self.compile(&kernel.to_string())?;
+        let dynamic = entry.shared_bytes();
+        self.check_shared(entry, dynamic)?;
+        let function = self.compile(&entry.to_string())?;
         let prepare = || {
             let fixed = function.attribute(CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?;
-            self.check_shared(kernel, fixed.saturating_add(dynamic))?;
+            self.check_shared(entry, fixed.saturating_add(dynamic))?;
             function.allow_shared(dynamic)
         };
         prepare().inspect_err(|_| function.unload())?;
@@ -196,12 +235,12 @@ impl Kernels {
         Function::compile(self.text(entry)?, entry)
     }
 
-    fn check_shared(&self, kernel: Kernel, needed: u32) -> Result<()> {
+    fn check_shared(&self, entry: Entry, needed: u32) -> Result<()> {
         let available = self.device.shared_per_block;
         if needed <= available {
             return Ok(());
         }
-        Err(Error::SharedMemory { kernel: kernel.to_string(), needed, available })
+        Err(Error::SharedMemory { kernel: entry.to_string(), needed, available })
     }
 }
 
@@ -218,7 +257,7 @@ impl Drop for Kernels {
 impl fmt::Debug for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
-        let names: Vec<_> = loaded.keys().map(Kernel::to_string).collect();
+        let names: Vec<_> = loaded.keys().map(Entry::to_string).collect();
         f.debug_struct("Kernels").field("device", &self.device).field("loaded", &names).finish_non_exhaustive()
     }
 }
