@@ -27,6 +27,7 @@ pub use error::{Error, Result};
 pub use evo_sdpa_kernels::config::{DType, Kernel};
 pub use evo_sdpa_kernels::entry::{Entry, MmaRate};
 pub use evo_sdpa_kernels::instances::{ENTRIES, KERNELS};
+pub use evo_sdpa_kernels::merge::{MergeParams, MergeStates};
 #[cfg(feature = "gpu")]
 pub use gpu::{Gpu, GpuMerged, GpuOutput, GpuTensor, Kernels};
 pub use half;
