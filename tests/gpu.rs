@@ -5,10 +5,10 @@ use common::{Device, HEAD_DIMS, assert_no_faults, faults, kernels, nasty_cases};
 use evo_sdpa::gpu::{Gpu, Kernels, LaunchOptions, sys};
 use evo_sdpa::half::bf16;
 use evo_sdpa::shapes::ACCEPTANCE;
-use evo_sdpa::verify::{Case, Inputs};
+use evo_sdpa::verify::{Case, Expected, Inputs};
 use evo_sdpa::{
-    Causal, DType, DevicePointers, DeviceSpec, Element, Error, GpuTensor, KERNELS, Kernel, Options, Plan, Problem,
-    TensorView, cpu, half, with_element,
+    Causal, DType, DevicePointers, DeviceSpec, Element, Error, GpuTensor, KERNELS, Kernel, Layout, MergePlan,
+    MergePointers, Options, Plan, Problem, TensorView, cpu, half, with_element,
 };
 use std::io::Write;
 use std::sync::OnceLock;
@@ -127,6 +127,43 @@ fn tensors_without_elements_give_answers_without_elements() {
         let k = TensorView::bhsd(&keys, [batch, 1, kv_len, 8]).unwrap();
         let (answer, plan) = gpu.attention_host(q, k, k, &Options::default(), None).unwrap();
         assert!(plan.is_empty() && answer.out.is_empty() && answer.lse.is_empty());
+    }
+}
+
+/// The keys of a view from `first` on, `count` of them.
+fn some_keys<T: Element>(view: TensorView<T>, first: usize, count: usize) -> TensorView<T> {
+    let [batch, heads, _, head_dim] = view.layout().shape();
+    let layout = Layout::strided(&[batch, heads, count, head_dim], &view.layout().strides()).unwrap();
+    TensorView::new(&view.data()[view.layout().row_offset(0, 0, first)..], layout).unwrap()
+}
+
+#[test]
+fn merged_parts_are_the_attention_over_all_keys_also_in_place() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    for dtype in DType::ALL {
+        with_element!(dtype, T => {
+            let inputs = Inputs::<T>::generate(&Case { dtype, ..Case::new([2, 4, 2, 100, 300, 72]) });
+            let [q, k, v] = inputs.views().unwrap();
+            let queries = gpu.upload(q).unwrap();
+            let [a, b] = [(0, 130), (130, 170)].map(|(first, count)| {
+                let [k, v] = [k, v].map(|view| gpu.upload(some_keys(view, first, count)).unwrap());
+                gpu.attention(&queries, &k, &v, &inputs.options()).unwrap()
+            });
+            let merged = gpu.merge_states(&a.out, &a.lse, &b.out, &b.lse).unwrap();
+            let merged = cpu::Output { out: merged.out.download().unwrap(), lse: merged.lse.download().unwrap() };
+            let verdict = Expected::compute(&inputs).unwrap().check(&merged);
+            assert!(verdict.passes(), "{dtype}: {verdict}");
+
+            let layout = a.out.layout();
+            let plan = MergePlan::new(dtype, layout, b.out.layout(), layout).unwrap();
+            let [(out_a, lse_a), (out_b, lse_b)] = [&a, &b].map(|part| (part.out.device_ptr(), part.lse.device_ptr()));
+            let pointers = MergePointers { out_a, lse_a, out_b, lse_b, out: out_a, lse: lse_a };
+            // SAFETY: the tensors have the plan's layouts, overlap as a merge in place may, and live until it is done.
+            unsafe { gpu.kernels().launch_merge(&plan, &pointers, gpu.stream()) }.unwrap();
+            gpu.synchronize().unwrap();
+            let in_place = cpu::Output { out: a.out.download().unwrap(), lse: a.lse.download().unwrap() };
+            assert!(in_place == merged, "{dtype}: in place");
+        });
     }
 }
 

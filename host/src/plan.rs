@@ -10,7 +10,7 @@ use crate::problem::Problem;
 use crate::tuned::TunedKernels;
 use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::instances::KERNELS;
-use evo_sdpa_kernels::params::{FwdParams, Strides, kv_head_reciprocal};
+use evo_sdpa_kernels::params::{FwdParams, kv_head_reciprocal};
 use std::fmt;
 
 /// Why a plan has the kernel that it has.
@@ -225,14 +225,7 @@ impl Plan {
 
     fn assemble(index: usize, problem: &Problem, grid: [u32; 3], reason: Reason) -> Self {
         let kernel = KERNELS[index];
-        let strides = |layout: &Layout| {
-            // A stride that is never taken may be anything.
-            let unit = |axis: usize| match layout.shape()[axis] {
-                ..=1 => 0,
-                _ => (layout.strides()[axis] as u64 * u64::from(problem.dtype.size()) / ROW_ALIGNMENT) as u32,
-            };
-            Strides { batch: unit(0), head: unit(1), row: unit(2) }
-        };
+        let strides = |layout: &Layout| limits::strides(layout, problem.dtype);
         let params = FwdParams {
             q_stride: strides(&problem.q),
             k_stride: strides(&problem.k),

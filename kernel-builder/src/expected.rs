@@ -15,6 +15,8 @@ pub fn expected(entry: Entry) -> Counts {
     match entry {
         Entry::Forward(Kernel::FwdScalar(config)) => scalar(config),
         Entry::Forward(Kernel::FwdSm80(config)) => sm80(config),
+        // Between the log-sum-exps of a row and the merged one.
+        Entry::MergeStates(_) => Counts { bar_warp_sync: 1, ..Counts::default() },
         // One loop, which the compiler may not unroll.
         Entry::MmaRate(_) => Counts { mma_sync: MmaRate::CHAINS, ..Counts::default() },
     }
@@ -67,7 +69,7 @@ pub struct Step {
 /// One step of `entry`; `None` for an entry point without matrix products.
 pub fn expected_step(entry: Entry) -> Option<Step> {
     match entry {
-        Entry::Forward(Kernel::FwdScalar(_)) => None,
+        Entry::Forward(Kernel::FwdScalar(_)) | Entry::MergeStates(_) => None,
         Entry::Forward(Kernel::FwdSm80(config)) => Some(sm80_step(config)),
         Entry::MmaRate(_) => Some(Step { tensor: MmaRate::CHAINS, matrix_loads: 0, exponentials: 0 }),
     }
@@ -122,6 +124,19 @@ mod tests {
         assert_eq!(counts.ldmatrix, 2 * 32 + 8);
         // 16 rows a pass: queries in 8; keys, values in 4, twice at the start and once in each loop.
         assert_eq!(counts.cp_async, 8 + 4 * (4 + 4));
+    }
+
+    #[test]
+    fn counts_of_a_wide_kernel_that_splits_keys_worked_out_by_hand() {
+        // 4 warps that share 16 rows, 16 keys a step each, 192 columns in three spans.
+        let counts = expected(Entry::parse("fwd_sm80_bf16_d192_q16_kv16_w4_x4_s1").unwrap());
+        assert_eq!((counts.bar_sync, counts.bar_warp_sync, counts.shfl_sync), (7, 0, 12));
+        // Q K^T: 2 fragments x 12 k-steps; P V: 24 x 1; in two loops.
+        assert_eq!(counts.mma_sync, 2 * (24 + 24));
+        // Keys 12, values 12, in two loops; queries 12, once.
+        assert_eq!(counts.ldmatrix, 2 * 24 + 12);
+        // 16 rows a pass: queries in 1; keys, values of 64 in 4, once at the start and once in each loop; three spans.
+        assert_eq!(counts.cp_async, 3 * (1 + 3 * (4 + 4)));
     }
 
     #[test]

@@ -119,6 +119,18 @@ impl Gpu {
         Ok((cpu::Output { out: out.download()?, lse: lse.download()? }, plan))
     }
 
+    /// Refuses a tensor on another device.
+    pub(super) fn check_place<T: Element>(&self, field: &'static str, tensor: &GpuTensor<T>) -> Result<()> {
+        if tensor.is_on(&self.session) {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            field,
+            value: "a tensor on another device".into(),
+            allowed: format!("tensors on this {}", self.name()),
+        })
+    }
+
     /// Plans, and allocates what the plan writes.
     pub(super) fn call<T: Element>(
         &self,
@@ -129,13 +141,7 @@ impl Gpu {
         kernel: Option<Kernel>,
     ) -> Result<Call<T>> {
         for (field, tensor) in [("q", q), ("k", k), ("v", v)] {
-            if !tensor.is_on(&self.session) {
-                return Err(Error::Unsupported {
-                    field,
-                    value: "a tensor on another device".into(),
-                    allowed: format!("tensors on this {}", self.name()),
-                });
-            }
+            self.check_place(field, tensor)?;
         }
         let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
         let plan = self.plan(&problem, kernel)?;

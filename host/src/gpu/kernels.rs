@@ -11,7 +11,8 @@ use crate::plan::{DevicePointers, Plan};
 use crate::ptx_text;
 use cust::sys::{CUcontext, CUfunction_attribute, CUstream};
 use evo_sdpa_kernels::config::Kernel;
-use evo_sdpa_kernels::instances::KERNELS;
+use evo_sdpa_kernels::entry::Entry;
+use evo_sdpa_kernels::instances::ENTRIES;
 use std::fmt;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -24,7 +25,7 @@ pub struct Kernels {
     context: CUcontext,
     device: DeviceSpec,
     ptx: Box<str>,
-    /// For each of [`KERNELS`] the plain and the dependent variant.
+    /// For each of [`ENTRIES`] the plain and the dependent variant.
     loaded: Box<[[OnceLock<Function>; 2]]>,
     /// Held while a kernel is compiled, so that no two threads compile the same one.
     loading: Mutex<()>,
@@ -74,7 +75,7 @@ impl Kernels {
         // SAFETY: the caller vouches for the context.
         let _current = unsafe { Current::enter(context) }?;
         let device = current_device_spec()?;
-        let loaded = KERNELS.iter().map(|_| Default::default()).collect();
+        let loaded = ENTRIES.iter().map(|_| Default::default()).collect();
         Ok(Self { context, device, ptx: ptx.into(), loaded, loading: Mutex::default() })
     }
 
@@ -90,7 +91,7 @@ impl Kernels {
     ///
     /// # Errors
     /// [`Error::SharedMemory`] when the device has too little for it, [`Error::Unsupported`] when it is none of
-    /// [`KERNELS`] or the PTX text does not hold it, [`Error::DriverTooOld`] when the driver does not know its PTX
+    /// [`KERNELS`](crate::KERNELS) or the PTX text does not hold it, [`Error::DriverTooOld`] when the driver does not know its PTX
     /// version, [`Error::Driver`] with the compiler's log when it does not compile.
     pub fn prepare(&self, kernel: Kernel) -> Result<()> {
         self.prepare_with(kernel, LaunchOptions::default())
@@ -103,7 +104,7 @@ impl Kernels {
     /// Those of [`Kernels::prepare`], and [`Error::Unsupported`] and [`Error::DriverTooOld`] when the device or the
     /// driver does not know dependent launches.
     pub fn prepare_with(&self, kernel: Kernel, options: LaunchOptions) -> Result<()> {
-        self.enter().and_then(|_current| self.load(kernel, limits::index(kernel), options)).map(drop)
+        self.enter().and_then(|_current| self.load(Entry::Forward(kernel), limits::index(kernel), options)).map(drop)
     }
 
     /// Puts the launch of `plan` on `stream` (null for the default stream) and returns.
@@ -144,7 +145,7 @@ impl Kernels {
         let _range = Range::new(c"launch");
         let mut params = plan.bind(pointers)?;
         let _current = self.enter()?;
-        let function = self.load(plan.kernel, plan.index(), options)?;
+        let function = self.load(Entry::Forward(plan.kernel), plan.index(), options)?;
         let shape = Shape { grid: plan.grid, block: plan.block, shared_bytes: plan.shared_bytes };
         let mut arguments = [(&raw mut params).cast()];
         // SAFETY: the function takes one FwdParams by value; the caller vouches for the stream and for what the
@@ -173,7 +174,7 @@ impl Kernels {
     pub fn resources_with(&self, kernel: Kernel, options: LaunchOptions) -> Result<Resources> {
         use CUfunction_attribute::*;
         let _current = self.enter()?;
-        let function = self.load(kernel, limits::index(kernel), options)?;
+        let function = self.load(Entry::Forward(kernel), limits::index(kernel), options)?;
         let attribute = |which| function.attribute(which);
         Ok(Resources {
             registers: attribute(CU_FUNC_ATTRIBUTE_NUM_REGS)?,
@@ -200,33 +201,33 @@ impl Kernels {
     /// # Errors
     /// Those of [`Kernels::source`], and [`Error::Unsupported`] when the text cannot be made dependent.
     pub fn source_with(&self, kernel: Kernel, options: LaunchOptions) -> Result<String> {
-        let text = self.text(&kernel.to_string())?;
+        self.entry_source(Entry::Forward(kernel), options)
+    }
+
+    fn entry_source(&self, entry: Entry, options: LaunchOptions) -> Result<String> {
+        let text = self.text(&entry.to_string())?;
         if options.dependent { ptx_text::dependent(&text) } else { Ok(text) }
     }
 
-    fn enter(&self) -> Result<Current> {
+    pub(super) fn enter(&self) -> Result<Current> {
         // SAFETY: the context outlives `self`, says `in_context`.
         unsafe { Current::enter(self.context) }
     }
 
-    /// The loaded kernel, which is in this row of [`KERNELS`]. The context is current.
-    fn load(&self, kernel: Kernel, row: Option<usize>, options: LaunchOptions) -> Result<Function> {
+    /// The loaded entry point, which is in this row of [`ENTRIES`]; those of attention kernels are in the same row of
+    /// [`KERNELS`](crate::KERNELS). The context is current.
+    pub(super) fn load(&self, entry: Entry, row: Option<usize>, options: LaunchOptions) -> Result<Function> {
         let slot = row.map(|row| &self.loaded[row][usize::from(options.dependent)]);
         match slot.and_then(OnceLock::get) {
             Some(&function) => Ok(function),
-            None => self.load_first(kernel, slot, options),
+            None => self.load_first(entry, slot, options),
         }
     }
 
     #[cold]
-    fn load_first(
-        &self,
-        kernel: Kernel,
-        slot: Option<&OnceLock<Function>>,
-        options: LaunchOptions,
-    ) -> Result<Function> {
-        self.check_shared(kernel, kernel.shared_bytes())?;
-        let slot = slot.ok_or_else(|| limits::not_among_kernels(kernel))?;
+    fn load_first(&self, entry: Entry, slot: Option<&OnceLock<Function>>, options: LaunchOptions) -> Result<Function> {
+        self.check_shared(entry, entry.shared_bytes())?;
+        let slot = slot.ok_or_else(|| limits::not_among_kernels(entry))?;
         if options.dependent {
             dependent::check(&self.device)?;
         }
@@ -234,17 +235,17 @@ impl Kernels {
         if let Some(&function) = slot.get() {
             return Ok(function);
         }
-        let function = self.compile_kernel(kernel, options)?;
+        let function = self.compile_entry(entry, options)?;
         Ok(*slot.get_or_init(|| function))
     }
 
-    fn compile_kernel(&self, kernel: Kernel, options: LaunchOptions) -> Result<Function> {
+    fn compile_entry(&self, entry: Entry, options: LaunchOptions) -> Result<Function> {
         let _range = Range::new(c"compile");
-        let dynamic = kernel.shared_bytes();
-        let function = Function::compile(self.source_with(kernel, options)?, &kernel.to_string())?;
+        let dynamic = entry.shared_bytes();
+        let function = Function::compile(self.entry_source(entry, options)?, &entry.to_string())?;
         let prepare = || {
             let fixed = function.attribute(CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?;
-            self.check_shared(kernel, fixed.saturating_add(dynamic))?;
+            self.check_shared(entry, fixed.saturating_add(dynamic))?;
             function.allow_shared(dynamic)
         };
         prepare().inspect_err(|_| function.unload())?;
@@ -262,12 +263,12 @@ impl Kernels {
         Function::compile(self.text(entry)?, entry)
     }
 
-    fn check_shared(&self, kernel: Kernel, needed: u32) -> Result<()> {
+    fn check_shared(&self, entry: Entry, needed: u32) -> Result<()> {
         let available = self.device.shared_per_block;
         if needed <= available {
             return Ok(());
         }
-        Err(Error::SharedMemory { kernel: kernel.to_string(), needed, available })
+        Err(Error::SharedMemory { kernel: entry.to_string(), needed, available })
     }
 }
 
@@ -283,8 +284,8 @@ impl Drop for Kernels {
 impl fmt::Debug for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_loaded = |(_, variants): &(_, &[OnceLock<_>; 2])| variants.iter().any(|slot| slot.get().is_some());
-        let loaded = KERNELS.iter().zip(&self.loaded).filter(is_loaded);
-        let names: Vec<_> = loaded.map(|(kernel, _)| kernel.to_string()).collect();
+        let loaded = ENTRIES.iter().zip(&self.loaded).filter(is_loaded);
+        let names: Vec<_> = loaded.map(|(entry, _)| entry.to_string()).collect();
         f.debug_struct("Kernels").field("device", &self.device).field("loaded", &names).finish_non_exhaustive()
     }
 }

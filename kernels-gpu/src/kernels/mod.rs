@@ -4,6 +4,7 @@ mod element;
 mod epilogue;
 pub mod fwd_scalar;
 pub mod fwd_sm80;
+pub mod merge_states;
 pub mod mma_rate;
 mod registers;
 mod softmax;
