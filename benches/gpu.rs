@@ -1,5 +1,5 @@
-//! The measured shapes on the first GPU: the time of one launch on the device, from CUDA graphs of many, and the time
-//! that a caller waits for one answer.
+//! The measured shapes on the first GPU: the time of one launch on the device, from CUDA graphs of many, the time
+//! that a caller waits for one answer, and what the host takes for a launch without waiting.
 //!
 //! Prints that it is skipped where there is no GPU.
 
@@ -8,7 +8,7 @@ use evo_sdpa::gpu::Gpu;
 use evo_sdpa::half::bf16;
 use evo_sdpa::shapes::measured;
 use evo_sdpa::verify::{Case, Inputs};
-use evo_sdpa::{DType, Error, Plan, Result};
+use evo_sdpa::{DType, Error, Result};
 use std::cell::OnceCell;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn main() {
 }
 
 fn shape_on(gpu: &Gpu, case: &Case, criterion: &mut Criterion) {
-    let plan = Plan::new(&case.problem(), gpu.spec()).expect("a measured shape has a plan");
+    let plan = gpu.plan(&case.problem(), None).expect("a measured shape has a plan");
     // Made when the first benchmark of the shape runs, unless a filter leaves out all of them.
     let timed = OnceCell::new();
     let timed = || {
@@ -48,6 +48,9 @@ fn shape_on(gpu: &Gpu, case: &Case, criterion: &mut Criterion) {
     });
     group.bench_function(BenchmarkId::new("call", plan.kernel), |bencher| {
         bencher.iter_custom(|n| total(n, timed().call_us(n.min(MAX_RUNS) as u32)));
+    });
+    group.bench_function(BenchmarkId::new("launch", plan.kernel), |bencher| {
+        bencher.iter_custom(|n| total(n, timed().launch_us(n.min(MAX_RUNS) as u32)));
     });
     group.finish();
 }

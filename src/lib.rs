@@ -2,16 +2,31 @@
 
 mod embedded;
 
-pub use embedded::{MANIFEST, PTX_SM80};
+pub use embedded::{MANIFEST, PTX_SM80, TUNED};
 pub use evo_sdpa_host::*;
+use std::path::Path;
 
-/// The GPU with this ordinal, as the driver counts, and the built-in kernels.
+/// The environment variable that names a tuned table in place of the built-in one.
+pub const TUNED_VARIABLE: &str = "EVO_SDPA_TUNED";
+
+/// The tuned table in force: that of the file which [`TUNED_VARIABLE`] names, else the built-in one.
 ///
 /// # Errors
-/// Those of [`Gpu::open`].
+/// Those of [`Tuned::read`].
+pub fn tuned() -> Result<Tuned> {
+    match std::env::var_os(TUNED_VARIABLE) {
+        Some(path) => Tuned::read(Path::new(&path)),
+        None => Tuned::parse("tuned.json", TUNED),
+    }
+}
+
+/// The GPU with this ordinal, as the driver counts, the built-in kernels, and the table of [`tuned`].
+///
+/// # Errors
+/// Those of [`Gpu::open`] and of [`tuned`].
 #[cfg(feature = "gpu")]
 pub fn gpu(ordinal: u32) -> Result<Gpu> {
-    Gpu::open(ordinal, PTX_SM80)
+    Ok(Gpu::open(ordinal, PTX_SM80)?.with_tuned(&tuned()?))
 }
 
 /// A simulated L4 with the built-in kernels.

@@ -2,11 +2,14 @@
 //! with EVO_SDPA_REQUIRE_GPU=1 it fails.
 
 use common::{Device, HEAD_DIMS, assert_no_faults, faults, kernels, nasty_cases};
-use evo_sdpa::gpu::{Gpu, Kernels, sys};
+use evo_sdpa::gpu::{Gpu, Kernels, LaunchOptions, sys};
 use evo_sdpa::half::bf16;
 use evo_sdpa::shapes::ACCEPTANCE;
-use evo_sdpa::verify::{Case, Inputs};
-use evo_sdpa::{Causal, DType, DeviceSpec, Element, Error, KERNELS, Kernel, Options, TensorView, cpu, with_element};
+use evo_sdpa::verify::{Case, Expected, Inputs};
+use evo_sdpa::{
+    Causal, DType, DevicePointers, DeviceSpec, Element, Error, GpuTensor, KERNELS, Kernel, Layout, MergePlan,
+    MergePointers, Options, Plan, Problem, TensorView, cpu, half, with_element,
+};
 use std::io::Write;
 use std::sync::OnceLock;
 
@@ -127,6 +130,43 @@ fn tensors_without_elements_give_answers_without_elements() {
     }
 }
 
+/// The keys of a view from `first` on, `count` of them.
+fn some_keys<T: Element>(view: TensorView<T>, first: usize, count: usize) -> TensorView<T> {
+    let [batch, heads, _, head_dim] = view.layout().shape();
+    let layout = Layout::strided(&[batch, heads, count, head_dim], &view.layout().strides()).unwrap();
+    TensorView::new(&view.data()[view.layout().row_offset(0, 0, first)..], layout).unwrap()
+}
+
+#[test]
+fn merged_parts_are_the_attention_over_all_keys_also_in_place() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    for dtype in DType::ALL {
+        with_element!(dtype, T => {
+            let inputs = Inputs::<T>::generate(&Case { dtype, ..Case::new([2, 4, 2, 100, 300, 72]) });
+            let [q, k, v] = inputs.views().unwrap();
+            let queries = gpu.upload(q).unwrap();
+            let [a, b] = [(0, 130), (130, 170)].map(|(first, count)| {
+                let [k, v] = [k, v].map(|view| gpu.upload(some_keys(view, first, count)).unwrap());
+                gpu.attention(&queries, &k, &v, &inputs.options()).unwrap()
+            });
+            let merged = gpu.merge_states(&a.out, &a.lse, &b.out, &b.lse).unwrap();
+            let merged = cpu::Output { out: merged.out.download().unwrap(), lse: merged.lse.download().unwrap() };
+            let verdict = Expected::compute(&inputs).unwrap().check(&merged);
+            assert!(verdict.passes(), "{dtype}: {verdict}");
+
+            let layout = a.out.layout();
+            let plan = MergePlan::new(dtype, layout, b.out.layout(), layout).unwrap();
+            let [(out_a, lse_a), (out_b, lse_b)] = [&a, &b].map(|part| (part.out.device_ptr(), part.lse.device_ptr()));
+            let pointers = MergePointers { out_a, lse_a, out_b, lse_b, out: out_a, lse: lse_a };
+            // SAFETY: the tensors have the plan's layouts, overlap as a merge in place may, and live until it is done.
+            unsafe { gpu.kernels().launch_merge(&plan, &pointers, gpu.stream()) }.unwrap();
+            gpu.synchronize().unwrap();
+            let in_place = cpu::Output { out: a.out.download().unwrap(), lse: a.lse.download().unwrap() };
+            assert!(in_place == merged, "{dtype}: in place");
+        });
+    }
+}
+
 #[test]
 fn a_kernel_beyond_the_shared_memory_is_refused_with_both_sizes() {
     let Some(gpu) = gpu_or_skip() else { return };
@@ -213,9 +253,78 @@ fn a_timed_call_gives_a_time_for_each_run() {
         let timed = gpu.timed(inputs.views().unwrap(), &inputs.options(), None, cold).unwrap();
         assert!(plausible(timed.device_us(5).unwrap()), "{}", timed.plan());
         assert!(plausible(timed.call_us(5).unwrap()), "{}", timed.plan());
+        assert!(plausible(timed.launch_us(5).unwrap()), "{}", timed.plan());
         assert_eq!(timed.buffers() > 1, cold);
         assert!(timed.calls() as usize >= timed.buffers());
         assert_eq!(timed.while_busy(|| 7), Ok(7));
+    }
+}
+
+const DEPENDENT: LaunchOptions = LaunchOptions { dependent: true };
+
+/// The bits of an answer.
+fn bits<T: Element>(answer: &cpu::Output<T>) -> Vec<u32> {
+    let out = answer.out.iter().map(|x| Element::to_f32(*x).to_bits());
+    out.chain(answer.lse.iter().map(|x| x.to_bits())).collect()
+}
+
+#[test]
+fn dependent_launches_in_a_graph_and_on_a_stream_give_the_same_bits() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    if gpu.spec().compute_capability < 90 {
+        let _ = writeln!(std::io::stderr(), "\nSKIPPED: {} knows no dependent launches", gpu.name());
+        return;
+    }
+    for &kernel in KERNELS {
+        let causal = Some(Causal::BottomRight);
+        let case = Case { dtype: kernel.dtype(), causal, ..Case::new([2, 4, 2, 200, 300, kernel.head_dim() as usize]) };
+        with_element!(kernel.dtype(), T => {
+            let inputs = Inputs::<T>::generate(&case);
+            let views = inputs.views().unwrap();
+            let [q, k, v] = views;
+            let (plain, _) = gpu.attention_host(q, k, v, &inputs.options(), Some(kernel)).unwrap();
+            let timed = gpu.timed_with(views, &inputs.options(), Some(kernel), false, DEPENDENT).unwrap();
+            timed.device_us(3).unwrap();
+            assert_eq!(bits(&timed.answer().unwrap()), bits(&plain), "{kernel} in a graph");
+            timed.launch_us(2).unwrap();
+            assert_eq!(bits(&timed.answer().unwrap()), bits(&plain), "{kernel} on a stream");
+        });
+    }
+}
+
+/// The queries of each launch are the output of the one ahead of it.
+#[test]
+fn a_dependent_launch_sees_what_the_launch_ahead_of_it_wrote() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    if gpu.spec().compute_capability < 90 {
+        return;
+    }
+    let case = Case::new([1, 8, 8, 512, 512, 64]);
+    let inputs = Inputs::<half::f16>::generate(&Case { dtype: DType::F16, ..case });
+    let [q, k, v] = inputs.views().unwrap();
+    let chain = |options: LaunchOptions| {
+        let [mut from, k, v] = [q, k, v].map(|view| gpu.upload(view).unwrap());
+        let mut to = gpu.upload(q).unwrap();
+        let problem = Problem::contiguous(DType::F16, [1, 8, 8, 512, 512, 64]);
+        let plan = Plan::new(&problem, gpu.spec()).unwrap();
+        for _ in 0..20 {
+            let [q, k, v, out] = [&from, &k, &v, &to].map(GpuTensor::device_ptr);
+            let pointers = DevicePointers { q, k, v, out, ..DevicePointers::default() };
+            // SAFETY: the stream is of the kernels' context; the tensors live until they are downloaded.
+            unsafe { gpu.kernels().launch_with(&plan, &pointers, gpu.stream(), options) }.unwrap();
+            std::mem::swap(&mut from, &mut to);
+        }
+        from.download().unwrap().into_iter().map(half::f16::to_bits).collect::<Vec<_>>()
+    };
+    assert_eq!(chain(DEPENDENT), chain(LaunchOptions::default()));
+}
+
+#[test]
+fn a_device_before_hopper_refuses_dependent_launches_by_name() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    if gpu.spec().compute_capability < 90 {
+        let error = gpu.kernels().prepare_with(KERNELS[0], DEPENDENT).unwrap_err();
+        assert!(matches!(&error, Error::Unsupported { field: "dependent", .. }), "{error}");
     }
 }
 

@@ -49,12 +49,13 @@ fn the_same_problem_gets_the_same_plan() {
 }
 
 #[test]
-fn every_multiple_of_eight_up_to_128_plans_and_no_other_head_dim() {
-    for head_dim in 1..=136 {
+fn every_multiple_of_eight_up_to_256_gets_tensor_cores_on_every_device_and_no_other_head_dim_plans() {
+    for (head_dim, device) in (1..=264).flat_map(|head_dim| DEVICES.map(|device| (head_dim, device))) {
         let problem = Problem::contiguous(DType::F16, [1, 2, 2, 64, 64, head_dim]);
-        let plan = Plan::new(&problem, &DeviceSpec::L4);
-        if head_dim % 8 == 0 && head_dim <= 128 {
-            assert!(plan.unwrap().kernel.head_dim() as usize >= head_dim);
+        let plan = Plan::new(&problem, &device);
+        if head_dim % 8 == 0 && head_dim <= 256 {
+            let Kernel::FwdSm80(config) = plan.unwrap().kernel else { panic!("{head_dim} on plain cores") };
+            assert!((config.least_head_dim()..=config.head_dim).contains(&(head_dim as u32)), "{head_dim}");
         } else {
             let error = plan.unwrap_err();
             assert!(matches!(error, Error::Unsupported { field: "head_dim", .. } | Error::Layout { .. }), "{error}");
@@ -116,6 +117,10 @@ fn a_kernel_of_another_type_or_head_dim_is_refused() {
     assert!(refused(mission(DType::F16)).starts_with("dtype: f16 is not supported, allowed: bf16"));
     let wide = Problem::contiguous(DType::Bf16, [1, 1, 1, 8, 8, 96]);
     assert!(refused(wide).starts_with("head_dim: 96 is not supported, allowed: 40 to 64"));
+    let kernel = Kernel::parse("fwd_sm80_bf16_d192_q64_kv64_w4_s1").unwrap();
+    let narrow = Problem::contiguous(DType::Bf16, [1, 1, 1, 8, 8, 128]);
+    let error = Plan::with_kernel(&narrow, &DeviceSpec::L4, kernel).unwrap_err().to_string();
+    assert!(error.starts_with("head_dim: 128 is not supported, allowed: 136 to 192"), "{error}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The PTX that ships, against the table of entry points and its manifest.
 
-use evo_sdpa::{MANIFEST, PTX_SM80};
-use evo_sdpa_kernel_builder::{MAX_BYTES, Manifest, Output, Target, count, expected, inspect};
+use evo_sdpa::{KERNELS, Kernel, MANIFEST, PTX_SM80, ptx_text};
+use evo_sdpa_kernel_builder::{MAX_BYTES, Manifest, Output, Ptxas, Target, count, expected, inspect};
+use std::io::Write;
 use std::path::Path;
 
 fn manifest() -> Manifest {
@@ -68,4 +69,35 @@ fn checked_in_files_belong_to_the_kernel_sources_and_were_measured() {
         "ptx/ is out of date: run `cargo run -p evo-sdpa-kernel-builder -- build`"
     );
     assert!(shipped.manifest.entries.values().all(|entry| entry.resources.len() == 3));
+}
+
+#[test]
+fn the_dependent_variant_has_two_instructions_more_and_no_other_difference() {
+    let text = ptx_text::dependent(PTX_SM80).unwrap();
+    let start = "{\n\tgriddepcontrol.launch_dependents;\n\tgriddepcontrol.wait;\n";
+    assert_eq!(text.matches(start).count(), evo_sdpa::ENTRIES.len());
+    let back = text.replace(start, "{\n").replace(".version 7.8\n.target sm_90\n", ".version 7.5\n.target sm_80\n");
+    assert!(back == PTX_SM80);
+}
+
+#[test]
+fn ptxas_takes_the_dependent_variant_with_the_resources_of_the_plain_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let Some(ptxas) = Ptxas::find(&root.join("target/cuda-tools")) else {
+        let _ = writeln!(std::io::stderr(), "\nSKIPPED: no ptxas");
+        return;
+    };
+    // One of each family; each takes ptxas seconds.
+    let is_scalar = |kernel: &&Kernel| matches!(kernel, Kernel::FwdScalar(_));
+    let (scalar, matrix) = (KERNELS.iter().find(is_scalar), KERNELS.iter().find(|kernel| !is_scalar(kernel)));
+    for name in [scalar, matrix].map(|kernel| kernel.unwrap().to_string()) {
+        let plain = ptx_text::single_entry(PTX_SM80, &name).unwrap();
+        let dependent = ptx_text::dependent(&plain).unwrap();
+        let resources = |text: &str| {
+            ptxas
+                .resources(text, &name, "sm_90", Path::new(env!("CARGO_TARGET_TMPDIR")))
+                .unwrap_or_else(|error| panic!("{name}: {error}"))
+        };
+        assert_eq!(resources(&dependent), resources(&plain), "{name}");
+    }
 }

@@ -6,14 +6,14 @@ use evo_sdpa::sim::{Simulated, work};
 use evo_sdpa::verify::{Case, Inputs, Storage};
 use evo_sdpa::{
     Causal, DType, DeviceSpec, ENTRIES, Element, Entry, Error, KERNELS, Kernel, MmaRate, PTX_SM80, Plan, Simulator,
-    TensorView, cpu, half, with_element,
+    TensorView, cpu, half, ptx_text, with_element,
 };
 use std::sync::OnceLock;
 
 mod common;
 
 /// The most work of a case; it spares the scalar kernels, which take ten times as long as the others, the large ones.
-const MAX_WORK: u64 = 1_000_000;
+const MAX_WORK: u64 = 1_200_000;
 
 /// One simulator for all tests, with room for every kernel.
 fn simulator() -> &'static Simulator {
@@ -273,4 +273,23 @@ fn a_head_of_512_queries_and_keys_is_simulated_in_an_instant() {
     };
     let best = (0..5).map(run).min().unwrap();
     assert!(best.as_millis() < 150, "{best:?}");
+}
+
+#[test]
+fn the_dependent_variant_of_a_kernel_gives_the_same_bits() {
+    let kernel = Kernel::parse("fwd_sm80_bf16_d64_q32_kv64_w8_x4_s1").unwrap();
+    let plain = ptx_text::single_entry(PTX_SM80, &kernel.to_string()).unwrap();
+    let dependent = ptx_text::dependent(&plain).unwrap();
+    let case = small_case(kernel, 70, 300, Some(Causal::BottomRight));
+    let inputs = Inputs::<half::bf16>::generate(&case);
+    let [plain, dependent] = [plain, dependent].map(|text| {
+        let simulator = Simulator::new(&text).unwrap().with_spec(DeviceSpec::H200);
+        let Simulated { output, report, .. } = simulate(&simulator, &inputs, Some(kernel));
+        assert!(report.is_clean(), "{report}");
+        let out = output.out.iter().map(|x| u32::from(x.to_bits()));
+        let bits: Vec<u32> = out.chain(output.lse.iter().map(|x| x.to_bits())).collect();
+        (bits, report.total)
+    });
+    assert_eq!(dependent.0, plain.0);
+    assert_ne!(dependent.1, plain.1, "the two instructions are counted");
 }

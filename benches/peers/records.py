@@ -129,6 +129,7 @@ def time_record(setup: dict, peer: str, call: Call, method: dict, device_us: lis
         "method": method,
         "device_us": quantiles(device_us),
         "call_us": quantiles(call_us),
+        "launch_us": None,
         "clocks": clocks,
         "kernel": None,
     }

@@ -36,9 +36,23 @@ impl DeviceSpec {
         }
     }
 
+    /// What the driver calls the device of [`DeviceSpec::typical`].
+    pub const fn typical_name(compute_capability: u32) -> Option<&'static str> {
+        match compute_capability {
+            80 => Some("NVIDIA A100-SXM4-80GB"),
+            89 => Some("NVIDIA L4"),
+            90 => Some("NVIDIA H200"),
+            _ => None,
+        }
+    }
+
     /// Blocks of `kernel` that one SM holds at a time, by its register budget and its shared memory.
     pub fn resident_blocks(&self, kernel: Kernel) -> u32 {
-        let by_shared = self.shared_per_sm / (kernel.shared_bytes() + 1024);
-        kernel.min_blocks_per_sm().min(by_shared).max(1)
+        kernel.min_blocks_per_sm().min(self.shared_per_sm / shared_taken(kernel.shared_bytes())).max(1)
     }
+}
+
+/// Bytes that a block with this much shared memory takes of an SM.
+pub(crate) const fn shared_taken(shared_bytes: u32) -> u32 {
+    shared_bytes + 1024
 }

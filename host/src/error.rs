@@ -58,7 +58,15 @@ pub enum Error {
         /// First CUDA version that loads the kernels.
         needed: &'static str,
     },
-    /// A PTX text that the simulator cannot read.
+    /// A tuned table that cannot be used.
+    #[error("tuned: {table}: {reason}")]
+    Tuned {
+        /// The file, or what else it is called.
+        table: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A PTX text that cannot be read.
     #[error("PTX text, line {line}: {message}")]
     Ptx {
         /// Line of the text, from 1.

@@ -83,10 +83,13 @@ impl Layout {
         if self.shape.contains(&0) {
             return true;
         }
-        let mut axes: Vec<_> = self.shape.into_iter().zip(self.strides).filter(|&(n, _)| n > 1).collect();
-        axes.sort_by_key(|&(_, stride)| stride);
+        let mut axes = [0, 1, 2, 3].map(|axis| (self.strides[axis], self.shape[axis]));
+        axes.sort_unstable();
         let mut reach = 0usize;
-        for (n, stride) in axes {
+        for (stride, n) in axes {
+            if n == 1 {
+                continue;
+            }
             if stride <= reach {
                 return false;
             }

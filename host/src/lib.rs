@@ -9,16 +9,17 @@ mod error;
 pub mod gpu;
 mod layout;
 mod limits;
+mod merge;
 mod model;
 pub mod nvtx;
 mod plan;
 mod problem;
-#[cfg(feature = "gpu")]
-mod ptx_text;
+pub mod ptx_text;
 pub mod shapes;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod tensor;
+mod tuned;
 pub mod verify;
 
 pub use device::DeviceSpec;
@@ -26,13 +27,16 @@ pub use error::{Error, Result};
 pub use evo_sdpa_kernels::config::{DType, Kernel};
 pub use evo_sdpa_kernels::entry::{Entry, MmaRate};
 pub use evo_sdpa_kernels::instances::{ENTRIES, KERNELS};
+pub use evo_sdpa_kernels::merge::{MergeParams, MergeStates};
 #[cfg(feature = "gpu")]
-pub use gpu::{Gpu, GpuOutput, GpuTensor, Kernels};
+pub use gpu::{Gpu, GpuMerged, GpuOutput, GpuTensor, Kernels, LaunchOptions};
 pub use half;
 pub use layout::Layout;
+pub use merge::{MergePlan, MergePointers};
 pub use model::{Bound, Prediction, Rates, Step};
 pub use plan::{DevicePointers, Plan, Reason};
 pub use problem::{Causal, Options, Problem};
 #[cfg(feature = "sim")]
 pub use sim::Simulator;
 pub use tensor::{Element, TensorView, TensorViewMut};
+pub use tuned::{Tuned, TunedKernels, TunedProblem, TunedRow};

@@ -1,16 +1,24 @@
 //! What the kernels ask of a problem and of a device, and the numbers of a problem that they see.
+//!
+//! A head dim is a multiple of 8 up to 256. Kernels on tensor cores have tiles of 32, 64, 96, 128, 192 and 256 columns,
+//! and each takes the head dims that no narrower tile does: 136 to 192 the one of 192 columns, 200 to 256 that of 256.
+//! `fwd_scalar` takes them all.
 
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
+use crate::layout::Layout;
 use crate::problem::Problem;
-use evo_sdpa_kernels::config::{Kernel, MAX_HEAD_DIM};
+use evo_sdpa_kernels::config::{DType, Kernel, MAX_HEAD_DIM, tile_columns};
 use evo_sdpa_kernels::instances::KERNELS;
-use evo_sdpa_kernels::params::{MAX_ROW_STRIDE, STRIDE_UNIT};
+use evo_sdpa_kernels::params::{MAX_ROW_STRIDE, STRIDE_UNIT, Strides};
+use std::fmt::Display;
 
 /// Rows of every tensor start on such a boundary, bytes: the width of one `cp.async`.
 pub const ROW_ALIGNMENT: u64 = STRIDE_UNIT as u64;
 /// Grid limits of CUDA for the y and z dimension.
 const MAX_GRID_YZ: usize = 65535;
+/// Largest head dim of results that are merged: far beyond any model's, and offsets in a row stay small.
+const MAX_MERGED_HEAD_DIM: usize = 1 << 16;
 /// Longest sequence: row numbers and causal offsets are added as i32 on the device.
 const MAX_LEN: usize = 1 << 29;
 
@@ -29,22 +37,13 @@ pub fn causal_offset(problem: &Problem) -> i32 {
 /// What every kernel asks for beyond [`Problem::validate`].
 pub fn validate_for_gpu(problem: &Problem) -> Result<()> {
     problem.validate()?;
-    let unsupported =
-        |field, value: usize, allowed: String| Err(Error::Unsupported { field, value: value.to_string(), allowed });
-    let head_dim = problem.head_dim();
-    if !head_dim.is_multiple_of(8) || head_dim > MAX_HEAD_DIM as usize {
-        return unsupported("head_dim", head_dim, format!("multiples of 8 up to {MAX_HEAD_DIM}"));
-    }
-    for (field, value, limit) in [
+    check_head_dim(problem.head_dim(), MAX_HEAD_DIM as usize)?;
+    check_sizes([
         ("batch", problem.batch(), MAX_GRID_YZ),
         ("heads_q", problem.heads_q(), MAX_GRID_YZ),
         ("q_len", problem.q_len(), MAX_LEN),
         ("kv_len", problem.kv_len(), MAX_LEN),
-    ] {
-        if value > limit {
-            return unsupported(field, value, format!("at most {limit}"));
-        }
-    }
+    ])?;
     let scale_log2 = f64::from(problem.scale()) * std::f64::consts::LOG2_E;
     if scale_log2 > f64::from(f32::MAX) {
         return Err(Error::Unsupported {
@@ -54,53 +53,102 @@ pub fn validate_for_gpu(problem: &Problem) -> Result<()> {
         });
     }
     for (field, layout) in [("q", &problem.q), ("k", &problem.k), ("v", &problem.v), ("out", &problem.out)] {
-        let size = u64::from(problem.dtype.size());
-        for axis in 0..3 {
-            let bytes = layout.strides()[axis] as u64 * size;
-            if layout.shape()[axis] > 1 && !bytes.is_multiple_of(ROW_ALIGNMENT) {
-                return Err(Error::Layout {
-                    field,
-                    value: format!("a stride of {bytes} bytes along {}", crate::layout::AXES[axis]),
-                    allowed: format!("multiples of {ROW_ALIGNMENT} bytes"),
-                });
-            }
-            let limit = if axis == 2 { u64::from(MAX_ROW_STRIDE) } else { 1 << 32 } * ROW_ALIGNMENT;
-            if layout.shape()[axis] > 1 && bytes >= limit {
-                return Err(Error::Layout {
-                    field,
-                    value: format!("a stride of {bytes} bytes along {}", crate::layout::AXES[axis]),
-                    allowed: format!("below {limit} bytes"),
-                });
-            }
-        }
+        check_strides(field, layout, problem.dtype)?;
     }
     Ok(())
+}
+
+/// What merging asks of layouts of one shape, \[batch, heads, seq, head_dim\], that are known to be addressable.
+pub fn validate_merge(dtype: DType, layouts: [(&'static str, &Layout); 3]) -> Result<()> {
+    let [batch, heads, seq, head_dim] = layouts[0].1.shape();
+    check_head_dim(head_dim, MAX_MERGED_HEAD_DIM)?;
+    check_sizes([("batch", batch, MAX_GRID_YZ), ("heads", heads, MAX_GRID_YZ), ("seq", seq, MAX_LEN)])?;
+    layouts.into_iter().try_for_each(|(field, layout)| check_strides(field, layout, dtype))
+}
+
+fn check_head_dim(head_dim: usize, limit: usize) -> Result<()> {
+    if head_dim.is_multiple_of(8) && head_dim <= limit {
+        return Ok(());
+    }
+    let allowed = format!("multiples of 8 up to {limit}");
+    Err(Error::Unsupported { field: "head_dim", value: head_dim.to_string(), allowed })
+}
+
+/// Each value with its limit.
+fn check_sizes<const N: usize>(sizes: [(&'static str, usize, usize); N]) -> Result<()> {
+    match sizes.into_iter().find(|(_, value, limit)| value > limit) {
+        None => Ok(()),
+        Some((field, value, limit)) => {
+            Err(Error::Unsupported { field, value: value.to_string(), allowed: format!("at most {limit}") })
+        }
+    }
+}
+
+fn check_strides(field: &'static str, layout: &Layout, dtype: DType) -> Result<()> {
+    for axis in 0..3 {
+        let bytes = layout.strides()[axis] as u64 * u64::from(dtype.size());
+        let limit = if axis == 2 { u64::from(MAX_ROW_STRIDE) } else { 1 << 32 } * ROW_ALIGNMENT;
+        let allowed = match bytes {
+            _ if layout.shape()[axis] <= 1 => continue,
+            bytes if !bytes.is_multiple_of(ROW_ALIGNMENT) => format!("multiples of {ROW_ALIGNMENT} bytes"),
+            bytes if bytes >= limit => format!("below {limit} bytes"),
+            _ => continue,
+        };
+        let value = format!("a stride of {bytes} bytes along {}", crate::layout::AXES[axis]);
+        return Err(Error::Layout { field, value, allowed });
+    }
+    Ok(())
+}
+
+/// The strides of a checked layout as the kernels take them.
+pub fn strides(layout: &Layout, dtype: DType) -> Strides {
+    // A stride that is never taken may be anything.
+    let unit = |axis: usize| match layout.shape()[axis] {
+        ..=1 => 0,
+        _ => (layout.strides()[axis] as u64 * u64::from(dtype.size()) / ROW_ALIGNMENT) as u32,
+    };
+    Strides { batch: unit(0), head: unit(1), row: unit(2) }
 }
 
 /// Why a kernel does not take a problem, without words: planners ask for every kernel, and mean the answer seldom.
 #[derive(Clone, Copy)]
 enum Refusal {
-    Kernel,
     DType,
     HeadDim,
     Device,
     SharedMemory,
 }
 
-/// Whether `kernel` can run a problem, validated already, on `device`.
-pub fn takes(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Result<()> {
-    if !KERNELS.contains(kernel) {
-        return Err(Refusal::Kernel.error(kernel, problem, device));
-    }
+/// The row of `kernel` in [`KERNELS`], if it ships.
+pub fn index(kernel: Kernel) -> Option<usize> {
+    KERNELS.iter().position(|&row| row == kernel)
+}
+
+/// What a kernel that does not ship is answered.
+pub fn not_among_kernels(kernel: impl Display) -> Error {
+    Error::Unsupported { field: "kernel", value: kernel.to_string(), allowed: "one of KERNELS".into() }
+}
+
+/// The row of `kernel` in [`KERNELS`] when it can run a problem, validated already, on `device`.
+pub fn takes(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Result<usize> {
+    let index = index(*kernel).ok_or_else(|| not_among_kernels(*kernel))?;
     match refusal(kernel, problem, device) {
-        None => Ok(()),
+        None => Ok(index),
         Some(refusal) => Err(refusal.error(kernel, problem, device)),
     }
 }
 
-/// The kernels that [`takes`] lets through.
-pub fn takers(problem: &Problem, device: &DeviceSpec) -> impl Iterator<Item = Kernel> {
-    KERNELS.iter().copied().filter(|kernel| refusal(kernel, problem, device).is_none())
+/// Whether `kernel`, one that ships, can run a problem, validated already, on `device`.
+pub fn takes_valid(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> bool {
+    refusal(kernel, problem, device).is_none()
+}
+
+/// Whether `kernel` has room for rows of `head_dim` columns, and little more.
+pub fn takes_head_dim(kernel: &Kernel, head_dim: usize) -> bool {
+    match kernel {
+        Kernel::FwdScalar(_) => true,
+        Kernel::FwdSm80(config) => tile_columns(head_dim as u32) == config.head_dim,
+    }
 }
 
 /// Why a kernel that ships does not take a problem.
@@ -108,9 +156,7 @@ fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Re
     if kernel.dtype() != problem.dtype {
         return Some(Refusal::DType);
     }
-    if let Kernel::FwdSm80(config) = kernel
-        && problem.head_dim().next_multiple_of(32) != config.head_dim as usize
-    {
+    if !takes_head_dim(kernel, problem.head_dim()) {
         return Some(Refusal::HeadDim);
     }
     if device.compute_capability < 80 {
@@ -122,10 +168,9 @@ fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Re
 impl Refusal {
     fn error(self, kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Error {
         let (field, value, allowed) = match self {
-            Refusal::Kernel => ("kernel", kernel.to_string(), "one of KERNELS".into()),
             Refusal::DType => ("dtype", problem.dtype.to_string(), format!("{} for {kernel}", kernel.dtype())),
             Refusal::HeadDim => {
-                let allowed = format!("{} to {} for {kernel}", kernel.head_dim() - 24, kernel.head_dim());
+                let allowed = format!("{} to {} for {kernel}", kernel.least_head_dim(), kernel.head_dim());
                 ("head_dim", problem.head_dim().to_string(), allowed)
             }
             Refusal::Device => {

@@ -4,11 +4,13 @@ use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::limits::{self, ROW_ALIGNMENT};
-use crate::model::Prediction;
+use crate::model::{Prediction, Setting};
 use crate::nvtx::Range;
 use crate::problem::Problem;
+use crate::tuned::TunedKernels;
 use evo_sdpa_kernels::config::Kernel;
-use evo_sdpa_kernels::params::{FwdParams, Strides, kv_head_reciprocal};
+use evo_sdpa_kernels::instances::KERNELS;
+use evo_sdpa_kernels::params::{FwdParams, kv_head_reciprocal};
 use std::fmt;
 
 /// Why a plan has the kernel that it has.
@@ -18,6 +20,11 @@ pub enum Reason {
     Forced,
     /// No other kernel takes the problem on this device.
     Only,
+    /// The fastest in a table of measured times.
+    Tuned {
+        /// Its time there, microseconds.
+        us: f64,
+    },
     /// The least predicted time among several.
     Predicted {
         /// How many kernels could have run.
@@ -36,6 +43,7 @@ impl fmt::Display for Reason {
         match self {
             Reason::Forced => f.write_str("asked for by name"),
             Reason::Only => f.write_str("the only kernel that takes this problem on this device"),
+            Reason::Tuned { us } => write!(f, "the fastest by the tuned table: {us:.2} us measured"),
             Reason::Predicted { candidates, blocks, resident, ratio } => write!(
                 f,
                 "least predicted time of {candidates} kernels: {blocks} blocks, {resident} at a time on an SM, \
@@ -61,6 +69,8 @@ pub struct Plan {
     pub params: FwdParams,
     /// Why this kernel.
     pub reason: Reason,
+    /// Where the kernel is in [`KERNELS`]: a launch finds it there without a search.
+    index: usize,
     kv_lens: bool,
     lse: bool,
 }
@@ -86,33 +96,66 @@ impl Plan {
     /// The plan with the least predicted time on `device`.
     pub fn new(problem: &Problem, device: &DeviceSpec) -> Result<Self> {
         let _range = Range::new(c"plan");
-        let candidates = Self::candidates(problem, device)?;
-        let reason = match candidates[..] {
-            [] => {
-                return Err(Error::Unsupported {
-                    field: "device",
-                    value: format!("compute capability {}", device.compute_capability),
-                    allowed: "80 or later".into(),
-                });
+        limits::validate_for_gpu(problem)?;
+        let setting = Setting::new(problem, device);
+        // The least and the second least time; of equals the first in the table counts as less.
+        let mut best = None;
+        let mut runner_up = None;
+        let mut candidates = 0;
+        for row in setting.takers() {
+            candidates += 1;
+            let less =
+                |time: f64, other: Option<(_, f64)>| other.is_none_or(|(_, other)| time.total_cmp(&other).is_lt());
+            let at_full_clock = setting.at_full_clock(row);
+            if !less(at_full_clock.least(), runner_up) {
+                continue;
             }
-            [_] => Reason::Only,
-            [(kernel, first), (_, second), ..] => Reason::Predicted {
-                candidates: candidates.len(),
-                blocks: limits::grid(kernel, problem).iter().map(|&n| u64::from(n)).product(),
-                resident: device.resident_blocks(kernel),
+            let time = at_full_clock.throttled(&setting).total();
+            if less(time, best) {
+                (best, runner_up) = (Some((row, time)), best);
+            } else if less(time, runner_up) {
+                runner_up = Some((row, time));
+            }
+        }
+        let Some((row, least)) = best else {
+            return Err(Error::Unsupported {
+                field: "device",
+                value: format!("compute capability {}", device.compute_capability),
+                allowed: "80 or later".into(),
+            });
+        };
+        let grid = limits::grid(row.kernel, problem);
+        let reason = match runner_up {
+            None => Reason::Only,
+            Some((_, second)) => Reason::Predicted {
+                candidates,
+                blocks: grid.iter().map(|&n| u64::from(n)).product(),
+                resident: setting.resident(row),
                 // Nothing to compute takes no time.
-                ratio: if second.total() > 0.0 { first.total() / second.total() } else { 1.0 },
+                ratio: if second > 0.0 { least / second } else { 1.0 },
             },
         };
-        let (kernel, _) = candidates[0];
-        Ok(Self::assemble(kernel, problem, reason))
+        Ok(Self::assemble(row.index, problem, grid, reason))
+    }
+
+    /// The plan with the kernel that `tuned` has for the problem, if it takes it; else [`Plan::new`].
+    pub fn tuned(problem: &Problem, device: &DeviceSpec, tuned: &TunedKernels) -> Result<Self> {
+        if let Some(choice) = tuned.get(problem) {
+            limits::validate_for_gpu(problem)?;
+            let kernel = KERNELS[choice.index];
+            if limits::takes_valid(&kernel, problem, device) {
+                let grid = limits::grid(kernel, problem);
+                return Ok(Self::assemble(choice.index, problem, grid, Reason::Tuned { us: choice.us }));
+            }
+        }
+        Self::new(problem, device)
     }
 
     /// The kernels that take `problem` on `device`, each with its predicted time, the least first.
     pub fn candidates(problem: &Problem, device: &DeviceSpec) -> Result<Vec<(Kernel, Prediction)>> {
         limits::validate_for_gpu(problem)?;
-        let predict = |kernel| (kernel, Prediction::of_valid(kernel, problem, device));
-        let mut candidates: Vec<_> = limits::takers(problem, device).map(predict).collect();
+        let setting = Setting::new(problem, device);
+        let mut candidates: Vec<_> = setting.takers().map(|row| (row.kernel, setting.predict(row))).collect();
         candidates.sort_by(|a, b| a.1.total().total_cmp(&b.1.total()));
         Ok(candidates)
     }
@@ -120,8 +163,8 @@ impl Plan {
     /// The plan with a kernel of the caller's choice.
     pub fn with_kernel(problem: &Problem, device: &DeviceSpec, kernel: Kernel) -> Result<Self> {
         limits::validate_for_gpu(problem)?;
-        limits::takes(&kernel, problem, device)?;
-        Ok(Self::assemble(kernel, problem, Reason::Forced))
+        let index = limits::takes(&kernel, problem, device)?;
+        Ok(Self::assemble(index, problem, limits::grid(kernel, problem), Reason::Forced))
     }
 
     /// [`Plan::with_kernel`] for a kernel of the caller's choice, [`Plan::new`] for none.
@@ -140,6 +183,12 @@ impl Plan {
     /// Whether there is nothing to compute.
     pub fn is_empty(&self) -> bool {
         self.grid.contains(&0)
+    }
+
+    /// Where the kernel is in [`KERNELS`]. The kernel of a plan is everybody's to exchange, so that it is looked at.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn index(&self) -> Option<usize> {
+        if KERNELS.get(self.index) == Some(&self.kernel) { Some(self.index) } else { limits::index(self.kernel) }
     }
 
     /// The parameter block for these addresses. Fails on a null or misaligned one.
@@ -174,26 +223,20 @@ impl Plan {
         Ok(FwdParams { q, k, v, out, lse, kv_lens, ..self.params })
     }
 
-    fn assemble(kernel: Kernel, problem: &Problem, reason: Reason) -> Self {
-        let strides = |layout: &Layout| {
-            // A stride that is never taken may be anything.
-            let unit = |axis: usize| match layout.shape()[axis] {
-                ..=1 => 0,
-                _ => (layout.strides()[axis] as u64 * u64::from(problem.dtype.size()) / ROW_ALIGNMENT) as u32,
-            };
-            Strides { batch: unit(0), head: unit(1), row: unit(2) }
-        };
+    fn assemble(index: usize, problem: &Problem, grid: [u32; 3], reason: Reason) -> Self {
+        let kernel = KERNELS[index];
+        let strides = |layout: &Layout| limits::strides(layout, problem.dtype);
         let params = FwdParams {
             q_stride: strides(&problem.q),
             k_stride: strides(&problem.k),
             v_stride: strides(&problem.v),
             out_stride: strides(&problem.out),
             kv_head_reciprocal: kv_head_reciprocal((problem.heads_q() / problem.heads_kv()).max(1) as u32),
-            heads_q: problem.heads_q() as u32,
+            // Heads are an axis of the grid: below 2^16.
+            heads_q: problem.heads_q() as u16,
             q_len: problem.q_len() as u32,
             kv_len: problem.kv_len() as u32,
-            // The head dim is at most MAX_HEAD_DIM.
-            head_dim: problem.head_dim() as u16,
+            head_dim: problem.head_dim() as u32,
             causal_offset: limits::causal_offset(problem),
             // A scale of zero would turn masked scores into 0 * -inf = NaN; the smallest normal number gives
             // the same uniform weights.
@@ -203,11 +246,12 @@ impl Plan {
         };
         Self {
             kernel,
-            grid: limits::grid(kernel, problem),
+            grid,
             block: kernel.threads(),
             shared_bytes: kernel.shared_bytes(),
             params,
             reason,
+            index,
             kv_lens: problem.kv_lens,
             lse: problem.lse,
         }

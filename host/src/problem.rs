@@ -82,6 +82,38 @@ fn check_kv_lens(lens: &[i32], batch: usize, kv_len: usize) -> Result<()> {
     }
 }
 
+/// Rows are contiguous and no offset overflows.
+pub(crate) fn check_rows(field: &'static str, layout: &Layout, dtype: DType) -> Result<()> {
+    if layout.shape()[3] > 1 && layout.strides()[3] != 1 {
+        return Err(Error::Layout {
+            field,
+            value: format!("stride {} of head_dim", layout.strides()[3]),
+            allowed: "1, contiguous rows".into(),
+        });
+    }
+    let bytes = layout.extent().and_then(|extent| extent.checked_mul(dtype.size() as usize));
+    if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
+        return Err(Error::Layout {
+            field,
+            value: format!("{layout}, whose offsets overflow,"),
+            allowed: format!("at most {} bytes from first to last element", isize::MAX),
+        });
+    }
+    Ok(())
+}
+
+/// No two elements of an output share their place.
+pub(crate) fn check_injective(field: &'static str, layout: &Layout) -> Result<()> {
+    if layout.is_injective() {
+        return Ok(());
+    }
+    Err(Error::Layout {
+        field,
+        value: format!("{layout}, in which elements overlap,"),
+        allowed: "strides that give every element its own place".into(),
+    })
+}
+
 /// One attention problem: `out = softmax(scale * q k^T + mask) v`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Problem {
@@ -219,30 +251,9 @@ impl Problem {
             });
         }
         for (field, layout) in [("q", &self.q), ("k", &self.k), ("v", &self.v), ("out", &self.out)] {
-            if layout.shape()[3] > 1 && layout.strides()[3] != 1 {
-                return Err(Error::Layout {
-                    field,
-                    value: format!("stride {} of head_dim", layout.strides()[3]),
-                    allowed: "1, contiguous rows".into(),
-                });
-            }
-            let bytes = layout.extent().and_then(|extent| extent.checked_mul(self.dtype.size() as usize));
-            if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
-                return Err(Error::Layout {
-                    field,
-                    value: format!("{layout}, whose offsets overflow,"),
-                    allowed: format!("at most {} bytes from first to last element", isize::MAX),
-                });
-            }
+            check_rows(field, layout, self.dtype)?;
         }
-        if !self.out.is_injective() {
-            return Err(Error::Layout {
-                field: "out",
-                value: format!("{}, in which elements overlap,", self.out),
-                allowed: "strides that give every element its own place".into(),
-            });
-        }
-        Ok(())
+        check_injective("out", &self.out)
     }
 
     fn validate_shapes(&self) -> Result<()> {

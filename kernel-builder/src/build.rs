@@ -2,11 +2,12 @@
 
 use crate::compile::{FLAGS, compile};
 use crate::count::count;
+use crate::drift::refuse_drift;
 use crate::error::{Error, Result};
 use crate::finish::finish;
 use crate::gates::{Defect, Finding, MAX_BYTES, inspect};
 use crate::manifest::{EntryRecord, FileRecord, Manifest};
-use crate::ptxas::Ptxas;
+use crate::ptxas::{Assembled, Ptxas};
 use crate::source::{sha256, source_hash};
 use crate::target::Target;
 use crate::toolchain::Toolchain;
@@ -15,8 +16,6 @@ use evo_sdpa_kernels::instances::ENTRIES;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-
-const MANIFEST: &str = "manifest.json";
 
 /// The PTX files and their manifest: what `ptx/` holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,24 +63,28 @@ fn entries(texts: &[(Target, String)]) -> BTreeMap<String, EntryRecord> {
                 threads: entry.threads(),
                 shared_bytes: entry.shared_bytes(),
                 counts: *counts,
-                resources: Default::default(),
+                resources: BTreeMap::new(),
+                main_loop: BTreeMap::new(),
             };
             Some((name, record))
         })
         .collect()
 }
 
-/// Adds what ptxas reports, and lets the kernels through the gates on registers, stack and spills.
+/// Adds what ptxas reports and, where there is an nvdisasm, what main loops hold; lets the kernels through the gates on
+/// registers, stack and spills.
 ///
 /// # Errors
-/// [`Error::Gates`] and [`Error::Assemble`] tell what is wrong with the kernels.
+/// [`Error::Gates`] and [`Error::Assemble`] tell what is wrong with the kernels, [`Error::Disassemble`] that nvdisasm
+/// failed.
 pub fn measure(output: &mut Output, ptxas: &Ptxas, scratch: &Path) -> Result<()> {
     let mut findings = Vec::new();
     for (target, text) in &output.texts {
-        for (entry, arch, report) in ptxas.reports(text, scratch)? {
-            let budget = Entry::parse(&entry).map(Entry::register_budget);
-            if let Some(record) = output.manifest.entries.get_mut(&entry) {
-                record.resources.insert(arch.to_owned(), report.resources);
+        let all = ptxas.assemble_all(text, scratch)?;
+        for Assembled { entry, arch, report, .. } in &all {
+            let budget = Entry::parse(entry).map(Entry::register_budget);
+            if let Some(record) = output.manifest.entries.get_mut(entry) {
+                record.resources.insert((*arch).to_owned(), report.resources);
             }
             findings.extend(report.defects(arch, budget).into_iter().map(|defect| Finding {
                 file: target.file(),
@@ -89,6 +92,12 @@ pub fn measure(output: &mut Output, ptxas: &Ptxas, scratch: &Path) -> Result<()>
                 entry: Some(entry.clone()),
                 defect,
             }));
+        }
+        let main_loops = ptxas.nvdisasm.as_ref().map(|nvdisasm| nvdisasm.main_loops(&all, scratch)).transpose()?;
+        for (entry, arch, mix) in main_loops.into_iter().flatten() {
+            if let Some(record) = output.manifest.entries.get_mut(entry) {
+                record.main_loop.insert(arch.to_owned(), mix);
+            }
         }
     }
     output.manifest.ptxas = Some(ptxas.version.clone());
@@ -107,8 +116,10 @@ pub enum Verdict {
 /// Compares the checked-in `shipped` with a `fresh` build of the same sources.
 ///
 /// # Errors
-/// [`Error::Differs`] when the compiler of the manifest makes other bytes.
+/// [`Error::Differs`] when the compiler of the manifest makes other bytes, [`Error::Drifted`] when the main loops hold
+/// other instructions than the manifest says.
 pub fn check(shipped: &Output, fresh: &Output) -> Result<Verdict> {
+    refuse_drift(&shipped.manifest, &fresh.manifest)?;
     if shipped.manifest.compiler != fresh.manifest.compiler {
         return Ok(Verdict::OtherCompiler);
     }
@@ -127,10 +138,7 @@ impl Output {
     /// # Errors
     /// [`Error::Damaged`] for files that are not, [`Error::Io`] for what cannot be read.
     pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(MANIFEST);
-        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
-        let manifest: Manifest = serde_json::from_str(&text)
-            .map_err(|error| Error::Damaged { path: path.clone(), what: error.to_string() })?;
+        let manifest = Manifest::read(folder)?;
         let mut texts = Vec::new();
         for target in Target::ALL {
             let path = folder.join(target.file());
@@ -172,12 +180,13 @@ impl Output {
         let mut findings: Vec<_> = self.texts.iter().flat_map(|(target, text)| inspect(text, *target)).collect();
         let bytes = self.texts.iter().map(|(_, text)| text.len()).sum();
         if bytes > MAX_BYTES {
-            findings.push(Finding { file: MANIFEST, line: None, entry: None, defect: Defect::Size { bytes } });
+            findings.push(Finding { file: Manifest::FILE, line: None, entry: None, defect: Defect::Size { bytes } });
         }
         if findings.is_empty() { Ok(()) } else { Err(Error::Gates(findings)) }
     }
 
-    /// This output with the resources that `other` reports, where both have the same text: ptxas would say the same.
+    /// This output with the resources and main loops that `other` reports, where both have the same text: ptxas would
+    /// make the same of it.
     #[must_use]
     pub fn with_resources_of(&self, other: &Output) -> Self {
         let mut output = self.clone();
@@ -186,6 +195,7 @@ impl Output {
             for (name, record) in &mut output.manifest.entries {
                 if let Some(known) = other.manifest.entries.get(name) {
                     record.resources.clone_from(&known.resources);
+                    record.main_loop.clone_from(&known.main_loop);
                 }
             }
         }
@@ -195,9 +205,9 @@ impl Output {
     /// Name and text of each file, the manifest last.
     fn files(&self) -> Result<Vec<(String, String)>> {
         let manifest = serde_json::to_string_pretty(&self.manifest)
-            .map_err(|error| Error::Damaged { path: MANIFEST.into(), what: error.to_string() })?;
+            .map_err(|error| Error::Damaged { path: Manifest::FILE.into(), what: error.to_string() })?;
         let texts = self.texts.iter().map(|(target, text)| (target.file().to_owned(), text.clone()));
-        Ok(texts.chain([(MANIFEST.to_owned(), manifest + "\n")]).collect())
+        Ok(texts.chain([(Manifest::FILE.to_owned(), manifest + "\n")]).collect())
     }
 }
 

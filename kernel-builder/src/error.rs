@@ -1,5 +1,6 @@
 //! What can go wrong.
 
+use crate::drift::{Drift, Versions};
 use crate::gates::Finding;
 use crate::toolchain::Refusal;
 use std::fmt;
@@ -48,6 +49,47 @@ pub enum Error {
         arch: &'static str,
         /// What ptxas said.
         stderr: String,
+    },
+    /// nvdisasm refuses machine code.
+    #[error("nvdisasm cannot read the machine code for {arch}:\n{stderr}")]
+    Disassemble {
+        /// For which GPU.
+        arch: &'static str,
+        /// What nvdisasm said.
+        stderr: String,
+    },
+    /// Main loops hold more instructions than before.
+    #[error(
+        "main loops grew by more than 5 % ({versions}):\n{}\
+         nothing was written; if the growth is worth it, run `cargo run -p evo-sdpa-kernel-builder -- build --accept`",
+        Lines(.drifts)
+    )]
+    Grown {
+        /// What grew.
+        drifts: Vec<Drift>,
+        /// By which ptxas.
+        versions: Versions,
+    },
+    /// Main loops hold other instructions than the manifest says.
+    #[error(
+        "main loops differ by more than 5 % from those in ptx/manifest.json ({versions}):\n{}\
+         if they are right, run `cargo run -p evo-sdpa-kernel-builder -- build`",
+        Lines(.drifts)
+    )]
+    Drifted {
+        /// What differs.
+        drifts: Vec<Drift>,
+        /// By which ptxas.
+        versions: Versions,
+    },
+    /// Main loops cannot be compared with those of the manifest.
+    #[error(
+        "it cannot be seen whether main loops grew: {why}; nothing was written; to do without, run \
+         `cargo run -p evo-sdpa-kernel-builder -- build --accept`"
+    )]
+    Uncompared {
+        /// What is missing.
+        why: String,
     },
     /// A gate found something in the compiled text.
     #[error("the compiled kernels do not pass the gates:\n{}", Lines(.0))]

@@ -15,6 +15,8 @@ pub fn expected(entry: Entry) -> Counts {
     match entry {
         Entry::Forward(Kernel::FwdScalar(config)) => scalar(config),
         Entry::Forward(Kernel::FwdSm80(config)) => sm80(config),
+        // Between the log-sum-exps of a row and the merged one.
+        Entry::MergeStates(_) => Counts { bar_warp_sync: 1, ..Counts::default() },
         // One loop, which the compiler may not unroll.
         Entry::MmaRate(_) => Counts { mma_sync: MmaRate::CHAINS, ..Counts::default() },
     }
@@ -27,19 +29,12 @@ fn scalar(_: FwdScalar) -> Counts {
 }
 
 fn sm80(config: FwdSm80) -> Counts {
-    // With several stages a step is tried with the base that is there, and taken again where that fails: two products
-    // with keys. Those with values are beside the first, before the second, and after the last step. With one stage
-    // there is one of each.
-    let (key_products, value_products) = if config.values_lag() { (2, 3) } else { (1, 1) };
+    let step = sm80_step(config);
     let row_frags = config.row_frags();
-    // m16n8k16: each score fragment takes head_dim / 16 of them, each output fragment tile_kv / 16.
-    let mma = key_products * config.score_frags() * config.head_dim / 16
-        + value_products * config.out_frags() * config.tile_kv / 16;
-    // An x4 load covers 16 x 16 elements of keys or of values.
-    let kv_loads = (key_products + value_products) * (config.tile_kv / 16) * (config.head_dim / 16);
-    // Each k-step of the queries is loaded once where it stays in registers, else for every product.
-    let held = config.q_steps_in_registers();
-    let q_loads = row_frags * (held + key_products * (config.head_dim / 16 - held));
+    // Where values lag a step, those of the last one are multiplied behind the loop.
+    let (last_products, last_loads) = if config.values_lag() { value_product(config) } else { (0, 0) };
+    // The k-steps of the queries that stay in registers are loaded once.
+    let q_loads = row_frags * config.q_steps_in_registers();
     // Passes of the block over a tile, times the 16-byte chunks of a row that a thread copies.
     let copies = |rows: u32| rows.div_ceil(config.copy_rows()) * config.copy_spans();
     let split = config.kv_splits > 1;
@@ -52,8 +47,8 @@ fn sm80(config: FwdSm80) -> Counts {
         shfl_sync: 2 * (2 * row_frags) * 2,
         // Whether the base served.
         vote_sync: if config.values_lag() { 1 } else { 0 },
-        mma_sync: mma,
-        ldmatrix: kv_loads + q_loads,
+        mma_sync: step.tensor + last_products,
+        ldmatrix: step.matrix_loads + last_loads + q_loads,
         // Queries, keys and values of the first stages, then keys and values of a later step.
         cp_async: copies(config.tile_q) + (2 * config.stages + 2) * copies(config.step()),
         cp_async_commit: 0,
@@ -61,6 +56,49 @@ fn sm80(config: FwdSm80) -> Counts {
         // stage for keys and for values.
         cp_async_wait: if config.stages == 2 { 2 } else { 3 },
     }
+}
+
+/// What one pass of the loop in which an entry point spends its time must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Matrix products.
+    pub tensor: u32,
+    /// `ldmatrix`.
+    pub matrix_loads: u32,
+    /// Exponentials.
+    pub exponentials: u32,
+}
+
+/// One step of `entry`; `None` for an entry point without matrix products.
+pub fn expected_step(entry: Entry) -> Option<Step> {
+    match entry {
+        Entry::Forward(Kernel::FwdScalar(_)) | Entry::MergeStates(_) => None,
+        Entry::Forward(Kernel::FwdSm80(config)) => Some(sm80_step(config)),
+        Entry::MmaRate(_) => Some(Step { tensor: MmaRate::CHAINS, matrix_loads: 0, exponentials: 0 }),
+    }
+}
+
+fn sm80_step(config: FwdSm80) -> Step {
+    // Where values lag, the loop holds both ways of taking a step: with the base that is there, and with another one.
+    let ways = if config.values_lag() { 2 } else { 1 };
+    let row_frags = config.row_frags();
+    // The k-steps of the queries that do not stay in registers.
+    let q_steps = config.head_dim / 16 - config.q_steps_in_registers();
+    let (value_products, value_loads) = value_product(config);
+    // m16n8k16: a score fragment takes head_dim / 16 of them. An x4 load covers 16 x 16 elements.
+    let key_products = config.score_frags() * config.head_dim / 16;
+    let key_loads = (config.tile_kv / 16) * (config.head_dim / 16) + row_frags * q_steps;
+    Step {
+        tensor: ways * (key_products + value_products),
+        matrix_loads: ways * (key_loads + value_loads),
+        // One for each score of a lane; where the base moves, one to rescale each of its rows.
+        exponentials: ways * 4 * config.score_frags() + 2 * row_frags,
+    }
+}
+
+/// `mma.sync` and `ldmatrix` of a product with the values of a step.
+fn value_product(config: FwdSm80) -> (u32, u32) {
+    (config.out_frags() * config.tile_kv / 16, (config.tile_kv / 16) * (config.head_dim / 16))
 }
 
 /// Where `found` is not what the configuration of `entry` calls for.
@@ -99,6 +137,19 @@ mod tests {
         assert_eq!(counts.ldmatrix, 5 * 16 + 2 * (3 + 2));
         // 16 rows a pass: queries in 8; keys, values in 4, twice at the start and once in the loop.
         assert_eq!(counts.cp_async, 8 + 3 * (4 + 4));
+    }
+
+    #[test]
+    fn counts_of_a_wide_kernel_that_splits_keys_worked_out_by_hand() {
+        // 4 warps that share 16 rows, 16 keys a step each, 192 columns in three spans.
+        let counts = expected(Entry::parse("fwd_sm80_bf16_d192_q16_kv16_w4_x4_s1").unwrap());
+        assert_eq!((counts.bar_sync, counts.bar_warp_sync, counts.shfl_sync), (6, 0, 8));
+        // Q K^T: 2 fragments x 12 k-steps; P V: 24 x 1.
+        assert_eq!(counts.mma_sync, 24 + 24);
+        // Keys 12, values 12; queries 12.
+        assert_eq!(counts.ldmatrix, 24 + 12);
+        // 16 rows a pass: queries in 1; keys, values of 64 in 4, once at the start and once in the loop; three spans.
+        assert_eq!(counts.cp_async, 3 * (1 + 2 * (4 + 4)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Compiles the kernels of evo-sdpa to PTX and checks the result.
 //!
 //! ```text
-//! kernels-gpu/src -> rustc -> finish (order, launch bounds) -> gates -> [ptxas: registers, spills] -> ptx/
+//! kernels-gpu/src -> rustc -> finish (order, launch bounds) -> gates -> [ptxas: registers, spills; nvdisasm: main loops] -> ptx/
 //! ```
 //!
 //! [`build`] does all but the ptxas part, which is [`measure`]; [`Output`] is what `ptx/` holds. The root package's
@@ -10,13 +10,17 @@
 mod build;
 mod compile;
 mod count;
+mod drift;
 mod error;
 mod expected;
 mod finish;
 mod gates;
 mod manifest;
+mod mix;
+mod nvdisasm;
 mod ptxas;
 mod report;
+mod sass;
 mod source;
 mod target;
 mod text;
@@ -25,12 +29,16 @@ mod toolchain;
 pub use build::{Output, Verdict, build, check, measure};
 pub use compile::{FLAGS, compile};
 pub use count::{Counts, count};
+pub use drift::{Drift, Versions, refuse_drift, refuse_growth};
 pub use error::{Error, Result};
-pub use expected::expected;
+pub use expected::{Step, expected, expected_step};
 pub use finish::finish;
 pub use gates::{Defect, Finding, MAX_BYTES, inspect};
 pub use manifest::{EntryRecord, FileRecord, Manifest, Resources};
+pub use mix::{Class, Mix};
+pub use nvdisasm::{Nvdisasm, SASS_ARCHS};
 pub use ptxas::{ARCHS, Ptxas};
+pub use sass::{Instruction, main_loop, parse};
 pub use source::source_hash;
 pub use target::Target;
 pub use toolchain::{MIN_VERSION, Refusal, Toolchain};

@@ -1,14 +1,16 @@
 //! `kernel-builder build` writes `ptx/`, `kernel-builder check` compares it with a fresh build.
 
-use evo_sdpa_kernel_builder::{Error, Output, Ptxas, Toolchain, Verdict, build, check, measure};
+use evo_sdpa_kernel_builder::{
+    Error, Manifest, Output, Ptxas, Toolchain, Verdict, build, check, measure, refuse_growth,
+};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 Compiles the kernels of evo-sdpa to PTX and checks the result. Run it inside the workspace.
 
-usage: kernel-builder build    compile kernels-gpu and write ptx/
-       kernel-builder check    compile kernels-gpu and compare with ptx/
+usage: kernel-builder build [--accept]    compile kernels-gpu and write ptx/; with --accept also where main loops grew
+       kernel-builder check               compile kernels-gpu and compare with ptx/
 
 EVO_SDPA_DEVICE_RUSTC   the compiler to use; else Debian's, else rustup's 1.96
 PTXAS                   the ptxas to use; else the one in target/cuda-tools, else that of PATH
@@ -16,8 +18,9 @@ PTXAS                   the ptxas to use; else the one in target/cuda-tools, els
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let command = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["build"] => build_ptx,
+    let command: fn(&Places) -> Result<(), Error> = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["build"] => |places| build_ptx(places, false),
+        ["build", "--accept"] => |places| build_ptx(places, true),
         ["check"] => check_ptx,
         ["-h" | "--help" | "help"] => {
             print!("{USAGE}");
@@ -77,6 +80,9 @@ impl Places {
         match Ptxas::find(&self.tools) {
             Some(ptxas) => {
                 println!("ptxas: {}", ptxas.version);
+                if ptxas.nvdisasm.is_none() {
+                    println!("nvdisasm: none beside it (PyPI: nvidia-cuda-nvdisasm), so main loops are not checked");
+                }
                 measure(&mut output, &ptxas, &self.scratch)?;
             }
             None => println!("ptxas: none found (PyPI: nvidia-cuda-nvcc), so registers and spills are not checked"),
@@ -85,7 +91,8 @@ impl Places {
     }
 }
 
-fn build_ptx(places: &Places) -> Result<(), Error> {
+/// With `accept`, main loops may have grown.
+fn build_ptx(places: &Places, accept: bool) -> Result<(), Error> {
     let mut output = places.fresh()?;
     if output.manifest.ptxas.is_none() {
         if let Ok(old) = Output::read(&places.ptx) {
@@ -93,6 +100,10 @@ fn build_ptx(places: &Places) -> Result<(), Error> {
         }
         let kept = output.manifest.ptxas.is_some();
         println!("resources in the manifest: {}", if kept { "kept, as the text is the same" } else { "left out" });
+    }
+    if !accept && places.ptx.join(Manifest::FILE).exists() {
+        let old = Manifest::read(&places.ptx).map_err(|error| Error::Uncompared { why: error.to_string() })?;
+        refuse_growth(&old, &output.manifest)?;
     }
     output.write(&places.ptx)?;
     println!("wrote {} entry points to {}", output.manifest.entries.len(), places.ptx.display());

@@ -1,8 +1,12 @@
 //! `ptx/manifest.json`: what the PTX files were made of and what is in them.
 
 use crate::count::Counts;
+use crate::error::{Error, Result};
+use crate::mix::Mix;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 /// What the PTX files were made of and what is in them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +25,26 @@ pub struct Manifest {
     pub files: BTreeMap<String, FileRecord>,
     /// The entry points of all files.
     pub entries: BTreeMap<String, EntryRecord>,
+}
+
+impl Manifest {
+    /// Name of its file.
+    pub const FILE: &str = "manifest.json";
+
+    /// Reads the manifest in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a file that cannot be read, [`Error::Damaged`] for one that is no manifest.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(Self::FILE);
+        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        serde_json::from_str(&text).map_err(|error| Error::Damaged { path, what: error.to_string() })
+    }
+
+    /// Whether the machine code of main loops was looked at.
+    pub fn has_main_loops(&self) -> bool {
+        self.entries.values().any(|entry| !entry.main_loop.is_empty())
+    }
 }
 
 /// A PTX file.
@@ -48,6 +72,10 @@ pub struct EntryRecord {
     /// What ptxas makes of it, for each GPU.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub resources: BTreeMap<String, Resources>,
+    /// The machine code of its main loop, for GPUs for which it was looked at; none for an entry without matrix
+    /// instructions in a loop.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub main_loop: BTreeMap<String, Mix>,
 }
 
 /// What a thread and a block of an entry need, by ptxas.

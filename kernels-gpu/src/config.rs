@@ -46,7 +46,13 @@ impl core::fmt::Display for DType {
 pub const WARP: u32 = 32;
 
 /// Largest head dim of any kernel.
-pub const MAX_HEAD_DIM: u32 = 128;
+pub const MAX_HEAD_DIM: u32 = 256;
+
+/// Columns of the tiles that take rows of `head_dim` columns: the next multiple of 32 up to 128, beyond it of 64, so
+/// that fewer kernels serve the head dims that few models have.
+pub const fn tile_columns(head_dim: u32) -> u32 {
+    head_dim.next_multiple_of(if head_dim <= 128 { 32 } else { 64 })
+}
 
 /// `fwd_scalar`: one warp owns one query row; f32 arithmetic, online softmax over 32 keys at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,7 +89,7 @@ impl FwdScalar {
 pub struct FwdSm80 {
     /// Type of q, k, v and out: [`DType::F16`] or [`DType::Bf16`].
     pub dtype: DType,
-    /// Columns of the tiles, a multiple of 32; a smaller head dim is padded with zeros inside the kernel.
+    /// Columns of the tiles, one of [`tile_columns`]; a smaller head dim is padded with zeros inside the kernel.
     pub head_dim: u32,
     /// Query rows of a block.
     pub tile_q: u32,
@@ -103,7 +109,7 @@ impl FwdSm80 {
         matches!(self.dtype, DType::F16 | DType::Bf16)
             && self.head_dim >= 32
             && self.head_dim <= MAX_HEAD_DIM
-            && self.head_dim.is_multiple_of(32)
+            && self.head_dim == tile_columns(self.head_dim)
             && self.kv_splits > 0
             && self.warps.is_multiple_of(self.kv_splits)
             && self.tile_kv > 0
@@ -117,6 +123,11 @@ impl FwdSm80 {
             && self.stages >= 1
             && self.stages <= 3
             && (self.kv_splits == 1 || self.merge_bytes() <= self.shared_bytes())
+    }
+
+    /// Smallest head dim that the kernel takes; a smaller one is a narrower kernel's.
+    pub const fn least_head_dim(self) -> u32 {
+        self.head_dim + 8 - if self.head_dim <= 128 { 32 } else { 64 }
     }
 
     /// Threads of a block.
@@ -288,6 +299,14 @@ impl Kernel {
         }
     }
 
+    /// Smallest head dim that the kernel takes.
+    pub const fn least_head_dim(self) -> u32 {
+        match self {
+            Kernel::FwdScalar(_) => 8,
+            Kernel::FwdSm80(k) => k.least_head_dim(),
+        }
+    }
+
     /// Query rows of a block.
     pub const fn tile_q(self) -> u32 {
         match self {
@@ -349,9 +368,23 @@ mod tests {
     }
 
     #[test]
+    fn every_head_dim_belongs_to_the_tile_that_reaches_down_to_it() {
+        let tiles = KERNELS.iter().filter_map(|kernel| match kernel {
+            Kernel::FwdSm80(config) => Some(config),
+            Kernel::FwdScalar(_) => None,
+        });
+        for config in tiles {
+            for head_dim in (8..=MAX_HEAD_DIM).step_by(8) {
+                let within = (config.least_head_dim()..=config.head_dim).contains(&head_dim);
+                assert_eq!(tile_columns(head_dim) == config.head_dim, within, "{head_dim} and {}", config.head_dim);
+            }
+        }
+    }
+
+    #[test]
     fn every_half_precision_head_dim_has_a_kernel_within_99_kib_of_shared_memory() {
         for dtype in [DType::F16, DType::Bf16] {
-            for head_dim in [32, 64, 96, 128] {
+            for head_dim in [32, 64, 96, 128, 192, 256] {
                 for splits in [false, true] {
                     let fits = |kernel: &&Kernel| match kernel {
                         Kernel::FwdSm80(c) => {

@@ -1,6 +1,7 @@
 //! What ships besides attention kernels, and all of it under one type: entry points of the PTX text.
 
 use crate::config::{DType, Kernel, WARP, blocks_by_registers};
+use crate::merge::MergeStates;
 
 /// `mma_rate`: `mma.sync` m16n8k16 with f32 accumulation, from registers to registers and nothing else. Its rate is a
 /// ceiling for kernels that use the instruction.
@@ -40,6 +41,8 @@ impl MmaRate {
 pub enum Entry {
     /// An attention kernel.
     Forward(Kernel),
+    /// Two attention results become one.
+    MergeStates(MergeStates),
     /// What the matrix units can do at most.
     MmaRate(MmaRate),
 }
@@ -49,6 +52,7 @@ impl Entry {
     pub const fn threads(self) -> u32 {
         match self {
             Entry::Forward(kernel) => kernel.threads(),
+            Entry::MergeStates(_) => MergeStates::THREADS,
             Entry::MmaRate(_) => MmaRate::THREADS,
         }
     }
@@ -57,7 +61,7 @@ impl Entry {
     pub const fn shared_bytes(self) -> u32 {
         match self {
             Entry::Forward(kernel) => kernel.shared_bytes(),
-            Entry::MmaRate(_) => 0,
+            Entry::MergeStates(_) | Entry::MmaRate(_) => 0,
         }
     }
 
@@ -65,6 +69,7 @@ impl Entry {
     pub const fn register_budget(self) -> u32 {
         match self {
             Entry::Forward(kernel) => kernel.register_budget(),
+            Entry::MergeStates(merge) => merge.register_budget(),
             Entry::MmaRate(rate) => rate.register_budget(),
         }
     }
@@ -95,6 +100,16 @@ mod tests {
             let entry = Entry::MmaRate(MmaRate { dtype });
             assert!(ENTRIES.contains(&entry), "{entry}");
             assert_eq!(entry.min_blocks_per_sm() * entry.threads() / WARP, 4 * 4, "{entry}");
+        }
+    }
+
+    #[test]
+    fn every_type_has_its_merge_and_merges_fill_an_sm_with_threads() {
+        for dtype in DType::ALL {
+            let entry = Entry::MergeStates(MergeStates { dtype });
+            assert!(ENTRIES.contains(&entry), "{entry}");
+            // An SM of sm_89 holds 1536 threads.
+            assert_eq!(entry.min_blocks_per_sm() * entry.threads(), 1536, "{entry}");
         }
     }
 

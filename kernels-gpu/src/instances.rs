@@ -1,7 +1,7 @@
 //! The entry points that ship: one row each, declared by its name. See [`crate::names`] for what a name says.
 
 #[cfg(target_arch = "nvptx64")]
-use crate::{config, kernels, params::FwdParams};
+use crate::{config, kernels, merge::MergeParams, params::FwdParams};
 use crate::{config::Kernel, entry::Entry};
 
 const fn kernel(name: &str) -> Kernel {
@@ -10,7 +10,7 @@ const fn kernel(name: &str) -> Kernel {
 
 /// Declares the tables [`KERNELS`] and [`ENTRIES`] and, on the device, an entry point for each row.
 macro_rules! instances {
-    (fwd_scalar: $($scalar:ident)*; fwd_sm80: $($sm80:ident)*; mma_rate: $($mma_rate:ident)*) => {
+    (fwd_scalar: $($scalar:ident)*; fwd_sm80: $($sm80:ident)*; merge_states: $($merge:ident)*; mma_rate: $($mma_rate:ident)*) => {
         /// Every attention kernel that ships, in the order of the PTX file.
         pub const KERNELS: &[Kernel] = &[$(kernel(stringify!($scalar)),)* $(kernel(stringify!($sm80)),)*];
 
@@ -52,6 +52,19 @@ macro_rules! instances {
         $(
             #[cfg(target_arch = "nvptx64")]
             #[unsafe(no_mangle)]
+            unsafe extern "ptx-kernel" fn $merge(params: MergeParams) {
+                const CONFIG: crate::merge::MergeStates = match entry(stringify!($merge)) {
+                    Entry::MergeStates(config) => config,
+                    _ => panic!("listed under the wrong family"),
+                };
+                // SAFETY: the host launches the entry with the parameters that a plan validated.
+                unsafe { kernels::merge_states::run(CONFIG, params) }
+            }
+        )*
+
+        $(
+            #[cfg(target_arch = "nvptx64")]
+            #[unsafe(no_mangle)]
             unsafe extern "ptx-kernel" fn $mma_rate(out: u64, iterations: u32) {
                 const CONFIG: crate::entry::MmaRate = match entry(stringify!($mma_rate)) {
                     Entry::MmaRate(config) => config,
@@ -64,7 +77,8 @@ macro_rules! instances {
 
         /// Every entry point that ships, in the order of the PTX file: first the kernels of [`KERNELS`].
         pub const ENTRIES: &[Entry] = &[
-            $(entry(stringify!($scalar)),)* $(entry(stringify!($sm80)),)* $(entry(stringify!($mma_rate)),)*
+            $(entry(stringify!($scalar)),)* $(entry(stringify!($sm80)),)* $(entry(stringify!($merge)),)*
+            $(entry(stringify!($mma_rate)),)*
         ];
     };
 }
@@ -92,6 +106,10 @@ instances! {
         fwd_sm80_f16_d128_q64_kv32_w4_x2_s2
         fwd_sm80_f16_d128_q32_kv64_w8_x4_s1
         fwd_sm80_f16_d128_q32_kv32_w8_x4_s1
+        fwd_sm80_f16_d192_q64_kv32_w4_s2
+        fwd_sm80_f16_d192_q16_kv16_w4_x4_s1
+        fwd_sm80_f16_d256_q64_kv32_w4_s1
+        fwd_sm80_f16_d256_q16_kv16_w4_x4_s1
         fwd_sm80_bf16_d32_q128_kv64_w4_s2
         fwd_sm80_bf16_d32_q64_kv64_w4_s2
         fwd_sm80_bf16_d32_q32_kv128_w8_x4_s1
@@ -110,7 +128,15 @@ instances! {
         fwd_sm80_bf16_d128_q64_kv32_w4_s2
         fwd_sm80_bf16_d128_q64_kv32_w4_x2_s2
         fwd_sm80_bf16_d128_q32_kv64_w8_x4_s1
-        fwd_sm80_bf16_d128_q32_kv32_w8_x4_s1;
+        fwd_sm80_bf16_d128_q32_kv32_w8_x4_s1
+        fwd_sm80_bf16_d192_q64_kv32_w4_s2
+        fwd_sm80_bf16_d192_q16_kv16_w4_x4_s1
+        fwd_sm80_bf16_d256_q64_kv32_w4_s1
+        fwd_sm80_bf16_d256_q16_kv16_w4_x4_s1;
+    merge_states:
+        merge_states_f16
+        merge_states_bf16
+        merge_states_f32;
     mma_rate:
         mma_rate_f16
         mma_rate_bf16

@@ -11,6 +11,7 @@ pub mod entry;
 pub mod fragment;
 pub mod instances;
 pub mod mask;
+pub mod merge;
 pub mod names;
 pub mod params;
 pub mod swizzle;

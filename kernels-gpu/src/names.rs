@@ -4,6 +4,7 @@
 //! fwd_scalar_f32
 //! fwd_sm80_bf16_d64_q128_kv64_w4_s2       128 query rows, 64 keys a step, 4 warps, 2 stages
 //! fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1    8 warps that split the keys of a step 4 ways, 128 keys each
+//! merge_states_f32
 //! mma_rate_bf16
 //! ```
 //!
@@ -11,6 +12,7 @@
 
 use crate::config::{DType, FwdScalar, FwdSm80, Kernel};
 use crate::entry::{Entry, MmaRate};
+use crate::merge::MergeStates;
 use core::fmt;
 
 impl fmt::Display for Kernel {
@@ -32,6 +34,7 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Entry::Forward(kernel) => kernel.fmt(f),
+            Entry::MergeStates(MergeStates { dtype }) => write!(f, "merge_states_{dtype}"),
             Entry::MmaRate(MmaRate { dtype }) => write!(f, "mma_rate_{dtype}"),
         }
     }
@@ -130,11 +133,17 @@ impl Entry {
     /// The entry point with this name, if the name is one that `Display` writes. Whether it ships is another question:
     /// see [`crate::instances::ENTRIES`].
     pub const fn parse(name: &str) -> Option<Entry> {
-        let Some(rest) = (Reader { rest: name.as_bytes() }).skip("mma_rate_") else {
-            return Some(Entry::Forward(read!(Kernel::parse(name))));
+        let reader = Reader { rest: name.as_bytes() };
+        let (rest, merges) = match (reader.skip("merge_states_"), reader.skip("mma_rate_")) {
+            (Some(rest), _) => (rest, true),
+            (_, Some(rest)) => (rest, false),
+            _ => return Some(Entry::Forward(read!(Kernel::parse(name)))),
         };
         let (dtype, rest) = read!(rest.dtype());
-        if rest.rest.is_empty() { Some(Entry::MmaRate(MmaRate { dtype })) } else { None }
+        if !rest.rest.is_empty() {
+            return None;
+        }
+        Some(if merges { Entry::MergeStates(MergeStates { dtype }) } else { Entry::MmaRate(MmaRate { dtype }) })
     }
 }
 
@@ -179,6 +188,9 @@ mod tests {
             "mma_rate_",
             "mma_rate_f64",
             "mma_rate_f16_",
+            "merge_states_",
+            "merge_states_f64",
+            "merge_states_f32_",
         ] {
             assert_eq!(Kernel::parse(name), None, "{name}");
             assert_eq!(Entry::parse(name), None, "{name}");

@@ -68,18 +68,18 @@ pub struct FwdParams {
     pub v_stride: Strides,
     /// Strides of `out`.
     pub out_stride: Strides,
-    /// 0: the grid is (query tiles, heads, batch). Else it is (heads, batch, query tiles), and every second run of
-    /// `2^(wave_order - 1)` tiles goes backwards: see [`boustrophedon`].
-    pub wave_order: u16,
     /// Columns of a row that exist, a multiple of 8, at most the kernel's own head dim.
-    pub head_dim: u16,
+    pub head_dim: u32,
     /// Query row `i` sees keys `j <= i + causal_offset`. Without a causal mask the host passes `kv_len`,
     /// with which the condition always holds.
     pub causal_offset: i32,
     /// Softmax scale times log2(e), positive and finite.
     pub scale_log2: f32,
+    /// 0: the grid is (query tiles, heads, batch). Else it is (heads, batch, query tiles), and every second run of
+    /// `2^(wave_order - 1)` tiles goes backwards: see [`boustrophedon`].
+    pub wave_order: u16,
     /// Number of query heads.
-    pub heads_q: u32,
+    pub heads_q: u16,
     /// Output, \[batch, heads_q, q_len, head_dim\], the type of `q`.
     pub out: u64,
     /// Log-sum-exp, f32 \[batch, heads_q, q_len\] contiguous, natural logarithm; 0 when not wanted.
@@ -121,7 +121,7 @@ mod tests {
     fn parameter_block_has_the_layout_that_the_ptx_reads() {
         assert_eq!((size_of::<FwdParams>(), align_of::<FwdParams>()), (128, 8));
         assert_eq!(offset_of!(FwdParams, q_stride), 48);
-        assert_eq!((offset_of!(FwdParams, wave_order), offset_of!(FwdParams, head_dim)), (96, 98));
+        assert_eq!((offset_of!(FwdParams, wave_order), offset_of!(FwdParams, heads_q)), (108, 110));
         assert_eq!(offset_of!(FwdParams, kv_head_reciprocal), 32);
         assert_eq!(offset_of!(FwdParams, out), 112);
     }

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    const ROW_BYTES: [u32; 4] = [64, 128, 192, 256];
+    const ROW_BYTES: [u32; 6] = [64, 128, 192, 256, 384, 512];
 
     #[test]
     fn swizzle_permutes_the_chunks_of_every_row() {

@@ -7,10 +7,10 @@ pub use stand_in::Gpu;
 
 use anyhow::Result;
 
-/// The first GPU, with the kernels of `ptx` or the built-in ones.
+/// The first GPU, with the kernels of `ptx` or the built-in ones, and the tuned table in force.
 #[cfg(feature = "gpu")]
 pub fn open(ptx: Option<&str>) -> Result<Gpu> {
-    Ok(Gpu::open(0, ptx.unwrap_or(evo_sdpa::PTX_SM80))?)
+    Ok(Gpu::open(0, ptx.unwrap_or(evo_sdpa::PTX_SM80))?.with_tuned(&evo_sdpa::tuned()?))
 }
 
 /// Says why there is none.
@@ -22,7 +22,7 @@ pub fn open(_ptx: Option<&str>) -> Result<Gpu> {
 /// A GPU that cannot exist, so that nothing else depends on the feature.
 #[cfg(not(feature = "gpu"))]
 mod stand_in {
-    use evo_sdpa::{DeviceSpec, Element, Kernel, Options, Plan, Result, TensorView, cpu};
+    use evo_sdpa::{DeviceSpec, Element, Kernel, Options, Plan, Problem, Result, TensorView, cpu};
 
     /// Has no values.
     pub enum Gpu {}
@@ -36,6 +36,10 @@ mod stand_in {
         }
 
         pub fn spec(&self) -> &DeviceSpec {
+            match *self {}
+        }
+
+        pub fn plan(&self, _: &Problem, _: Option<Kernel>) -> Result<Plan> {
             match *self {}
         }
 

@@ -7,7 +7,7 @@ use super::{Mask, Shape, arch_name, parse_arch, parse_dtype, parse_kernel, parse
 use anyhow::{Context, Result};
 use clap::Args;
 use evo_sdpa::verify::Case;
-use evo_sdpa::{DType, DeviceSpec, KERNELS, Kernel, Plan, Prediction, Problem};
+use evo_sdpa::{DType, DeviceSpec, KERNELS, Kernel, Plan, Prediction, Problem, TunedKernels};
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -46,6 +46,12 @@ impl Inspect {
         }
     }
 
+    /// What the tuned table has for the device that stands for the architecture.
+    fn tuned(&self) -> Result<TunedKernels> {
+        let device = DeviceSpec::typical_name(self.arch.compute_capability);
+        Ok(evo_sdpa::tuned()?.kernels(device.unwrap_or_default()))
+    }
+
     fn list(&self, out: &mut impl Write) -> Result<()> {
         let resources = Resources::of(&self.arch)?;
         if self.json {
@@ -53,12 +59,24 @@ impl Inspect {
             writeln!(out, "{}", json!({ "arch": arch_name(&self.arch), "kernels": kernels }))?;
             return Ok(());
         }
-        let header = ["kernel", "threads", "registers", "budget", "spilled B", "shared B", "limit B", "blocks/SM"];
-        let mut table = Table::new(&header);
+        let mut table = Table::new(&[
+            "kernel",
+            "threads",
+            "registers",
+            "budget",
+            "spilled B",
+            "shared B",
+            "limit B",
+            "blocks/SM",
+            "loop",
+            "tensor",
+            "%",
+        ]);
         let or_dash = |value: Option<u64>| value.map_or("-".into(), |value| value.to_string());
         for &kernel in KERNELS {
             let shared = kernel.shared_bytes();
             let fits = shared <= self.arch.shared_per_block;
+            let main_loop = resources.main_loop(kernel);
             table.row([
                 kernel.to_string(),
                 kernel.threads().to_string(),
@@ -68,10 +86,14 @@ impl Inspect {
                 shared.to_string(),
                 self.arch.shared_per_block.to_string(),
                 or_dash(fits.then(|| self.arch.resident_blocks(kernel).into())),
+                or_dash(main_loop.map(|main_loop| main_loop.total)),
+                or_dash(main_loop.map(|main_loop| main_loop.tensor)),
+                main_loop.map_or("-".into(), |main_loop| format!("{:.1}", main_loop.tensor_percent())),
             ]);
         }
         table.write(out)?;
         writeln!(out, "\n{} kernels on {}; the register budget holds on sm_89.", KERNELS.len(), arch_name(&self.arch))?;
+        writeln!(out, "loop: machine instructions in a step of the main loop; tensor: those for matrix products.")?;
         Ok(())
     }
 
@@ -86,13 +108,17 @@ impl Inspect {
             "shared_bytes": kernel.shared_bytes(),
             "shared_limit": self.arch.shared_per_block,
             "blocks_per_sm": fits.then(|| self.arch.resident_blocks(kernel)),
+            "main_loop": resources.entry(kernel, "main_loop"),
         })
     }
 
     fn explain(&self, shape: Shape, out: &mut impl Write) -> Result<bool> {
         let problem = Problem::contiguous(self.dtype, shape).with_causal(self.causal).with_lse(true);
         let candidates = Plan::candidates(&problem, &self.arch)?;
-        let plan = Plan::choose(&problem, &self.arch, self.kernel)?;
+        let plan = match self.kernel {
+            Some(kernel) => Plan::with_kernel(&problem, &self.arch, kernel)?,
+            None => Plan::tuned(&problem, &self.arch, &self.tuned()?)?,
+        };
         let predicted = Prediction::of(plan.kernel, &problem, &self.arch)?;
         let case = Case { dtype: self.dtype, causal: self.causal, ..Case::new(shape) };
         let simulation = self.simulate.then(|| Simulation::run(&case, &self.arch, &plan)).transpose()?;
@@ -157,15 +183,35 @@ impl Resources {
     }
 
     fn registers(&self, kernel: Kernel) -> Option<u64> {
-        self.get(kernel)?.get("registers")?.as_u64()
+        self.entry(kernel, "resources")?.get("registers")?.as_u64()
     }
 
     fn spilled_bytes(&self, kernel: Kernel) -> Option<u64> {
-        let bytes = |field| self.get(kernel)?.get(field)?.as_u64();
+        let bytes = |field| self.entry(kernel, "resources")?.get(field)?.as_u64();
         Some(bytes("spill_stores")? + bytes("spill_loads")?)
     }
 
-    fn get(&self, kernel: Kernel) -> Option<&Value> {
-        self.manifest.get("entries")?.get(kernel.to_string())?.get("resources")?.get(&self.arch)
+    fn main_loop(&self, kernel: Kernel) -> Option<MainLoop> {
+        let count = |class| self.entry(kernel, "main_loop")?.get(class)?.as_u64();
+        Some(MainLoop { total: count("total")?, tensor: count("tensor")? })
+    }
+
+    /// What the manifest says about `kernel` on the architecture under `field`.
+    fn entry(&self, kernel: Kernel, field: &str) -> Option<&Value> {
+        self.manifest.get("entries")?.get(kernel.to_string())?.get(field)?.get(&self.arch)
+    }
+}
+
+/// Machine instructions of a kernel's main loop.
+#[derive(Clone, Copy)]
+struct MainLoop {
+    total: u64,
+    tensor: u64,
+}
+
+impl MainLoop {
+    /// Of the instructions that are issued, those for matrix products.
+    fn tensor_percent(self) -> f64 {
+        100.0 * self.tensor as f64 / self.total as f64
     }
 }

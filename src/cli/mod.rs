@@ -14,6 +14,7 @@ mod run;
 mod sim;
 mod simulation;
 mod table;
+mod tune;
 mod verify;
 
 use anyhow::{Context, Result};
@@ -37,6 +38,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Profile(profile::ProfileArgs),
     Report(report::Report),
+    Tune(tune::Tune),
 }
 
 impl Cli {
@@ -49,6 +51,7 @@ impl Cli {
             Command::Inspect(command) => command.run(out),
             Command::Profile(command) => command.run(out),
             Command::Report(command) => command.run(out),
+            Command::Tune(command) => command.run(out),
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct Time {
     pub device_us: Quantiles,
     /// Time of one call as its caller sees it, until the answer is there, microseconds.
     pub call_us: Option<Quantiles>,
+    /// Time of the host for one of many launches in a row, with the plan at hand and without waiting, microseconds.
+    pub launch_us: Option<Quantiles>,
     /// The state of the device while it was timed, where it can be read.
     pub clocks: Option<Clocks>,
     /// Our kernel.
@@ -131,9 +133,9 @@ pub struct Clocks {
 /// One of our kernels, and what was found out about it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KernelRecord {
-    /// Entry name.
+    /// Entry name; ` dependent` follows where the launches were dependent ones, which run a variant of it.
     pub name: String,
-    /// Whether the planner chooses it for the call.
+    /// Whether the planner chooses it for the call; it chooses among plain launches.
     pub chosen: bool,
     /// SHA-256 of its PTX text.
     pub sha256: String,
@@ -182,7 +184,8 @@ impl Record {
             Record::Time(time) => {
                 time.call.problem()?;
                 time.device_us.check("device_us")?;
-                time.call_us.map_or(Ok(()), |quantiles| quantiles.check("call_us"))
+                time.call_us.map_or(Ok(()), |quantiles| quantiles.check("call_us"))?;
+                time.launch_us.map_or(Ok(()), |quantiles| quantiles.check("launch_us"))
             }
             Record::Limits(limits) => {
                 let rates = limits.matrix_tflops.values().chain([&limits.copy_gbs]);
@@ -260,6 +263,20 @@ mod tests {
             let problem = Problem::contiguous(DType::F16, [2, 8, 4, 3, 5, 64]).with_causal(causal).with_lse(true);
             assert_eq!(Call::of(&problem).problem().unwrap(), problem);
         }
+    }
+
+    #[test]
+    fn records_from_before_launches_were_timed_are_read() {
+        let old = include_str!("../../tests/data/results-ours.jsonl");
+        assert!(!old.contains("launch_us"));
+        let records = Record::read_all("old.jsonl", old).unwrap();
+        let launches = |record: &Record| matches!(record, Record::Time(time) if time.launch_us.is_some());
+        assert!(!records.iter().any(launches));
+        let new =
+            old.replace("\"clocks\"", "\"launch_us\":{\"min\":2.0,\"p50\":2.5,\"p90\":3.0,\"p99\":4.0},\"clocks\"");
+        assert!(Record::read_all("new.jsonl", &new).unwrap().iter().any(launches));
+        let error = Record::read_all("new.jsonl", &new.replace("2.5", "3.5")).unwrap_err();
+        assert!(format!("{error:#}").contains("launch_us: "), "{error:#}");
     }
 
     #[test]

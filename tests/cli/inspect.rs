@@ -44,6 +44,29 @@ fn inspect_predicts_the_time_of_the_kernel_term_by_term() {
 }
 
 #[test]
+fn inspect_says_how_much_of_a_main_loop_is_matrix_products() {
+    for arch in ["sm_89", "sm_90"] {
+        let list = json(&evo(&["inspect", "--arch", arch, "--json"]));
+        let text = evo(&["inspect", "--arch", arch]).stdout;
+        for kernel in list["kernels"].as_array().unwrap() {
+            let name = kernel["name"].as_str().unwrap();
+            let row = text.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
+            let cells: Vec<_> = row.split_whitespace().collect();
+            let [total, tensor, percent] = cells[cells.len() - 3..] else { panic!("{row}") };
+            if name.starts_with("fwd_scalar") {
+                assert!(kernel["main_loop"].is_null(), "{name}");
+                assert_eq!([total, tensor, percent], ["-"; 3], "{name}");
+                continue;
+            }
+            let count = |class: &str| kernel["main_loop"][class].as_u64().unwrap();
+            assert_eq!([total, tensor], [count("total").to_string(), count("tensor").to_string()], "{row}");
+            let share = 100.0 * count("tensor") as f64 / count("total") as f64;
+            assert!((percent.parse::<f64>().unwrap() - share).abs() < 0.1 && share > 10.0, "{row}");
+        }
+    }
+}
+
+#[test]
 fn inspect_refuses_what_cannot_be_planned() {
     assert_refused(&evo(&["inspect", "--shape", "1,8,3,512,512,64"]), &["heads_q: 8"]);
     assert_refused(&evo(&["inspect", "--shape", "1,8,8,512,512,65"]), &["head_dim: 65"]);

@@ -6,6 +6,7 @@ mod profile;
 mod report;
 mod run;
 mod sim;
+mod tune;
 mod verify;
 
 use serde_json::Value;
@@ -22,8 +23,14 @@ struct Ran {
 }
 
 fn evo(args: &[&str]) -> Ran {
+    evo_with(args, &[])
+}
+
+/// With these environment variables.
+fn evo_with(args: &[&str], variables: &[(&str, &str)]) -> Ran {
     let output = Command::new(env!("CARGO_BIN_EXE_evo-sdpa"))
         .args(args)
+        .envs(variables.iter().copied())
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("the program starts");

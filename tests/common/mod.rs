@@ -4,7 +4,7 @@ use evo_sdpa::verify::{Case, Expected, Inputs, Kind, Storage};
 use evo_sdpa::{Causal, DType, Element, KERNELS, Kernel, cpu, with_element};
 
 /// Head dims that between them bring every kernel its own and the one with the most padding.
-pub const HEAD_DIMS: [usize; 8] = [8, 32, 40, 64, 72, 96, 104, 128];
+pub const HEAD_DIMS: [usize; 12] = [8, 32, 40, 64, 72, 96, 104, 128, 136, 192, 200, 256];
 
 /// A device under test.
 pub trait Device {
@@ -39,10 +39,7 @@ pub fn assert_no_faults(faults: impl Iterator<Item = String>) {
 
 /// The kernels for a type and a head dim.
 pub fn kernels(dtype: DType, head_dim: usize) -> impl Iterator<Item = Kernel> {
-    let takes = move |kernel: &Kernel| match kernel {
-        Kernel::FwdScalar(_) => true,
-        Kernel::FwdSm80(config) => head_dim.next_multiple_of(32) == config.head_dim as usize,
-    };
+    let takes = move |kernel: &Kernel| (kernel.least_head_dim()..=kernel.head_dim()).contains(&(head_dim as u32));
     KERNELS.iter().copied().filter(move |kernel| kernel.dtype() == dtype).filter(takes)
 }
 

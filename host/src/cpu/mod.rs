@@ -7,6 +7,7 @@
 
 mod call;
 mod flash;
+mod merge;
 pub mod reference;
 mod shared;
 mod simd;
@@ -16,6 +17,8 @@ use crate::layout::Layout;
 use crate::problem::Options;
 use crate::tensor::{Element, TensorView, TensorViewMut};
 use call::Call;
+
+pub use merge::merge_states;
 
 /// What [`attention`] returns.
 #[derive(Clone, Debug, PartialEq)]

@@ -51,6 +51,19 @@ pub fn plain<T: Element>(q: TensorView<T>, k: TensorView<T>, v: TensorView<T>, o
     Ok(out)
 }
 
+/// [`super::merge_states`] in f64 from the rounded inputs.
+///
+/// # Errors
+/// Those of [`super::merge_states`].
+pub fn merge_states<T: Element>(
+    out_a: TensorView<T>,
+    lse_a: &[f32],
+    out_b: TensorView<T>,
+    lse_b: &[f32],
+) -> Result<Exact> {
+    super::merge::exact(out_a, lse_a, out_b, lse_b)
+}
+
 pub(super) fn exact<T: Element>(call: &Call<T>) -> Exact {
     let scale = f64::from(call.problem.scale());
     let arch = Arch::new();

@@ -41,6 +41,19 @@ impl<T> Call<T> {
     }
 }
 
+impl<T: Element> Call<T> {
+    /// Fills the memory for the results with NaN, so that an element which no launch writes shows.
+    pub(super) fn poison(&self) -> Result<()> {
+        self.output.out.poison()?;
+        self.output.lse.poison()
+    }
+
+    /// What the memory for the results holds.
+    pub(super) fn answer(&self) -> Result<cpu::Output<T>> {
+        Ok(cpu::Output { out: self.output.out.download()?, lse: self.output.lse.download()? })
+    }
+}
+
 impl Gpu {
     /// A copy of `view` on the device, in the same layout.
     ///
@@ -51,12 +64,12 @@ impl Gpu {
         GpuTensor::upload(&self.session, view)
     }
 
-    /// `softmax(scale * q k^T + mask) v` with the kernel that the planner picks; returns when it is done.
+    /// `softmax(scale * q k^T + mask) v` with the kernel that [`Gpu::plan`] picks; returns when it is done.
     ///
     /// `q` is \[batch, heads_q, q_len, head_dim\], `k` and `v` are \[batch, heads_kv, kv_len, head_dim\].
     ///
     /// # Errors
-    /// Those of [`Options::problem`], [`Plan::new`] and [`Kernels::launch`](super::Kernels::launch);
+    /// Those of [`Options::problem`], [`Gpu::plan`] and [`Kernels::launch`](super::Kernels::launch);
     /// [`Error::Driver`] when memory is short or the kernel fails.
     pub fn attention<T: Element>(
         &self,
@@ -100,11 +113,22 @@ impl Gpu {
     ) -> Result<(cpu::Output<T>, Plan)> {
         let (q, k, v) = (self.upload(q)?, self.upload(k)?, self.upload(v)?);
         let call = self.call(&q, &k, &v, options, kernel)?;
-        call.output.out.poison()?;
-        call.output.lse.poison()?;
+        call.poison()?;
         let GpuOutput { out, lse, plan } = self.run(call)?;
         let _range = Range::new(c"download");
         Ok((cpu::Output { out: out.download()?, lse: lse.download()? }, plan))
+    }
+
+    /// Refuses a tensor on another device.
+    pub(super) fn check_place<T: Element>(&self, field: &'static str, tensor: &GpuTensor<T>) -> Result<()> {
+        if tensor.is_on(&self.session) {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            field,
+            value: "a tensor on another device".into(),
+            allowed: format!("tensors on this {}", self.name()),
+        })
     }
 
     /// Plans, and allocates what the plan writes.
@@ -117,16 +141,10 @@ impl Gpu {
         kernel: Option<Kernel>,
     ) -> Result<Call<T>> {
         for (field, tensor) in [("q", q), ("k", k), ("v", v)] {
-            if !tensor.is_on(&self.session) {
-                return Err(Error::Unsupported {
-                    field,
-                    value: "a tensor on another device".into(),
-                    allowed: format!("tensors on this {}", self.name()),
-                });
-            }
+            self.check_place(field, tensor)?;
         }
         let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
-        let plan = Plan::choose(&problem, self.spec(), kernel)?;
+        let plan = self.plan(&problem, kernel)?;
         let [batch, heads, q_len, _] = problem.q.shape();
         let out = GpuTensor::uninitialized(&self.session, problem.out)?;
         let lse = GpuTensor::uninitialized(&self.session, Layout::bhsd([batch, heads, q_len, 1]))?;

@@ -55,13 +55,19 @@ pub(super) fn message(result: CUresult) -> String {
 
 /// CUDA version that the driver supports, such as "12.4".
 pub(super) fn version() -> Result<String> {
+    version_number().map(version_text)
+}
+
+/// CUDA version that the driver supports, such as 12040 for 12.4.
+pub(super) fn version_number() -> Result<i32> {
     let mut version = 0;
     // SAFETY: the driver writes one integer.
     unsafe { driver!(cuDriverGetVersion(&mut version)) }?;
-    Ok(version_text(version))
+    Ok(version)
 }
 
-fn version_text(version: i32) -> String {
+/// A version as users know it.
+pub(super) fn version_text(version: i32) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)
 }
 

@@ -17,6 +17,22 @@ pub(super) struct Function {
     handle: CUfunction,
 }
 
+/// The blocks of a launch.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    /// Blocks along x, y and z.
+    pub(super) grid: [u32; 3],
+    /// Threads of a block.
+    pub(super) block: u32,
+    /// Dynamic shared memory of a block, bytes.
+    pub(super) shared_bytes: u32,
+}
+
+// SAFETY: the driver's handles may be used from any thread, and from several at once.
+unsafe impl Send for Function {}
+// SAFETY: as above.
+unsafe impl Sync for Function {}
+
 impl Function {
     /// Compiles `ptx`, which holds `entry`, into the current context.
     pub(super) fn compile(ptx: String, entry: &str) -> Result<Self> {
@@ -55,36 +71,23 @@ impl Function {
         Ok(blocks.max(0) as u32)
     }
 
-    /// Puts a launch with blocks of `threads` on `stream`. The driver copies the arguments before it returns.
+    /// Puts a launch on `stream`. The driver copies the arguments before it returns.
     ///
     /// # Safety
     /// `stream` belongs to the function's context. `arguments` point at one value for each parameter of the entry
-    /// point, of its type, and with these values and this grid it is sound to run.
-    pub(super) unsafe fn launch(
-        self,
-        [x, y, z]: [u32; 3],
-        threads: u32,
-        shared_bytes: u32,
-        arguments: &mut [*mut c_void],
-        stream: CUstream,
-    ) -> Result<()> {
+    /// point, of its type, and with these values and this shape it is sound to run.
+    pub(super) unsafe fn launch(self, shape: Shape, arguments: &mut [*mut c_void], stream: CUstream) -> Result<()> {
+        let Shape { grid: [x, y, z], block, shared_bytes } = shape;
         let arguments = arguments.as_mut_ptr();
         // SAFETY: the function is one of a loaded module, and the caller vouches for the rest.
         unsafe {
-            driver!(cuLaunchKernel(
-                self.handle,
-                x,
-                y,
-                z,
-                threads,
-                1,
-                1,
-                shared_bytes,
-                stream,
-                arguments,
-                ptr::null_mut()
-            ))
+            driver!(cuLaunchKernel(self.handle, x, y, z, block, 1, 1, shared_bytes, stream, arguments, ptr::null_mut()))
         }
+    }
+
+    /// The driver's handle.
+    pub(super) fn handle(self) -> CUfunction {
+        self.handle
     }
 
     /// Unloads it from the current context; no copy of the value is used again.

@@ -1,17 +1,20 @@
 //! The kernels in a context of the caller's.
 
 use super::context::{Current, current_device_spec};
-use super::function::Function;
+use super::dependent::{self, LaunchOptions};
+use super::function::{Function, Shape};
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::nvtx::Range;
 use crate::plan::{DevicePointers, Plan};
 use crate::ptx_text;
 use cust::sys::{CUcontext, CUfunction_attribute, CUstream};
 use evo_sdpa_kernels::config::Kernel;
-use std::collections::HashMap;
+use evo_sdpa_kernels::entry::Entry;
+use evo_sdpa_kernels::instances::ENTRIES;
 use std::fmt;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The kernels of a PTX text in a CUDA context that is borrowed: it belongs to the caller and is never destroyed.
 ///
@@ -22,7 +25,8 @@ pub struct Kernels {
     context: CUcontext,
     device: DeviceSpec,
     ptx: Box<str>,
-    loaded: RwLock<HashMap<Kernel, Function>>,
+    /// For each of [`ENTRIES`] the plain and the dependent variant.
+    loaded: Box<[[OnceLock<Function>; 2]]>,
     /// Held while a kernel is compiled, so that no two threads compile the same one.
     loading: Mutex<()>,
 }
@@ -50,7 +54,7 @@ pub struct Resources {
 
 // SAFETY: the driver's handles may be used from any thread, and from several at once.
 unsafe impl Send for Kernels {}
-// SAFETY: as above; the maps are behind locks.
+// SAFETY: as above.
 unsafe impl Sync for Kernels {}
 
 impl Kernels {
@@ -71,7 +75,8 @@ impl Kernels {
         // SAFETY: the caller vouches for the context.
         let _current = unsafe { Current::enter(context) }?;
         let device = current_device_spec()?;
-        Ok(Self { context, device, ptx: ptx.into(), loaded: RwLock::default(), loading: Mutex::default() })
+        let loaded = ENTRIES.iter().map(|_| Default::default()).collect();
+        Ok(Self { context, device, ptx: ptx.into(), loaded, loading: Mutex::default() })
     }
 
     /// The figures of the context's device.
@@ -85,11 +90,21 @@ impl Kernels {
     /// is being captured.
     ///
     /// # Errors
-    /// [`Error::SharedMemory`] when the device has too little for it, [`Error::Unsupported`] when the PTX text does not
-    /// hold the kernel, [`Error::DriverTooOld`] when the driver does not know its PTX version, [`Error::Driver`] with
-    /// the compiler's log when it does not compile.
+    /// [`Error::SharedMemory`] when the device has too little for it, [`Error::Unsupported`] when it is none of
+    /// [`KERNELS`](crate::KERNELS) or the PTX text does not hold it, [`Error::DriverTooOld`] when the driver does not know its PTX
+    /// version, [`Error::Driver`] with the compiler's log when it does not compile.
     pub fn prepare(&self, kernel: Kernel) -> Result<()> {
-        self.enter().and_then(|_current| self.load(kernel)).map(drop)
+        self.prepare_with(kernel, LaunchOptions::default())
+    }
+
+    /// [`Kernels::prepare`] for [`Kernels::launch_with`]: a dependent launch runs a variant of the kernel, which is
+    /// compiled and loaded apart.
+    ///
+    /// # Errors
+    /// Those of [`Kernels::prepare`], and [`Error::Unsupported`] and [`Error::DriverTooOld`] when the device or the
+    /// driver does not know dependent launches.
+    pub fn prepare_with(&self, kernel: Kernel, options: LaunchOptions) -> Result<()> {
+        self.enter().and_then(|_current| self.load(Entry::Forward(kernel), limits::index(kernel), options)).map(drop)
     }
 
     /// Puts the launch of `plan` on `stream` (null for the default stream) and returns.
@@ -106,17 +121,42 @@ impl Kernels {
     /// reach; behind them lie tensors of the plan's shapes, strides and type, which stay there until the launch has
     /// run; nothing else writes them, or reads `out` and `lse`, in that time.
     pub unsafe fn launch(&self, plan: &Plan, pointers: &DevicePointers, stream: CUstream) -> Result<()> {
+        // SAFETY: the caller vouches for the same.
+        unsafe { self.launch_with(plan, pointers, stream, LaunchOptions::default()) }
+    }
+
+    /// [`Kernels::launch`] in a way of the caller's choice, for which [`Kernels::prepare_with`] loads the kernel.
+    ///
+    /// # Errors
+    /// Those of [`Kernels::prepare_with`] and [`Kernels::launch`].
+    ///
+    /// # Safety
+    /// That of [`Kernels::launch`]; what [`LaunchOptions::dependent`] says of the launch ahead on the stream holds.
+    pub unsafe fn launch_with(
+        &self,
+        plan: &Plan,
+        pointers: &DevicePointers,
+        stream: CUstream,
+        options: LaunchOptions,
+    ) -> Result<()> {
         if plan.is_empty() {
             return Ok(());
         }
         let _range = Range::new(c"launch");
         let mut params = plan.bind(pointers)?;
         let _current = self.enter()?;
-        let function = self.load(plan.kernel)?;
+        let function = self.load(Entry::Forward(plan.kernel), plan.index(), options)?;
+        let shape = Shape { grid: plan.grid, block: plan.block, shared_bytes: plan.shared_bytes };
         let mut arguments = [(&raw mut params).cast()];
         // SAFETY: the function takes one FwdParams by value; the caller vouches for the stream and for what the
-        // addresses point at.
-        unsafe { function.launch(plan.grid, plan.block, plan.shared_bytes, &mut arguments, stream) }
+        // addresses point at; the dependent variant waits for launches ahead of it.
+        unsafe {
+            if options.dependent {
+                dependent::launch(function, shape, &mut arguments, stream)
+            } else {
+                function.launch(shape, &mut arguments, stream)
+            }
+        }
     }
 
     /// What the driver made of `kernel`, which is loaded if it has not been.
@@ -124,9 +164,17 @@ impl Kernels {
     /// # Errors
     /// Those of [`Kernels::prepare`].
     pub fn resources(&self, kernel: Kernel) -> Result<Resources> {
+        self.resources_with(kernel, LaunchOptions::default())
+    }
+
+    /// [`Kernels::resources`] of the variant that [`Kernels::launch_with`] runs.
+    ///
+    /// # Errors
+    /// Those of [`Kernels::prepare_with`].
+    pub fn resources_with(&self, kernel: Kernel, options: LaunchOptions) -> Result<Resources> {
         use CUfunction_attribute::*;
         let _current = self.enter()?;
-        let function = self.load(kernel)?;
+        let function = self.load(Entry::Forward(kernel), limits::index(kernel), options)?;
         let attribute = |which| function.attribute(which);
         Ok(Resources {
             registers: attribute(CU_FUNC_ATTRIBUTE_NUM_REGS)?,
@@ -145,40 +193,59 @@ impl Kernels {
     /// # Errors
     /// [`Error::Unsupported`] when the PTX text does not hold the kernel.
     pub fn source(&self, kernel: Kernel) -> Result<String> {
-        self.text(&kernel.to_string())
+        self.source_with(kernel, LaunchOptions::default())
     }
 
-    fn enter(&self) -> Result<Current> {
+    /// [`Kernels::source`] of the variant that [`Kernels::launch_with`] runs.
+    ///
+    /// # Errors
+    /// Those of [`Kernels::source`], and [`Error::Unsupported`] when the text cannot be made dependent.
+    pub fn source_with(&self, kernel: Kernel, options: LaunchOptions) -> Result<String> {
+        self.entry_source(Entry::Forward(kernel), options)
+    }
+
+    fn entry_source(&self, entry: Entry, options: LaunchOptions) -> Result<String> {
+        let text = self.text(&entry.to_string())?;
+        if options.dependent { ptx_text::dependent(&text) } else { Ok(text) }
+    }
+
+    pub(super) fn enter(&self) -> Result<Current> {
         // SAFETY: the context outlives `self`, says `in_context`.
         unsafe { Current::enter(self.context) }
     }
 
-    fn find(&self, kernel: Kernel) -> Option<Function> {
-        self.loaded.read().unwrap_or_else(PoisonError::into_inner).get(&kernel).copied()
+    /// The loaded entry point, which is in this row of [`ENTRIES`]; those of attention kernels are in the same row of
+    /// [`KERNELS`](crate::KERNELS). The context is current.
+    pub(super) fn load(&self, entry: Entry, row: Option<usize>, options: LaunchOptions) -> Result<Function> {
+        let slot = row.map(|row| &self.loaded[row][usize::from(options.dependent)]);
+        match slot.and_then(OnceLock::get) {
+            Some(&function) => Ok(function),
+            None => self.load_first(entry, slot, options),
+        }
     }
 
-    /// The loaded kernel. The context is current.
-    fn load(&self, kernel: Kernel) -> Result<Function> {
-        if let Some(function) = self.find(kernel) {
-            return Ok(function);
+    #[cold]
+    fn load_first(&self, entry: Entry, slot: Option<&OnceLock<Function>>, options: LaunchOptions) -> Result<Function> {
+        self.check_shared(entry, entry.shared_bytes())?;
+        let slot = slot.ok_or_else(|| limits::not_among_kernels(entry))?;
+        if options.dependent {
+            dependent::check(&self.device)?;
         }
         let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(function) = self.find(kernel) {
+        if let Some(&function) = slot.get() {
             return Ok(function);
         }
-        let function = self.compile_kernel(kernel)?;
-        self.loaded.write().unwrap_or_else(PoisonError::into_inner).insert(kernel, function);
-        Ok(function)
+        let function = self.compile_entry(entry, options)?;
+        Ok(*slot.get_or_init(|| function))
     }
 
-    fn compile_kernel(&self, kernel: Kernel) -> Result<Function> {
+    fn compile_entry(&self, entry: Entry, options: LaunchOptions) -> Result<Function> {
         let _range = Range::new(c"compile");
-        let dynamic = kernel.shared_bytes();
-        self.check_shared(kernel, dynamic)?;
-        let function = self.compile(&kernel.to_string())?;
+        let dynamic = entry.shared_bytes();
+        let function = Function::compile(self.entry_source(entry, options)?, &entry.to_string())?;
         let prepare = || {
             let fixed = function.attribute(CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?;
-            self.check_shared(kernel, fixed.saturating_add(dynamic))?;
+            self.check_shared(entry, fixed.saturating_add(dynamic))?;
             function.allow_shared(dynamic)
         };
         prepare().inspect_err(|_| function.unload())?;
@@ -196,29 +263,29 @@ impl Kernels {
         Function::compile(self.text(entry)?, entry)
     }
 
-    fn check_shared(&self, kernel: Kernel, needed: u32) -> Result<()> {
+    fn check_shared(&self, entry: Entry, needed: u32) -> Result<()> {
         let available = self.device.shared_per_block;
         if needed <= available {
             return Ok(());
         }
-        Err(Error::SharedMemory { kernel: kernel.to_string(), needed, available })
+        Err(Error::SharedMemory { kernel: entry.to_string(), needed, available })
     }
 }
 
 impl Drop for Kernels {
     fn drop(&mut self) {
-        let loaded = self.loaded.get_mut().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the context outlives `self`, says `in_context`.
         if let Ok(_current) = unsafe { Current::enter(self.context) } {
-            loaded.values().for_each(|function| function.unload());
+            self.loaded.iter().flatten().filter_map(OnceLock::get).for_each(|function| function.unload());
         }
     }
 }
 
 impl fmt::Debug for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
-        let names: Vec<_> = loaded.keys().map(Kernel::to_string).collect();
+        let is_loaded = |(_, variants): &(_, &[OnceLock<_>; 2])| variants.iter().any(|slot| slot.get().is_some());
+        let loaded = ENTRIES.iter().zip(&self.loaded).filter(is_loaded);
+        let names: Vec<_> = loaded.map(|(entry, _)| entry.to_string()).collect();
         f.debug_struct("Kernels").field("device", &self.device).field("loaded", &names).finish_non_exhaustive()
     }
 }

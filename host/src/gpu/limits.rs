@@ -1,7 +1,7 @@
 //! What a GPU does at most, measured: what the times of kernels are held against.
 
 use super::driver::driver;
-use super::function::Function;
+use super::function::{Function, Shape};
 use super::graph::{Graph, time_on_stream};
 use super::open::Gpu;
 use super::session::{Memory, Session};
@@ -111,11 +111,12 @@ impl<'a> Probe<'a> {
     fn time(&self, mut iterations: u32, launches: u32) -> Result<f64> {
         let mut out = self.out.address();
         let mut arguments = [(&raw mut out).cast(), (&raw mut iterations).cast()];
+        let shape = Shape { grid: [self.blocks, 1, 1], block: MmaRate::THREADS, shared_bytes: 0 };
         let graph = Graph::capture(self.session, |stream| {
             (0..launches).try_for_each(|_| {
                 // SAFETY: the parameters are an address (u64) and a count (u32), the memory has room for the grid and
                 // stays until the graph has run, and the stream is of the same context.
-                unsafe { self.function.launch([self.blocks, 1, 1], MmaRate::THREADS, 0, &mut arguments, stream) }
+                unsafe { self.function.launch(shape, &mut arguments, stream) }
             })
         })?;
         Ok(best(|| graph.time())? / f64::from(launches))

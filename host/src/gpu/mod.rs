@@ -7,11 +7,13 @@
 
 mod attention;
 mod context;
+mod dependent;
 mod driver;
 mod function;
 mod graph;
 mod kernels;
 mod limits;
+mod merge;
 mod open;
 mod session;
 mod tensor;
@@ -21,8 +23,10 @@ pub use attention::GpuOutput;
 /// The raw driver interface, for callers that hand over handles.
 pub use cust::sys;
 pub use cust::sys::{CUcontext, CUstream};
+pub use dependent::LaunchOptions;
 pub use kernels::{Kernels, Resources};
 pub use limits::Limits;
+pub use merge::GpuMerged;
 pub use open::Gpu;
 pub use tensor::GpuTensor;
 pub use timing::TimedCall;

@@ -6,7 +6,11 @@ use super::kernels::Kernels;
 use super::session::Session;
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::problem::Problem;
+use crate::tuned::{Tuned, TunedKernels};
 use cust::sys::{self, CUdevice, CUdevice_attribute, CUstream};
+use evo_sdpa_kernels::config::Kernel;
 use std::ffi::CStr;
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +29,7 @@ pub struct Gpu {
     pub(super) session: Arc<Session>,
     name: String,
     driver_version: String,
+    tuned: TunedKernels,
 }
 
 impl Gpu {
@@ -49,7 +54,25 @@ impl Gpu {
         let session = Arc::new(Session::new(device)?);
         // SAFETY: the session retains the context, and is dropped after the kernels.
         let kernels = unsafe { Kernels::in_context(session.context(), ptx) }?;
-        Ok(Self { kernels, session, name, driver_version })
+        Ok(Self { kernels, session, name, driver_version, tuned: TunedKernels::default() })
+    }
+
+    /// The same, which plans by what `tuned` has for this device.
+    #[must_use]
+    pub fn with_tuned(self, tuned: &Tuned) -> Self {
+        Self { tuned: tuned.kernels(&self.name), ..self }
+    }
+
+    /// The plan for a problem: with a kernel of the caller's choice, else that of the tuned table, else the one with the
+    /// least predicted time.
+    ///
+    /// # Errors
+    /// Those of [`Plan::with_kernel`] and [`Plan::new`].
+    pub fn plan(&self, problem: &Problem, kernel: Option<Kernel>) -> Result<Plan> {
+        match kernel {
+            Some(kernel) => Plan::with_kernel(problem, self.spec(), kernel),
+            None => Plan::tuned(problem, self.spec(), &self.tuned),
+        }
     }
 
     /// The device's name, such as "NVIDIA L4".

@@ -1,14 +1,17 @@
 //! How long a call takes, on the device and for its caller.
 
 use super::attention::Call;
+use super::dependent::LaunchOptions;
 use super::graph::Graph;
 use super::open::Gpu;
 use super::tensor::GpuTensor;
+use crate::cpu;
 use crate::error::Result;
 use crate::nvtx::Range;
 use crate::plan::Plan;
 use crate::problem::{Options, Problem};
 use crate::tensor::{Element, TensorView};
+use cust::sys::CUstream;
 use evo_sdpa_kernels::config::Kernel;
 use std::time::{Duration, Instant};
 
@@ -22,6 +25,12 @@ const WARM_UP: Duration = Duration::from_millis(200);
 const WARM_UP_CALLS: u32 = 10;
 /// For how long [`TimedCall::while_busy`] keeps the device busy.
 const BUSY_US: f64 = 60_000.0;
+/// Launches in a row whose time for the host is taken: far fewer than the driver queues before it makes the host wait.
+const LAUNCHES: u32 = 64;
+/// For how long the device may work while the host's time is taken, microseconds.
+const LAUNCHES_US: f64 = 500_000.0;
+/// The least number of times that is taken of it.
+const MIN_BATCHES: u32 = 3;
 /// How many times the cache the tensors of a cold call take together.
 const COLD_FACTOR: u64 = 3;
 
@@ -35,6 +44,7 @@ pub struct TimedCall<'a, T> {
     calls: u32,
     problem: Problem,
     kernel: Option<Kernel>,
+    launch: LaunchOptions,
     sets: Vec<TensorSet<T>>,
     /// Microseconds of one replay, roughly.
     replay_us: f64,
@@ -44,6 +54,16 @@ pub struct TimedCall<'a, T> {
 struct TensorSet<T> {
     call: Call<T>,
     _inputs: [GpuTensor<T>; 3],
+}
+
+impl<T> TensorSet<T> {
+    /// # Safety
+    /// That of [`Kernels::launch_with`](super::Kernels::launch_with) for the stream; the tensors live until the launch
+    /// has run.
+    unsafe fn launch(&self, gpu: &Gpu, stream: CUstream, options: LaunchOptions) -> Result<()> {
+        // SAFETY: the pointers are those of tensors that the plan was made for; the caller vouches for the rest.
+        unsafe { gpu.kernels().launch_with(self.call.plan(), self.call.pointers(), stream, options) }
+    }
 }
 
 impl Gpu {
@@ -56,27 +76,47 @@ impl Gpu {
     /// Those of [`Gpu::attention`] and [`Plan::with_kernel`].
     pub fn timed<T: Element>(
         &self,
-        [q, k, v]: [TensorView<T>; 3],
+        views: [TensorView<T>; 3],
         options: &Options,
         kernel: Option<Kernel>,
         cold: bool,
     ) -> Result<TimedCall<'_, T>> {
+        self.timed_with(views, options, kernel, cold, LaunchOptions::default())
+    }
+
+    /// [`Gpu::timed`] with launches of the caller's choice. Dependent launches overlap with those of the same graph
+    /// that they follow.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::timed`] and [`Kernels::prepare_with`](super::Kernels::prepare_with).
+    pub fn timed_with<T: Element>(
+        &self,
+        [q, k, v]: [TensorView<T>; 3],
+        options: &Options,
+        kernel: Option<Kernel>,
+        cold: bool,
+        launch: LaunchOptions,
+    ) -> Result<TimedCall<'_, T>> {
         let set = || {
             let inputs = [self.upload(q)?, self.upload(k)?, self.upload(v)?];
             let [q, k, v] = &inputs;
-            Ok(TensorSet { call: self.call(q, k, v, options, kernel)?, _inputs: inputs })
+            let call = self.call(q, k, v, options, kernel)?;
+            call.poison()?;
+            Ok(TensorSet { call, _inputs: inputs })
         };
         let bytes = 2 * (q.layout().elements() + k.layout().elements()) * size_of::<T>();
         let wanted = if cold { (COLD_FACTOR * self.l2_bytes()?).div_ceil(bytes.max(1) as u64).max(2) } else { 1 };
         let sets = (0..wanted).map(|_| set()).collect::<Result<Vec<_>>>()?;
         let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
         let plan = sets[0].call.plan();
-        self.kernels().prepare(plan.kernel)?;
+        self.kernels().prepare_with(plan.kernel, launch)?;
+        // The graph runs on a stream of its own.
+        self.synchronize()?;
         let capture = |calls: u32| {
             Graph::capture(&self.session, |stream| {
                 let mut turns = sets.iter().cycle().take(calls as usize);
-                // SAFETY: the stream is of the kernels' context; the tensors live as long as the graph.
-                turns.try_for_each(|set| unsafe { self.kernels().launch(set.call.plan(), set.call.pointers(), stream) })
+                // SAFETY: the stream is of the kernels' context, and nobody else's; the tensors live as long as the graph.
+                turns.try_for_each(|set| unsafe { set.launch(self, stream, launch) })
             })
         };
         let turns = sets.len() as u32;
@@ -87,7 +127,7 @@ impl Gpu {
         let graph = capture(calls)?;
         graph.warm_up(WARM_UP)?;
         let replay_us = call_us * f64::from(calls);
-        Ok(TimedCall { gpu: self, graph, calls, problem, kernel, sets, replay_us })
+        Ok(TimedCall { gpu: self, graph, calls, problem, kernel, launch, sets, replay_us })
     }
 }
 
@@ -125,14 +165,47 @@ impl<T: Element> TimedCall<'_, T> {
         let turns = self.sets.iter().cycle();
         let times = turns.take((WARM_UP_CALLS + runs) as usize).map(|set| {
             let start = Instant::now();
-            let plan = Plan::choose(&self.problem, self.gpu.spec(), self.kernel)?;
+            let plan = self.gpu.plan(&self.problem, self.kernel)?;
             // SAFETY: the stream is of the kernels' context; the tensors live until it has been waited for.
-            unsafe { self.gpu.kernels().launch(&plan, set.call.pointers(), self.gpu.stream()) }?;
+            unsafe { self.gpu.kernels().launch_with(&plan, set.call.pointers(), self.gpu.stream(), self.launch) }?;
             self.gpu.synchronize()?;
             Ok(start.elapsed().as_secs_f64() * 1e6)
         });
         let times = times.collect::<Result<Vec<_>>>()?;
         Ok(times[WARM_UP_CALLS as usize..].to_vec())
+    }
+
+    /// Microseconds that the host takes for one launch with the plan at hand, without waiting for it: the mean over 64
+    /// in a row, for each of `runs` rows at most. Where the device takes long, there are fewer rows.
+    ///
+    /// # Errors
+    /// [`Error::Driver`](crate::Error::Driver) when the kernel fails.
+    pub fn launch_us(&self, runs: u32) -> Result<Vec<f64>> {
+        let call_us = self.replay_us / f64::from(self.calls);
+        let affordable = (LAUNCHES_US / (f64::from(LAUNCHES) * call_us)) as u32;
+        let mut turns = self.sets.iter().cycle();
+        let mut row = || {
+            let start = Instant::now();
+            for set in turns.by_ref().take(LAUNCHES as usize) {
+                // SAFETY: the stream is of the kernels' context; the tensors live until it has been waited for.
+                unsafe { set.launch(self.gpu, self.gpu.stream(), self.launch) }?;
+            }
+            let elapsed = start.elapsed();
+            self.gpu.synchronize()?;
+            Ok(elapsed.as_secs_f64() * 1e6 / f64::from(LAUNCHES))
+        };
+        // The first row is the warm-up.
+        let times = (0..=runs.min(affordable.max(MIN_BATCHES))).map(|_| row()).collect::<Result<Vec<_>>>()?;
+        Ok(times[1..].to_vec())
+    }
+
+    /// What the launches wrote. Elements that none of them wrote are NaN.
+    ///
+    /// # Errors
+    /// [`Error::Driver`](crate::Error::Driver) when a launch or the copy fails.
+    pub fn answer(&self) -> Result<cpu::Output<T>> {
+        self.graph.synchronize()?;
+        self.sets[0].call.answer()
     }
 
     /// Calls `read` while the device has work for some 60 ms.

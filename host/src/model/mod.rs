@@ -13,27 +13,30 @@
 //! - Where the power limit is known it lowers the clock. Power goes with the activity of the tensor cores and with
 //!   the cube of the clock, since voltage follows the clock: `clock = sustained / activity^(1/3)`.
 
+mod divisor;
 mod rates;
 mod schedule;
+mod setting;
 mod step;
+mod table;
 
 pub use rates::Rates;
+pub(crate) use setting::Setting;
 pub use step::{Bound, Step};
 
 use crate::device::DeviceSpec;
 use crate::error::Result;
 use crate::limits;
 use crate::problem::Problem;
-use evo_sdpa_kernels::config::{FwdSm80, Kernel};
+use evo_sdpa_kernels::config::Kernel;
 use schedule::{Rounds, Walk};
 use std::fmt;
 use step::Work;
+use table::Row;
 
 /// From the start of a block to its first instruction on data, and from its last store to the end, without the copies
 /// themselves: scheduling, parameters, addresses, the way to L2. Microseconds.
 const START: f64 = 0.52;
-/// `fwd_scalar`: four rows and 32 keys, clocks.
-const SCALAR_STEP: f64 = 2930.0;
 
 /// Predicted microseconds of one launch among launches back to back. The terms add up to [`Prediction::total`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -67,36 +70,9 @@ impl Prediction {
     /// Those of [`crate::Plan::with_kernel`].
     pub fn of(kernel: Kernel, problem: &Problem, device: &DeviceSpec) -> Result<Self> {
         limits::validate_for_gpu(problem)?;
-        limits::takes(&kernel, problem, device)?;
-        Ok(Self::of_valid(kernel, problem, device))
-    }
-
-    /// [`Prediction::of`] where the kernel is known to take the problem.
-    pub(crate) fn of_valid(kernel: Kernel, problem: &Problem, device: &DeviceSpec) -> Self {
-        Self::with_rates(kernel, problem, device, &Rates::of(device))
-    }
-
-    fn with_rates(kernel: Kernel, problem: &Problem, device: &DeviceSpec, rates: &Rates) -> Self {
-        let rounds = Rounds::new(kernel, problem, device);
-        if rounds.blocks == 0.0 {
-            return Self::default();
-        }
-        let walk = Walk::new(kernel, problem);
-        let mut prediction = match kernel {
-            Kernel::FwdScalar(_) => Self::scalar(rates, &rounds, &walk),
-            Kernel::FwdSm80(config) => Self::sm80(config, rates, &rounds, &walk),
-        };
-        let (floor, memory) = memory_floor(problem, rates, &rounds, &walk);
-        let tensor = prediction.step.map_or(0.0, |step| step.tensor / f64::from(step.blocks));
-        let busy = rounds.blocks * walk.average * tensor / f64::from(device.sm_count);
-        let activity = busy / prediction.total().max(floor);
-        let clock = (rates.sustained / activity.cbrt()).min(1.0);
-        prediction.power = (prediction.total() - prediction.launch) * (1.0 / clock - 1.0);
-        prediction.memory = (floor - prediction.total()).max(0.0);
-        if prediction.memory > 0.0 {
-            prediction.bound = Some(memory);
-        }
-        prediction
+        let index = limits::takes(&kernel, problem, device)?;
+        let setting = Setting::new(problem, device);
+        Ok(setting.predict(&Row::new(index, &setting.rates)))
     }
 
     /// Predicted microseconds: the sum of the terms.
@@ -119,28 +95,29 @@ impl Prediction {
         .into_iter()
     }
 
-    /// The arithmetic at full clock, and nothing else.
-    fn scalar(rates: &Rates, rounds: &Rounds, walk: &Walk) -> Self {
+    /// The arithmetic at full clock, and nothing else, where four rows and 32 keys take `step`.
+    #[inline]
+    fn scalar(launch: f64, step: f64, rounds: &Rounds, walk: &Walk) -> Self {
         Self {
-            launch: rates.launch,
+            launch,
             start: START,
-            steps: rounds.per_sm * walk.average * SCALAR_STEP / rates.clock,
+            steps: rounds.per_sm * walk.average * step,
             bound: (walk.longest > 0.0).then_some(Bound::Arithmetic),
             ..Self::default()
         }
     }
 
     /// The blocks at full clock.
-    fn sm80(config: FwdSm80, rates: &Rates, rounds: &Rounds, walk: &Walk) -> Self {
-        let work = Work::new(config, rates);
-        let step = work.step(rounds.at_a_time(), rates);
+    #[inline]
+    fn sm80(launch: f64, work: &Work, rounds: &Rounds, walk: &Walk) -> Self {
+        let step = work.step(rounds.at_a_time());
         Self {
-            launch: rates.launch,
-            start: rounds.time(|blocks| START + f64::from(blocks) * work.first_copy / rates.clock),
-            steps: walk.average * rounds.time(|blocks| work.step(blocks, rates).total()),
+            launch,
+            start: rounds.time(|blocks| START + blocks * work.first_copy),
+            steps: walk.average * rounds.time(|blocks| work.step(blocks).total()),
             // Under a causal mask the blocks with the most keys start first; further rounds fill the gaps they leave.
             tail: (walk.longest - walk.average) * step.total() / rounds.count(),
-            merge: rounds.time(|blocks| work.merge(blocks) / rates.clock),
+            merge: rounds.time(|blocks| work.merge(blocks)),
             step: Some(step),
             bound: (walk.longest > 0.0).then(|| step.bound()),
             ..Self::default()
@@ -163,21 +140,16 @@ impl fmt::Display for Prediction {
     }
 }
 
-/// The least time that the bytes of the launch take, and the memory that takes it.
-fn memory_floor(problem: &Problem, rates: &Rates, rounds: &Rounds, walk: &Walk) -> (f64, Bound) {
-    let size = f64::from(problem.dtype.size());
-    let [q, k, v, out] = [problem.q, problem.k, problem.v, problem.out].map(|tensor| tensor.elements() as f64 * size);
-    let tensors = q + k + v + out;
-    let l2 = (q + out + rounds.blocks * walk.keys * 2.0 * problem.head_dim() as f64 * size) / rates.l2;
-    // Launches back to back find in L2 what fits there.
-    let dram = if tensors > rates.l2_capacity { tensors / rates.dram } else { 0.0 };
-    (rates.launch + START + l2.max(dram), if dram > l2 { Bound::Dram } else { Bound::L2 })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use evo_sdpa_kernels::config::DType;
+
+    /// The prediction for an H200 with other rates.
+    fn predict(kernel: Kernel, problem: &Problem, rates: Rates) -> Prediction {
+        let index = limits::index(kernel).expect("a kernel that ships");
+        Setting::with_rates(problem, &DeviceSpec::H200, rates).predict(&Row::new(index, &rates))
+    }
 
     /// The bound of a long problem on an H200 with other rates.
     fn bound(rates: impl FnOnce(&mut Rates)) -> Option<Bound> {
@@ -185,7 +157,7 @@ mod tests {
         let problem = Problem::contiguous(DType::Bf16, [4, 16, 16, 4096, 4096, 128]);
         let mut changed = Rates::of(&DeviceSpec::H200);
         rates(&mut changed);
-        Prediction::with_rates(kernel, &problem, &DeviceSpec::H200, &changed).bound
+        predict(kernel, &problem, changed).bound
     }
 
     #[test]
@@ -203,7 +175,7 @@ mod tests {
         let problem = Problem::contiguous(DType::Bf16, [4, 32, 32, 4096, 4096, 64]);
         let total = |sustained| {
             let rates = Rates { sustained, ..Rates::of(&DeviceSpec::H200) };
-            Prediction::with_rates(kernel, &problem, &DeviceSpec::H200, &rates).total() - rates.launch
+            predict(kernel, &problem, rates).total() - rates.launch
         };
         // Half the power budget in both: the clock halves, whatever the activity.
         assert!((total(0.25) / total(0.5) - 2.0).abs() < 1e-9);

@@ -83,13 +83,22 @@ impl Rates {
     /// The rates of `device`: those of the typical device of its family, where what all SMs share goes with their
     /// number. Compute capabilities up to 8.5 count as an A100, up to 8.9 as an L4, and above as an H200.
     pub fn of(device: &DeviceSpec) -> Self {
-        let (typical, rates) = match device.compute_capability {
-            ..=85 => (DeviceSpec::A100, Self::A100),
-            86..=89 => (DeviceSpec::L4, Self::L4),
-            90.. => (DeviceSpec::H200, Self::H200),
-        };
+        let (typical, rates) = &Self::FAMILIES[Self::family(device)];
         let size = f64::from(device.sm_count) / f64::from(typical.sm_count);
-        Self { l2: rates.l2 * size, l2_capacity: rates.l2_capacity * size, dram: rates.dram * size, ..rates }
+        Self { l2: rates.l2 * size, l2_capacity: rates.l2_capacity * size, dram: rates.dram * size, ..*rates }
+    }
+
+    /// The typical device of each family. The rates of one SM are the same in all of a family.
+    pub(super) const FAMILIES: [(DeviceSpec, Self); 3] =
+        [(DeviceSpec::A100, Self::A100), (DeviceSpec::L4, Self::L4), (DeviceSpec::H200, Self::H200)];
+
+    /// Which of [`Rates::FAMILIES`] a device belongs to.
+    pub(super) fn family(device: &DeviceSpec) -> usize {
+        match device.compute_capability {
+            ..=85 => 0,
+            86..=89 => 1,
+            90.. => 2,
+        }
     }
 }
 

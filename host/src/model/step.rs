@@ -97,16 +97,20 @@ impl Step {
     }
 }
 
-/// What one block does in one step: clocks of its SM.
+/// What one block does in one step: microseconds of its SM, at full clock.
 pub struct Work {
-    config: FwdSm80,
-    tensor: f64,
+    /// Tensor cores busy with both products.
+    pub tensor: f64,
     exponentials: f64,
     shared: f64,
-    /// Exposed waits for copies, of a block that is alone.
-    wait: f64,
+    /// The three, overlapping in part.
+    together: f64,
+    /// The step of a block that is alone.
+    alone: f64,
     /// The copy that the first step waits for: queries and keys.
     pub first_copy: f64,
+    /// Two barriers of the merge: written before one, read behind the other.
+    merge_latency: f64,
     /// Partial outputs to shared memory and back.
     merge_traffic: f64,
 }
@@ -121,40 +125,49 @@ impl Work {
         let loads = f64::from(2 * config.tile_kv * config.row_bytes()) / LDMATRIX_BYTES
             + f64::from((config.head_dim / 16 - config.q_steps_in_registers()) * config.row_frags());
         let shared = f64::from(config.warps) * loads * LDMATRIX_BYTES / rates.shared;
+        let longest = tensor.max(exponentials).max(shared);
+        let busy = longest + EXPOSED * (tensor + exponentials + shared - longest);
         // With one stage, keys are copied during the product with values, values during the rest of the step.
         let copy = COPY_LATENCY + f64::from(config.step_bytes()) / rates.copy;
         let product = tensor.max(shared) / 2.0;
         let exposed = |meanwhile: f64| (copy - meanwhile).max(0.0);
+        let (slower, wait) = match config.stages {
+            1 => (SINGLE_STAGE, exposed(product) + exposed(product + exponentials)),
+            _ => (1.0, 0.0),
+        };
+        let (merge_latency, merge_traffic) = match config.kv_splits {
+            1 => (0.0, 0.0),
+            splits => (2.0 * STEP_LATENCY, 2.0 * f64::from(splits) * rows * columns * 4.0 / rates.shared),
+        };
+        let time = |clocks: f64| clocks / rates.clock;
         Self {
-            config,
-            tensor,
-            exponentials,
-            shared,
-            wait: if config.stages == 1 { exposed(product) + exposed(product + exponentials) } else { 0.0 },
-            first_copy: f64::from(config.q_bytes() + config.step_bytes()) / rates.copy,
-            merge_traffic: 2.0 * f64::from(config.kv_splits) * rows * columns * 4.0 / rates.shared,
+            tensor: time(tensor),
+            exponentials: time(exponentials),
+            shared: time(shared),
+            together: time(busy * slower),
+            alone: time(busy + STEP_LATENCY + wait),
+            first_copy: time(f64::from(config.q_bytes() + config.step_bytes()) / rates.copy),
+            merge_latency: time(merge_latency),
+            merge_traffic: time(merge_traffic),
         }
     }
 
     /// A step that `blocks` blocks take together.
-    pub fn step(&self, blocks: u32, rates: &Rates) -> Step {
-        let Self { tensor, exponentials, shared, .. } = *self;
-        let longest = tensor.max(exponentials).max(shared);
-        let busy = longest + EXPOSED * (tensor + exponentials + shared - longest);
-        let single_stage = if self.config.stages == 1 { SINGLE_STAGE } else { 1.0 };
-        let of_all = |clocks: f64| f64::from(blocks) * clocks / rates.clock;
+    #[inline]
+    pub fn step(&self, blocks: f64) -> Step {
         Step {
-            blocks,
-            tensor: of_all(tensor),
-            exponentials: of_all(exponentials),
-            shared: of_all(shared),
-            together: of_all(busy * single_stage),
-            alone: (busy + STEP_LATENCY + self.wait) / rates.clock,
+            blocks: blocks as u32,
+            tensor: blocks * self.tensor,
+            exponentials: blocks * self.exponentials,
+            shared: blocks * self.shared,
+            together: blocks * self.together,
+            alone: self.alone,
         }
     }
 
-    /// The merge of `blocks` blocks, clocks: written behind one barrier, read behind the other.
-    pub fn merge(&self, blocks: u32) -> f64 {
-        if self.config.kv_splits > 1 { 2.0 * STEP_LATENCY + f64::from(blocks) * self.merge_traffic } else { 0.0 }
+    /// The merge of `blocks` blocks.
+    #[inline]
+    pub fn merge(&self, blocks: f64) -> f64 {
+        self.merge_latency + blocks * self.merge_traffic
     }
 }

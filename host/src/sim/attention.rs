@@ -63,21 +63,21 @@ impl Simulator {
 }
 
 /// The elements that a view reaches, with what stands between its rows.
-fn reached<'a, T: Element>(view: TensorView<'a, T>) -> &'a [T] {
+pub(super) fn reached<'a, T: Element>(view: TensorView<'a, T>) -> &'a [T] {
     // A view fits its buffer.
     &view.data()[..view.layout().extent().unwrap_or(0)]
 }
 
-fn upload<T: NoUninit>(device: &mut Device, data: &[T]) -> Buffer {
+pub(super) fn upload<T: NoUninit>(device: &mut Device, data: &[T]) -> Buffer {
     device.upload_read_only(bytemuck::cast_slice(data))
 }
 
 /// Null for no bytes, as from a driver.
-fn address(buffer: Buffer) -> u64 {
+pub(super) fn address(buffer: Buffer) -> u64 {
     if buffer.is_empty() { 0 } else { buffer.address() }
 }
 
-fn download<T: Pod>(device: &Device, buffer: Buffer) -> Vec<T> {
+pub(super) fn download<T: Pod>(device: &Device, buffer: Buffer) -> Vec<T> {
     let bytes = device.download(buffer).expect("the device holds the buffer until it is dropped");
     bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
 }

@@ -5,10 +5,12 @@
 //! and memory traffic. It predicts no time.
 
 mod attention;
+mod merge;
 mod simulator;
 mod work;
 
 pub use attention::Simulated;
+pub use merge::SimulatedMerge;
 /// The simulator itself: its options, and the parts of a report.
 pub use ptx_sim;
 pub use ptx_sim::Report;

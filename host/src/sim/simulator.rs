@@ -4,6 +4,7 @@ use super::work::work;
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::plan::{DevicePointers, Plan};
+use evo_sdpa_kernels::entry::Entry;
 use evo_sdpa_kernels::params::FwdParams;
 use ptx_sim::{Counters, Device, Launch, LaunchError, Module, Options, ParseError, Report};
 use std::fmt;
@@ -59,7 +60,11 @@ impl Simulator {
     /// # Errors
     /// [`Error::Unsupported`] when its [`work`] is above [`Simulator::max_work`].
     pub fn check_work(&self, plan: &Plan) -> Result<()> {
-        let work = work(plan);
+        self.check_instructions(work(plan))
+    }
+
+    /// Refuses a launch of about `work` instructions of warps, if that is too much.
+    pub(super) fn check_instructions(&self, work: u64) -> Result<()> {
         if work <= self.max_work() {
             return Ok(());
         }
@@ -73,21 +78,26 @@ impl Simulator {
     /// Runs a plan to its end. Nothing is launched where [`Plan::is_empty`].
     pub(super) fn launch(&self, device: &mut Device, plan: &Plan, pointers: &DevicePointers) -> Result<Report> {
         let params = bytes(plan.bind(pointers)?);
-        let (kernel, block) = (plan.kernel.to_string(), [plan.block, 1, 1]);
-        if plan.is_empty() {
-            return Ok(nothing(kernel, plan.grid, block, self.options.seed));
+        self.launch_entry(device, Entry::Forward(plan.kernel), plan.grid, &params)
+    }
+
+    /// Runs a grid of an entry point to its end; an empty one takes no launch.
+    pub(super) fn launch_entry(
+        &self,
+        device: &mut Device,
+        entry: Entry,
+        grid: [u32; 3],
+        params: &[u8],
+    ) -> Result<Report> {
+        let (name, block) = (entry.to_string(), [entry.threads(), 1, 1]);
+        if grid.contains(&0) {
+            return Ok(nothing(name, grid, block, self.options.seed));
         }
-        if !self.module.entries().any(|entry| entry == kernel) {
-            return Err(Error::missing_kernel(&kernel, self.module.entries().count()));
+        if !self.module.entries().any(|entry| entry == name) {
+            return Err(Error::missing_kernel(&name, self.module.entries().count()));
         }
-        let launch = Launch {
-            entry: &kernel,
-            grid: plan.grid,
-            block,
-            shared_bytes: plan.shared_bytes,
-            params: &params,
-            options: self.options,
-        };
+        let shared_bytes = entry.shared_bytes();
+        let launch = Launch { entry: &name, grid, block, shared_bytes, params, options: self.options };
         Ok(device.launch(&self.module, &launch)?)
     }
 }

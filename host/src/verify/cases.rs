@@ -170,7 +170,7 @@ pub fn cases(quick: bool, seeds: u64) -> Vec<Case> {
 }
 
 fn families(quick: bool) -> Vec<Case> {
-    let dims: &[usize] = if quick { &[64] } else { &[32, 64, 96, 128] };
+    let dims: &[usize] = if quick { &[64] } else { &[32, 64, 96, 128, 192, 256] };
     let mut cases = Vec::new();
     for (shape, causal) in ACCEPTANCE {
         if !quick || shape[3] <= 512 {
@@ -183,7 +183,7 @@ fn families(quick: bool) -> Vec<Case> {
             cases.extend(MASKS.map(|causal| Case { causal, ..Case::new(shape) }));
         }
     }
-    for head_dim in (8..=128).step_by(if quick { 24 } else { 8 }) {
+    for head_dim in (8..=256).step_by(if quick { 24 } else { 8 }) {
         cases.extend(PLAIN_MASKS.map(|causal| Case { causal, ..Case::new([1, 4, 2, 77, 95, head_dim]) }));
     }
     for (heads_q, heads_kv) in [(6, 6), (8, 1), (8, 2), (6, 2), (5, 1), (12, 4)] {

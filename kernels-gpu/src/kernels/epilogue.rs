@@ -65,7 +65,7 @@ pub unsafe fn store<I: Instance>(
             for span in 0..chunks / per_row {
                 let chunk = span * per_row + at.lane % per_row;
                 let value = load_shared_16(shared + swizzle.offset(row, chunk));
-                if at.block_row + row < params.q_len && chunk * 8 < params.head_dim.into() {
+                if at.block_row + row < params.q_len && chunk * 8 < params.head_dim {
                     store_global_16(address + u64::from(chunk * 16), value);
                 }
             }
@@ -150,7 +150,7 @@ pub unsafe fn merge_and_store<I: Instance>(
             if chunk == 0 {
                 store_lse(params, at, row, merged.lse);
             }
-            if at.block_row + row < params.q_len && chunk * 8 < params.head_dim.into() {
+            if at.block_row + row < params.q_len && chunk * 8 < params.head_dim {
                 let value = core::array::from_fn(|i| pack(config.dtype, columns[2 * i], columns[2 * i + 1]));
                 store_global_16(out_row(params, at, row) + u64::from(chunk * 16), value);
             }

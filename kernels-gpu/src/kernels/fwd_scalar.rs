@@ -1,8 +1,8 @@
 //! `fwd_scalar`: the first rung of the ladder. One warp owns one query row; no tensor cores, no block barrier.
 //!
 //! For 32 keys at a time each lane computes the score of one key (the query row is broadcast from shared memory), the
-//! warp agrees on the maximum, and then each lane owns four columns of the output and walks the 32 values, taking
-//! each probability from the lane that has it.
+//! warp agrees on the maximum, and then each lane owns four columns in each 128 of the output and walks the 32 values,
+//! taking each probability from the lane that has it.
 
 use super::element::{pack, unpack};
 use super::softmax::{inverse, log_sum_exp};
@@ -17,6 +17,11 @@ use crate::ptx::ld_st::{
 use crate::ptx::math::{ex2, fma, max};
 use crate::ptx::shuffle::{broadcast, butterfly};
 use crate::ptx::{barrier, sreg};
+
+/// Columns that the lanes of a warp own side by side, four each.
+const SPAN: u32 = 4 * WARP;
+/// Spans of the widest row.
+const SPANS: usize = MAX_HEAD_DIM.div_ceil(SPAN) as usize;
 
 /// The kernel.
 ///
@@ -35,44 +40,50 @@ pub unsafe fn run(config: FwdScalar, params: FwdParams) {
     let slice = |address: u64, stride: &Strides, head: u32| address + stride.slice_offset(batch, head);
     let (k, v) = (slice(params.k, &params.k_stride, key_head), slice(params.v, &params.v_stride, key_head));
     let q = slice(params.q, &params.q_stride, head) + params.q_stride.row_offset(row);
-    let column = 4 * lane;
-    let owns_columns = column < u32::from(params.head_dim);
+    let head_dim = params.head_dim;
+    let column = |span: usize| 4 * lane + span as u32 * SPAN;
     let q_shared = sreg::dynamic_shared() + warp * MAX_HEAD_DIM * 4;
 
     // SAFETY: rows and columns that are read exist; all conditions around shuffles and barriers depend on the row
     // alone, which the warp shares.
     unsafe {
         let visible = visible_keys(row as i32, sequence_keys(&params, batch), params.causal_offset) as u32;
-        if owns_columns {
-            let x = load_4(dtype, q + u64::from(column * dtype.size()));
-            store_shared_f32x2(q_shared + column * 4, [x[0], x[1]]);
-            store_shared_f32x2(q_shared + column * 4 + 8, [x[2], x[3]]);
+        for span in 0..SPANS {
+            if column(span) < head_dim {
+                let x = load_4(dtype, q + u64::from(column(span) * dtype.size()));
+                store_shared_f32x2(q_shared + column(span) * 4, [x[0], x[1]]);
+                store_shared_f32x2(q_shared + column(span) * 4 + 8, [x[2], x[3]]);
+            }
         }
         barrier::sync_warp();
 
-        let (mut row_max, mut lane_sum, mut out) = (f32::NEG_INFINITY, 0.0, [0.0; 4]);
+        let (mut row_max, mut lane_sum, mut out) = (f32::NEG_INFINITY, 0.0, [[0.0; 4]; SPANS]);
         let mut first_key = 0;
         while first_key < visible {
             let key = first_key + lane;
             let hidden = key >= visible;
             let k_row = k + params.k_stride.row_offset(if hidden { first_key } else { key });
-            let score = if hidden { f32::NEG_INFINITY } else { dot(dtype, q_shared, k_row, params.head_dim.into()) };
+            let score = if hidden { f32::NEG_INFINITY } else { dot(dtype, q_shared, k_row, head_dim) };
 
             let new_max = max(row_max, warp_max(score));
             let rescale = ex2((row_max - new_max) * params.scale_log2);
             let p = ex2((score - new_max) * params.scale_log2);
             row_max = new_max;
             lane_sum = fma(lane_sum, rescale, p);
-            out = out.map(|o| o * rescale);
+            for span in &mut out {
+                *span = span.map(|o| o * rescale);
+            }
 
             let keys = (visible - first_key).min(WARP);
             let mut i = 0;
             while i < keys {
                 let weight = broadcast(p, i);
-                if owns_columns {
-                    let v_row = v + params.v_stride.row_offset(first_key + i);
-                    let x = load_4(dtype, v_row + u64::from(column * dtype.size()));
-                    out = core::array::from_fn(|c| fma(weight, x[c], out[c]));
+                let v_row = v + params.v_stride.row_offset(first_key + i);
+                for span in 0..SPANS {
+                    if column(span) < head_dim {
+                        let x = load_4(dtype, v_row + u64::from(column(span) * dtype.size()));
+                        out[span] = core::array::from_fn(|c| fma(weight, x[c], out[span][c]));
+                    }
                 }
                 i += 1;
             }
@@ -80,12 +91,13 @@ pub unsafe fn run(config: FwdScalar, params: FwdParams) {
         }
 
         let row_sum = warp_sum(lane_sum);
-        if owns_columns {
-            let factor = inverse(row_sum);
-            let address = slice(params.out, &params.out_stride, head)
-                + params.out_stride.row_offset(row)
-                + u64::from(column * dtype.size());
-            store_4(dtype, address, out.map(|o| o * factor));
+        let factor = inverse(row_sum);
+        let out_row = slice(params.out, &params.out_stride, head) + params.out_stride.row_offset(row);
+        for span in 0..SPANS {
+            if column(span) < head_dim {
+                let address = out_row + u64::from(column(span) * dtype.size());
+                store_4(dtype, address, out[span].map(|o| o * factor));
+            }
         }
         let lse = lse_address(&params, batch, head, row);
         if lane == 0 && lse != 0 {

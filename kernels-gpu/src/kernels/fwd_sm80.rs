@@ -189,9 +189,8 @@ impl Pipeline {
     #[inline(always)]
     unsafe fn start<I: Instance>(params: &FwdParams, at: &Position, total: u32, kv_len: u32) -> Self {
         let config = I::CONFIG;
-        let copy = |address, stride, head| {
-            TileCopy::new(config, at.thread, address, stride, at.batch, head, params.head_dim.into())
-        };
+        let copy =
+            |address, stride, head| TileCopy::new(config, at.thread, address, stride, at.batch, head, params.head_dim);
         let kv_head = kv_head(at.head, params.kv_head_reciprocal);
         let shared = sreg::dynamic_shared();
         let k_shared = shared + config.q_bytes();

@@ -4,6 +4,7 @@ mod element;
 mod epilogue;
 pub mod fwd_scalar;
 pub mod fwd_sm80;
+pub mod merge_states;
 pub mod mma_rate;
 mod registers;
 mod softmax;
@@ -30,6 +31,6 @@ unsafe fn sequence_keys(params: &FwdParams, batch: u32) -> i32 {
 /// Address of the log-sum-exp of row `row`, or null when it is not wanted.
 #[inline(always)]
 fn lse_address(params: &FwdParams, batch: u32, head: u32, row: u32) -> u64 {
-    let index = u64::from(batch * params.heads_q + head) * u64::from(params.q_len) + u64::from(row);
+    let index = u64::from(batch * u32::from(params.heads_q) + head) * u64::from(params.q_len) + u64::from(row);
     if params.lse == 0 { 0 } else { params.lse + index * 4 }
 }

@@ -56,6 +56,7 @@ pub(crate) fn decode(cx: &mut Operands) -> Result<Decoded> {
         "prefetch" | "nanosleep" | "applypriority" => {
             Ok(Decoded::new(Class::Control, Action::Compute(Box::new(|_, _| {}))))
         }
+        "griddepcontrol" => dependency(cx),
         "setp" | "set" => plain(Class::Predicate, compare::decode(cx)),
         "cvt" => plain(Class::Convert, convert::decode(cx)),
         "and" | "or" | "xor" | "not" if cx.op.peek_type() == Some(Type::Pred) => {
@@ -336,6 +337,15 @@ fn fence(cx: &mut Operands) -> Result<Decoded> {
     cx.op.finish()?;
     cx.expect_len(0)?;
     Ok(Decoded::new(Class::Barrier, Action::Fence))
+}
+
+/// What programmatic dependent launches wait for, and what lets them start. Launches run one after the other here: there
+/// is never one ahead to wait for, and the one behind starts at the end. The instruction stays where it is among the others.
+fn dependency(cx: &mut Operands) -> Result<Decoded> {
+    cx.op.expect(&["wait", "launch_dependents"])?;
+    cx.op.finish()?;
+    cx.expect_len(0)?;
+    Ok(Decoded::new(Class::Control, Action::Compute(Box::new(|_, _| {}))))
 }
 
 fn matrix(cx: &mut Operands) -> Result<Action> {

@@ -200,3 +200,13 @@ fn what_leads_nowhere_is_refused() {
     let error = Module::parse(&recursive).expect_err("no stack");
     assert_eq!(error.line, 6, "{error}");
 }
+
+/// Launches run one after the other, so that there is nothing to wait for.
+#[test]
+fn control_of_dependent_launches_changes_no_answer() {
+    let code = "griddepcontrol.launch_dependents; griddepcontrol.wait; add.u32 %r0, %lane, 7;";
+    gives(&body(code), |lane| lane + 7);
+    for wrong in ["griddepcontrol.launch;", "griddepcontrol.wait %r0;", "griddepcontrol.wait.sync;"] {
+        assert!(refused(wrong).contains("griddepcontrol"), "{wrong}");
+    }
+}

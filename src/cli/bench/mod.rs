@@ -26,7 +26,8 @@ use std::path::PathBuf;
 /// Each kernel is compiled by the driver, its registers and local memory are looked at, its answer is compared with a
 /// reference in f64, and then it is timed; the first gate that fails ends its run and gives exit code 1. A device time
 /// is the mean over the launches of one CUDA graph, back to back; a call time is what a caller waits for one answer,
-/// planning included. Without --shape, every shape that the project is measured by is timed.
+/// planning included; a launch time is what the host takes for one launch with the plan at hand, without waiting.
+/// Without --shape, every shape that the project is measured by is timed.
 #[derive(Args)]
 pub struct Bench {
     /// Sizes of a problem; may be given several times
@@ -47,6 +48,9 @@ pub struct Bench {
     /// Take copies of the tensors in turn that are larger than the cache together
     #[arg(long)]
     cold: bool,
+    /// Launch kernels before those ahead of them have ended (programmatic dependent launch, compute capability 9.0)
+    #[arg(long)]
+    dependent: bool,
     /// Seed of the numbers in the tensors
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,

@@ -9,7 +9,7 @@ use crate::cli::record::{Call, KernelRecord, Limits, Method, OURS, Quantiles, Re
 use crate::cli::table::Table;
 use crate::cli::{gpu, parse_kernel};
 use anyhow::{Context, Result, ensure};
-use evo_sdpa::gpu::Gpu;
+use evo_sdpa::gpu::{Gpu, LaunchOptions};
 use evo_sdpa::verify::{Case, Expected, Inputs};
 use evo_sdpa::{DType, Element, Kernel, Plan, Problem, with_element};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -125,8 +125,8 @@ impl<'a> Session<'a> {
 
     fn kernels(&self, problem: &Problem) -> Result<Vec<Kernel>> {
         Ok(match self.options.kernel {
-            None => vec![Plan::new(problem, self.gpu.spec())?.kernel],
-            Some(Kernels::One(kernel)) => vec![Plan::with_kernel(problem, self.gpu.spec(), kernel)?.kernel],
+            None => vec![self.gpu.plan(problem, None)?.kernel],
+            Some(Kernels::One(kernel)) => vec![self.gpu.plan(problem, Some(kernel))?.kernel],
             Some(Kernels::All) => {
                 let candidates = Plan::candidates(problem, self.gpu.spec())?;
                 candidates.into_iter().map(|(kernel, _)| kernel).collect()
@@ -164,26 +164,34 @@ impl<'a> Session<'a> {
         let predicted = candidates.iter().find(|(candidate, _)| *candidate == kernel);
         let predicted_us =
             predicted.map(|(_, prediction)| prediction.total()).context("kernel: does not take the problem")?;
-        let chosen = candidates.first().is_some_and(|(first, _)| *first == kernel);
-        let baseline = self.baseline_us(&Call::of(&problem), kernel);
+        let launch = LaunchOptions { dependent: self.options.dependent };
+        let chosen = !launch.dependent && self.gpu.plan(&problem, None)?.kernel == kernel;
+        let name = label(kernel, launch);
+        let baseline = self.baseline_us(&Call::of(&problem), &name);
         let views = inputs.views()?;
         let pass = || -> Outcome {
-            self.gpu.kernels().prepare(kernel).map_err(|error| Gate::Compile.failed(error))?;
-            let found = self.gpu.kernels().resources(kernel).map_err(|error| Gate::Resources.failed(error))?;
+            let kernels = self.gpu.kernels();
+            kernels.prepare_with(kernel, launch).map_err(|error| Gate::Compile.failed(error))?;
+            let found = kernels.resources_with(kernel, launch).map_err(|error| Gate::Resources.failed(error))?;
             gates::resources(kernel, &found, self.gpu.spec())?;
             let [q, k, v] = views;
             let answer = self.gpu.attention_host(q, k, v, &inputs.options(), Some(kernel));
             let verdict = expected.check(&answer.map_err(|error| Gate::Correctness.failed(error))?.0);
             gates::correctness(&verdict)?;
             let failed = |error| Gate::Speed.failed(error);
-            let timed = self.gpu.timed(views, &inputs.options(), Some(kernel), self.options.cold).map_err(failed)?;
+            let timed = self.gpu.timed_with(views, &inputs.options(), Some(kernel), self.options.cold, launch);
+            let timed = timed.map_err(failed)?;
+            // What the graph's launches wrote, one after the other or overlapping.
+            let verdict = expected.check(&timed.answer().map_err(|error| Gate::Correctness.failed(error))?);
+            gates::correctness(&verdict)?;
             let none = || Gate::Speed.failed("no time was taken");
             let runs = self.options.runs;
             let device_us = Quantiles::of(&timed.device_us(runs).map_err(failed)?).ok_or_else(none)?;
             let clocks = timed.while_busy(|| self.clocks.read()).map_err(failed)?;
             let call_us = Quantiles::of(&timed.call_us(runs).map_err(failed)?);
+            let launch_us = Quantiles::of(&timed.launch_us(runs).map_err(failed)?);
             gates::speed(&device_us, baseline, self.options.tolerance)?;
-            let source = self.gpu.kernels().source(kernel).map_err(|error| Gate::Compile.failed(error))?;
+            let source = kernels.source_with(kernel, launch).map_err(|error| Gate::Compile.failed(error))?;
             Ok(Time {
                 setup: self.setup.clone(),
                 implementation: OURS.into(),
@@ -197,9 +205,10 @@ impl<'a> Session<'a> {
                 },
                 device_us,
                 call_us,
+                launch_us,
                 clocks,
                 kernel: Some(KernelRecord {
-                    name: kernel.to_string(),
+                    name,
                     chosen,
                     sha256: Sha256::digest(&source).iter().map(|byte| format!("{byte:02x}")).collect(),
                     registers: found.registers,
@@ -215,8 +224,7 @@ impl<'a> Session<'a> {
     }
 
     /// The median of the baseline for a kernel on a call, timed in the same way.
-    fn baseline_us(&self, call: &Call, kernel: Kernel) -> Option<f64> {
-        let name = kernel.to_string();
+    fn baseline_us(&self, call: &Call, name: &str) -> Option<f64> {
         self.baseline.iter().find_map(|record| match record {
             Record::Time(time) => {
                 let same = time.call == *call
@@ -231,10 +239,11 @@ impl<'a> Session<'a> {
     fn write_setup(&self, out: &mut impl Write) -> Result<()> {
         let Setup { device, sm_count, cuda, .. } = &self.setup;
         writeln!(out, "device    {device}, {sm_count} multiprocessors, driver of CUDA {cuda}")?;
+        let launches = if self.options.dependent { ", dependent launches" } else { "" };
         let caches = if self.options.cold { "cold caches" } else { "the same tensors again and again" };
         writeln!(
             out,
-            "method    {} replays of a CUDA graph, {caches}, seed {}\n",
+            "method    {} replays of a CUDA graph{launches}, {caches}, seed {}\n",
             self.options.runs, self.options.seed
         )?;
         out.flush()?;
@@ -263,7 +272,7 @@ impl<'a> Session<'a> {
     }
 }
 
-const HEADER: [&str; 12] = [
+const HEADER: [&str; 13] = [
     "problem",
     "kernel",
     "registers",
@@ -273,10 +282,16 @@ const HEADER: [&str; 12] = [
     "p90 us",
     "p99 us",
     "call us",
+    "launch us",
     "TFLOP/s",
     "% of roofline",
     "predicted us",
 ];
+
+/// What a kernel is called in results: dependent launches are never mixed with plain ones.
+fn label(kernel: Kernel, launch: LaunchOptions) -> String {
+    if launch.dependent { format!("{kernel} dependent") } else { kernel.to_string() }
+}
 
 /// The least time of a problem, microseconds: its operations at the rate of matrix products, or its bytes at the rate of
 /// a copy, whichever takes longer. `None` for a type whose rate was not measured.
@@ -285,7 +300,7 @@ fn floor_us(limits: &Limits, problem: &Problem) -> Option<f64> {
     Some((problem.flops() / tflops / 1e6).max(problem.bytes() / limits.copy_gbs / 1e3))
 }
 
-fn row(problem: &Problem, time: &Time, limits: Option<&Limits>) -> [String; 12] {
+fn row(problem: &Problem, time: &Time, limits: Option<&Limits>) -> [String; 13] {
     let Quantiles { p50, p90, p99, .. } = time.device_us;
     let of_kernel = |figure: fn(&KernelRecord) -> String| time.kernel.as_ref().map_or("-".into(), figure);
     let or_dash = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.1}"));
@@ -299,6 +314,7 @@ fn row(problem: &Problem, time: &Time, limits: Option<&Limits>) -> [String; 12] 
         format!("{p90:.2}"),
         format!("{p99:.2}"),
         or_dash(time.call_us.map(|call| call.p50)),
+        or_dash(time.launch_us.map(|launch| launch.p50)),
         format!("{:.1}", problem.flops() / p50 / 1e6),
         or_dash(limits.and_then(|limits| floor_us(limits, problem)).map(|floor| 100.0 * floor / p50)),
         of_kernel(|kernel| format!("{:.1}", kernel.predicted_us)),

@@ -11,7 +11,7 @@ use super::{Mask, Shape, parse_dtype, parse_kernel, parse_mask, parse_shape};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use evo_sdpa::verify::{Case, Inputs};
-use evo_sdpa::{DType, Kernel, Plan, with_element};
+use evo_sdpa::{DType, Kernel, with_element};
 use findings::{Finding, Gate, busy, findings, gates};
 use metrics::{CYCLES, TIME, UNITS};
 use parse::Profile;
@@ -82,8 +82,10 @@ impl ProfileArgs {
         ncu::check(&self.ncu)?;
         // Closed again at once: its memory and its context are the launching process's from here on.
         let needs = "shape: a launch needs a GPU, allowed without one: --csv FILE";
-        let device = *gpu::open(None).context(needs)?.spec();
-        let plan = Plan::choose(&self.case(shape).problem(), &device, self.kernel)?;
+        let (plan, device) = {
+            let gpu = gpu::open(None).context(needs)?;
+            (gpu.plan(&self.case(shape).problem(), self.kernel)?, *gpu.spec())
+        };
         ensure!(!plan.is_empty(), "shape: nothing to compute, allowed: sizes above 0");
         // The same command again, which plans the same.
         let launch = std::env::args_os().skip(1).chain(["--launch".into()]).collect();

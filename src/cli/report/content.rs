@@ -173,9 +173,15 @@ fn latency(results: &Results) -> Option<Section> {
         let cells = rows.iter().map(|row| Cell::of(row.by(name).and_then(|time| time.call_us), rate));
         table.column(&format!("{name} us"), cells);
     }
-    let about =
-        "Time of one call as its caller sees it, from the call until the answer is there, microseconds: median.";
-    Some(Section { title: "Latency of a call".into(), blocks: vec![Block::Text(about.into()), Block::Table(table)] })
+    let mut about =
+        "Time of one call as its caller sees it, from the call until the answer is there, microseconds: median."
+            .to_owned();
+    let launches: Vec<_> = rows.iter().map(|row| row.by(OURS).and_then(|time| time.launch_us)).collect();
+    if launches.iter().any(Option::is_some) {
+        table.column(&format!("{OURS} launch us"), launches.iter().map(|&us| Cell::of(us, rate)));
+        about += " Of a launch: what the host takes for one of many in a row, with the plan at hand, without waiting.";
+    }
+    Some(Section { title: "Latency of a call".into(), blocks: vec![Block::Text(about), Block::Table(table)] })
 }
 
 /// How much repeated measurements differ.

@@ -62,6 +62,8 @@ pub struct Measured {
     pub p99: f64,
     /// Median time as the caller sees it, microseconds.
     pub call_us: Option<f64>,
+    /// Median time of the host for one launch, microseconds.
+    pub launch_us: Option<f64>,
     /// How often it was measured.
     pub times: usize,
     /// Largest median over the least, less 1.
@@ -137,6 +139,7 @@ impl Measured {
             p90: median(over(|time| Some(time.device_us.p90)))?,
             p99: median(over(|time| Some(time.device_us.p99)))?,
             call_us: median(over(|time| time.call_us.map(|call| call.p50))),
+            launch_us: median(over(|time| time.launch_us.map(|launch| launch.p50))),
             times: times.len(),
             spread: largest / least - 1.0,
         })

@@ -1,0 +1,133 @@
+//! What a launch meets whatever its kernel: the problem and the device, once for all kernels that are compared.
+
+use super::rates::Rates;
+use super::schedule::{Rounds, Walk};
+use super::step::Bound;
+use super::table::{Pace, Row};
+use super::{Prediction, START};
+use crate::device::DeviceSpec;
+use crate::limits;
+use crate::problem::Problem;
+
+/// A problem, validated, on a device.
+pub(crate) struct Setting<'a> {
+    problem: &'a Problem,
+    device: &'a DeviceSpec,
+    pub(super) rates: Rates,
+    pub(super) sm_count: f64,
+    pub(super) q_len: u32,
+    pub(super) kv_len: i32,
+    pub(super) causal_offset: i32,
+    /// Query heads of all sequences.
+    pub(super) slices: f64,
+    /// Bytes of queries and output.
+    q_out: f64,
+    /// Bytes of one key and its value.
+    key: f64,
+    /// Microseconds that the tensors take from DRAM.
+    dram: f64,
+    /// Up to which share of the time the tensor cores may be busy at full clock.
+    unthrottled: f64,
+}
+
+impl<'a> Setting<'a> {
+    /// At the device's own rates.
+    pub(crate) fn new(problem: &'a Problem, device: &'a DeviceSpec) -> Self {
+        Self::with_rates(problem, device, Rates::of(device))
+    }
+
+    pub(super) fn with_rates(problem: &'a Problem, device: &'a DeviceSpec, rates: Rates) -> Self {
+        let size = f64::from(problem.dtype.size());
+        let bytes = |elements: usize| elements as f64 * size;
+        let q_out = bytes(problem.q.elements()) + bytes(problem.out.elements());
+        let tensors = q_out + bytes(problem.k.elements()) + bytes(problem.v.elements());
+        Self {
+            problem,
+            device,
+            rates,
+            sm_count: device.sm_count.max(1).into(),
+            q_len: problem.q_len() as u32,
+            kv_len: problem.kv_len() as i32,
+            causal_offset: limits::causal_offset(problem),
+            slices: problem.heads_q() as f64 * problem.batch() as f64,
+            q_out,
+            key: 2.0 * bytes(problem.head_dim()),
+            // Launches back to back find in L2 what fits there.
+            dram: if tensors > rates.l2_capacity { tensors / rates.dram } else { 0.0 },
+            unthrottled: rates.sustained * rates.sustained * rates.sustained,
+        }
+    }
+
+    /// The kernels that take the problem on the device, in the order of the table.
+    pub(crate) fn takers(&self) -> impl Iterator<Item = &'static Row> {
+        let rows = Row::of(Rates::family(self.device), self.problem);
+        rows.iter().filter(|row| limits::takes_valid(&row.kernel, self.problem, self.device))
+    }
+
+    /// Blocks of a kernel that one SM holds at a time.
+    pub(crate) fn resident(&self, row: &Row) -> u32 {
+        row.blocks_by_registers.min(row.shared.quotient(self.device.shared_per_sm)).max(1)
+    }
+
+    /// The prediction for a kernel that takes the problem.
+    pub(crate) fn predict(&self, row: &Row) -> Prediction {
+        self.at_full_clock(row).throttled(self)
+    }
+
+    /// The prediction for a kernel that takes the problem, before what power and memory add.
+    #[inline]
+    pub(crate) fn at_full_clock(&self, row: &Row) -> FullClock {
+        if self.q_len == 0 || self.slices == 0.0 {
+            return FullClock { terms: Prediction::default(), busy: 0.0, floor: 0.0, memory: Bound::L2 };
+        }
+        let rounds = Rounds::new(row, self);
+        let walk = Walk::new(row, self);
+        let (floor, memory) = self.memory_floor(&rounds, &walk);
+        let launch = self.rates.launch;
+        let (terms, tensor) = match &row.pace {
+            Pace::Scalar(step) => (Prediction::scalar(launch, *step, &rounds, &walk), 0.0),
+            Pace::Sm80(work) => (Prediction::sm80(launch, work, &rounds, &walk), work.tensor),
+        };
+        FullClock { terms, busy: rounds.blocks * walk.average * tensor / self.sm_count, floor, memory }
+    }
+
+    /// The least time that the bytes of the launch take, and the memory that takes it.
+    fn memory_floor(&self, rounds: &Rounds, walk: &Walk) -> (f64, Bound) {
+        let l2 = (self.q_out + rounds.blocks * walk.keys * self.key) / self.rates.l2;
+        (self.rates.launch + START + l2.max(self.dram), if self.dram > l2 { Bound::Dram } else { Bound::L2 })
+    }
+}
+
+/// A prediction without the power limit.
+pub(crate) struct FullClock {
+    terms: Prediction,
+    /// Microseconds in which the average SM keeps its tensor cores busy.
+    busy: f64,
+    /// The least time that the bytes of the launch take, and the memory that takes it.
+    floor: f64,
+    memory: Bound,
+}
+
+impl FullClock {
+    /// Microseconds below which the whole prediction does not lie.
+    #[inline]
+    pub(crate) fn least(&self) -> f64 {
+        self.terms.total().max(self.floor)
+    }
+
+    /// The whole prediction.
+    #[inline]
+    pub(crate) fn throttled(self, setting: &Setting) -> Prediction {
+        let activity = self.busy / self.least();
+        let Self { terms: mut prediction, floor, memory, .. } = self;
+        if activity > setting.unthrottled {
+            prediction.power =
+                (prediction.total() - prediction.launch) * (activity.cbrt() / setting.rates.sustained - 1.0);
+        }
+        prediction.memory = (floor - prediction.total()).max(0.0);
+        if prediction.memory > 0.0 {
+            prediction.bound = Some(memory);
+        }
+        prediction
+    }
+}
