@@ -10,9 +10,11 @@ const fn kernel(name: &str) -> Kernel {
 
 /// Declares the tables [`KERNELS`] and [`ENTRIES`] and, on the device, an entry point for each row.
 macro_rules! instances {
-    (fwd_scalar: $($scalar:ident)*; fwd_sm80: $($sm80:ident)*; mma_rate: $($mma_rate:ident)*) => {
+    (fwd_scalar: $($scalar:ident)*; fwd_sm80: $($sm80:ident)*; decode: $($decode:ident)*; mma_rate: $($mma_rate:ident)*) => {
         /// Every attention kernel that ships, in the order of the PTX file.
-        pub const KERNELS: &[Kernel] = &[$(kernel(stringify!($scalar)),)* $(kernel(stringify!($sm80)),)*];
+        pub const KERNELS: &[Kernel] = &[
+            $(kernel(stringify!($scalar)),)* $(kernel(stringify!($sm80)),)* $(kernel(stringify!($decode)),)*
+        ];
 
         $(
             #[cfg(target_arch = "nvptx64")]
@@ -51,6 +53,27 @@ macro_rules! instances {
         $(
             #[cfg(target_arch = "nvptx64")]
             #[unsafe(no_mangle)]
+            unsafe extern "ptx-kernel" fn $decode(params: FwdParams) {
+                const CONFIG: config::FwdSm80 = match kernel(stringify!($decode)) {
+                    Kernel::Decode(config) if config.is_valid() => config.block(),
+                    _ => panic!("listed under the wrong family, or not valid"),
+                };
+                enum Instance {}
+                impl kernels::fwd_sm80::Instance for Instance {
+                    const CONFIG: config::FwdSm80 = CONFIG;
+                    type OutFrags = [[f32; 4]; CONFIG.out_frags() as usize];
+                    type ScoreFrags = [[f32; 4]; CONFIG.score_frags() as usize];
+                    type QFrags = [[u32; 4]; CONFIG.q_frags() as usize];
+                    type Rows = [f32; 2 * CONFIG.row_frags() as usize];
+                }
+                // SAFETY: as above.
+                unsafe { kernels::decode::run::<Instance>(params) }
+            }
+        )*
+
+        $(
+            #[cfg(target_arch = "nvptx64")]
+            #[unsafe(no_mangle)]
             unsafe extern "ptx-kernel" fn $mma_rate(out: u64, iterations: u32) {
                 const CONFIG: crate::entry::MmaRate = match entry(stringify!($mma_rate)) {
                     Entry::MmaRate(config) => config,
@@ -63,49 +86,23 @@ macro_rules! instances {
 
         /// Every entry point that ships, in the order of the PTX file: first the kernels of [`KERNELS`].
         pub const ENTRIES: &[Entry] = &[
-            $(entry(stringify!($scalar)),)* $(entry(stringify!($sm80)),)* $(entry(stringify!($mma_rate)),)*
+            $(entry(stringify!($scalar)),)* $(entry(stringify!($sm80)),)* $(entry(stringify!($decode)),)*
+            $(entry(stringify!($mma_rate)),)*
         ];
     };
 }
 
 instances! {
     fwd_scalar:
-        fwd_scalar_f16
-        fwd_scalar_bf16
         fwd_scalar_f32;
     fwd_sm80:
-        fwd_sm80_f16_d32_q128_kv64_w4_s2
-        fwd_sm80_f16_d32_q64_kv64_w4_s2
-        fwd_sm80_f16_d32_q32_kv128_w8_x4_s1
-        fwd_sm80_f16_d64_q128_kv64_w4_s2
-        fwd_sm80_f16_d64_q64_kv64_w4_s1
-        fwd_sm80_f16_d64_q32_kv128_w8_x4_s1
-        fwd_sm80_f16_d64_q32_kv64_w8_x4_s1
-        fwd_sm80_f16_d96_q128_kv32_w4_s2
-        fwd_sm80_f16_d96_q64_kv64_w4_s1
-        fwd_sm80_f16_d96_q32_kv32_w8_x4_s1
-        fwd_sm80_f16_d128_q128_kv32_w4_s2
-        fwd_sm80_f16_d128_q64_kv64_w4_s2
-        fwd_sm80_f16_d128_q64_kv32_w4_s2
-        fwd_sm80_f16_d128_q32_kv64_w8_x4_s1
-        fwd_sm80_f16_d128_q32_kv32_w8_x4_s1
-        fwd_sm80_bf16_d32_q128_kv64_w4_s2
-        fwd_sm80_bf16_d32_q64_kv64_w4_s2
-        fwd_sm80_bf16_d32_q32_kv128_w8_x4_s1
-        fwd_sm80_bf16_d64_q128_kv64_w4_s1
-        fwd_sm80_bf16_d64_q128_kv64_w4_s2
-        fwd_sm80_bf16_d64_q128_kv64_w4_s3
-        fwd_sm80_bf16_d64_q64_kv64_w4_s1
-        fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1
-        fwd_sm80_bf16_d64_q32_kv64_w8_x4_s1
-        fwd_sm80_bf16_d96_q128_kv32_w4_s2
-        fwd_sm80_bf16_d96_q64_kv64_w4_s1
-        fwd_sm80_bf16_d96_q32_kv32_w8_x4_s1
-        fwd_sm80_bf16_d128_q128_kv32_w4_s2
-        fwd_sm80_bf16_d128_q64_kv64_w4_s2
-        fwd_sm80_bf16_d128_q64_kv32_w4_s2
-        fwd_sm80_bf16_d128_q32_kv64_w8_x4_s1
-        fwd_sm80_bf16_d128_q32_kv32_w8_x4_s1;
+        fwd_sm80_bf16_d64_q64_kv64_w4_s1;
+    decode:
+        decode_bf16_d64_q16_kv32_w4_s3
+        decode_bf16_d128_q16_kv16_w4_s2
+        decode_bf16_d128_q16_kv16_w4_s4
+        decode_bf16_d128_q16_kv16_w8_s3
+        decode_bf16_d128_q16_kv32_w4_s3;
     mma_rate:
         mma_rate_f16
         mma_rate_bf16

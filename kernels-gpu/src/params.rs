@@ -40,7 +40,8 @@ impl Strides {
 /// Addresses are global device addresses. The host fills this in from a validated problem; a kernel trusts it.
 ///
 /// The block lies at 0x210 of the constant bank. A cold 64-byte line costs a block over a hundred cycles each, so
-/// what the first copies need fills the first two lines (48 and 64 bytes), and the last 16 bytes are for the end.
+/// what the first copies need fills the first two lines (48 and 64 bytes), and the next 16 bytes are for the end. What
+/// `decode` alone needs comes last.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FwdParams {
@@ -81,6 +82,26 @@ pub struct FwdParams {
     pub out: u64,
     /// Log-sum-exp, f32 \[batch, heads_q, q_len\] contiguous, natural logarithm; 0 when not wanted.
     pub lse: u64,
+    /// `decode`: page numbers, 32-bit \[batch, pages_per_sequence\]; 0 when keys and values are contiguous, which is
+    /// one page for each sequence. `k` and `v` are \[pages, heads_kv, page rows, head_dim\] with it.
+    pub block_table: u64,
+    /// `decode`: memory of a [`Workspace`]; 0 with one split.
+    pub workspace: u64,
+    /// `decode`: [`kv_head_reciprocal`] of `q_len`, for [`packed_row`].
+    pub q_len_reciprocal: u64,
+    /// `decode`: entries of a row of `block_table`.
+    pub pages_per_sequence: u32,
+    /// `decode`: key `j` of a sequence is row `j % 2^page_shift` of page `j / 2^page_shift`; at least 4, and 31 when
+    /// keys are contiguous.
+    pub page_shift: u32,
+    /// `decode`: into how many parts the keys of a sequence are split between blocks.
+    pub splits: u32,
+    /// `decode`: keys of a part, a multiple of the kernel's `tile_kv`.
+    pub keys_per_split: u32,
+    /// `decode`: query heads that share a key head.
+    pub group: u32,
+    /// `decode`: query rows of a key head, `group * q_len`, below 2^16.
+    pub packed_rows: u32,
 }
 
 /// The value of [`FwdParams::kv_head_reciprocal`] for `group` query heads per key head.
@@ -94,6 +115,74 @@ pub const fn kv_head(head_q: u32, reciprocal: u64) -> u32 {
     ((head_q as u64 * reciprocal) >> 32) as u32
 }
 
+/// Row `row` of the query rows that share a key head, as the query head within the group and the query row; exact for
+/// rows below 2^16. `reciprocal` is the [`kv_head_reciprocal`] of `q_len`.
+#[inline(always)]
+pub const fn packed_row(row: u32, q_len: u32, reciprocal: u64) -> (u32, u32) {
+    let head = kv_head(row, reciprocal);
+    (head, row - head * q_len)
+}
+
+/// Where the blocks that share query rows leave their partial results: first a counter for each tile of rows, which is
+/// zero before and after every launch, then \[tile of rows, split\] partial results.
+///
+/// A partial result is f32: the output before the division by the row sum, \[rows, head_dim\], then \[rows\] pairs of
+/// row maximum and row sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workspace {
+    /// Tiles of rows of all key heads and sequences.
+    pub row_tiles: u32,
+    /// Parts of the keys.
+    pub splits: u32,
+    /// Rows of a tile.
+    pub rows: u32,
+    /// Columns of a partial result.
+    pub head_dim: u32,
+}
+
+impl Workspace {
+    /// Byte offset of the counter of tile `tile`.
+    #[inline(always)]
+    pub const fn counter(&self, tile: u32) -> u64 {
+        tile as u64 * 4
+    }
+
+    /// Bytes of all counters, and of what aligns the partial results.
+    #[inline(always)]
+    pub const fn counter_bytes(&self) -> u64 {
+        self.counter(self.row_tiles).next_multiple_of(256)
+    }
+
+    /// Byte offset of the partial result of split `split` of tile `tile`.
+    #[inline(always)]
+    pub const fn partial(&self, tile: u32, split: u32) -> u64 {
+        self.counter_bytes() + (tile as u64 * self.splits as u64 + split as u64) * self.partial_bytes() as u64
+    }
+
+    /// Byte offset of eight columns of a row in a partial result.
+    #[inline(always)]
+    pub const fn columns(&self, row: u32, chunk: u32) -> u32 {
+        (row * self.head_dim + chunk * 8) * 4
+    }
+
+    /// Byte offset of a row's maximum and sum in a partial result.
+    #[inline(always)]
+    pub const fn statistic(&self, row: u32) -> u32 {
+        (self.rows * self.head_dim + row * 2) * 4
+    }
+
+    /// Bytes of a partial result.
+    #[inline(always)]
+    pub const fn partial_bytes(&self) -> u32 {
+        self.statistic(self.rows)
+    }
+
+    /// Bytes of the whole; 0 with one split, which stores its result where it belongs.
+    pub const fn bytes(&self) -> u64 {
+        if self.splits > 1 { self.partial(self.row_tiles, 0) } else { 0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,10 +190,11 @@ mod tests {
 
     #[test]
     fn parameter_block_has_the_layout_that_the_ptx_reads() {
-        assert_eq!((size_of::<FwdParams>(), align_of::<FwdParams>()), (128, 8));
+        assert_eq!((size_of::<FwdParams>(), align_of::<FwdParams>()), (176, 8));
         assert_eq!(offset_of!(FwdParams, q_stride), 48);
         assert_eq!(offset_of!(FwdParams, kv_head_reciprocal), 32);
         assert_eq!(offset_of!(FwdParams, out), 112);
+        assert_eq!(offset_of!(FwdParams, block_table), 128);
     }
 
     #[test]
@@ -115,5 +205,26 @@ mod tests {
                 assert_eq!(kv_head(head, reciprocal), head / group);
             }
         }
+    }
+
+    #[test]
+    fn packed_rows_are_heads_of_rows() {
+        for q_len in [1, 2, 5, 16, 100] {
+            for row in 0..300 {
+                assert_eq!(packed_row(row, q_len, kv_head_reciprocal(q_len)), (row / q_len, row % q_len));
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_a_workspace_are_aligned_and_do_not_overlap() {
+        let workspace = Workspace { row_tiles: 3, splits: 2, rows: 16, head_dim: 96 };
+        assert!(workspace.counter(2) + 4 <= workspace.partial(0, 0));
+        assert_eq!(workspace.partial(1, 0) - workspace.partial(0, 1), u64::from(workspace.partial_bytes()));
+        assert_eq!(workspace.columns(16, 0), workspace.statistic(0));
+        assert_eq!(workspace.partial_bytes(), 16 * (96 + 2) * 4);
+        assert_eq!(workspace.bytes(), 256 + 6 * 16 * 98 * 4);
+        assert_eq!(Workspace { splits: 1, ..workspace }.bytes(), 0);
+        assert!(workspace.partial_bytes().is_multiple_of(16));
     }
 }

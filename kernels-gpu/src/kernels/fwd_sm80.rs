@@ -230,14 +230,14 @@ impl Pipeline {
 }
 
 /// The warp's queries: the first k-steps in registers, as many as fit, the others in shared memory.
-struct Queries<I: Instance> {
+pub(super) struct Queries<I: Instance> {
     frags: I::QFrags,
     address: OperandAddress,
 }
 
 impl<I: Instance> Queries<I> {
     #[inline(always)]
-    unsafe fn load(shared: u32, at: &Position) -> Self {
+    pub(super) unsafe fn load(shared: u32, at: &Position) -> Self {
         let config = I::CONFIG;
         let lane = ldmatrix_rows_first(at.lane);
         let offset = config.swizzle().offset(at.warp_row + lane.row, lane.chunk);
@@ -325,7 +325,7 @@ unsafe fn process_step<I: Instance>(
 
 /// `scores += Q K^T` for the warp's rows and keys.
 #[inline(always)]
-unsafe fn multiply_keys<I: Instance>(q: &Queries<I>, keys: u32, at: &Position, scores: &mut I::ScoreFrags) {
+pub(super) unsafe fn multiply_keys<I: Instance>(q: &Queries<I>, keys: u32, at: &Position, scores: &mut I::ScoreFrags) {
     let config = I::CONFIG;
     let lane = ldmatrix_chunks_first(at.lane);
     let offset = config.swizzle().offset(at.split * config.tile_kv + lane.row, lane.chunk);
@@ -354,7 +354,7 @@ unsafe fn multiply_keys<I: Instance>(q: &Queries<I>, keys: u32, at: &Position, s
 
 /// `out += P V` for the warp's rows and keys.
 #[inline(always)]
-unsafe fn multiply_values<I: Instance>(p: &I::ScoreFrags, values: u32, at: &Position, out: &mut I::OutFrags) {
+pub(super) unsafe fn multiply_values<I: Instance>(p: &I::ScoreFrags, values: u32, at: &Position, out: &mut I::OutFrags) {
     let config = I::CONFIG;
     let lane = ldmatrix_rows_first(at.lane);
     let offset = config.swizzle().offset(at.split * config.tile_kv + lane.row, lane.chunk);
