@@ -5,7 +5,7 @@ use evo_sdpa::sim::ptx_sim::{self, Arch, Class, Delivery, Mma, Options, Reconver
 use evo_sdpa::sim::{Simulated, work};
 use evo_sdpa::verify::{Case, Inputs, Storage};
 use evo_sdpa::{
-    Causal, DType, DeviceSpec, ENTRIES, Element, Entry, Error, KERNELS, Kernel, MmaRate, PTX_SM80, Plan, Simulator,
+    Causal, DType, Decode, DeviceSpec, ENTRIES, Element, Entry, Error, KERNELS, Kernel, MmaRate, PTX_SM80, Plan, Simulator,
     TensorView, cpu, half, with_element,
 };
 use std::sync::OnceLock;
@@ -88,6 +88,7 @@ fn every_mask_is_right_around_the_edges_of_every_tile() {
         let (q, kv) = match kernel {
             Kernel::FwdScalar(_) => (kernel.tile_q() as usize, 32),
             Kernel::FwdSm80(config) => (config.tile_q as usize, config.step() as usize),
+            Kernel::Decode(config) => (Decode::ROWS as usize / 2, config.step() as usize),
         };
         let lengths = [(q, kv), (q + 1, kv + 1), (q - 1, kv - 1), (q + 3, 2 * kv - 1)];
         let masks = [None, Some(Causal::BottomRight), Some(Causal::TopLeft), Some(Causal::Offset(-2))];

@@ -3,9 +3,10 @@
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::problem::Problem;
-use evo_sdpa_kernels::config::{Kernel, MAX_HEAD_DIM};
+use crate::splits::Splits;
+use evo_sdpa_kernels::config::{DType, Decode, Kernel, MAX_HEAD_DIM};
 use evo_sdpa_kernels::instances::KERNELS;
-use evo_sdpa_kernels::params::{MAX_ROW_STRIDE, STRIDE_UNIT};
+use evo_sdpa_kernels::params::{MAX_PACKED_ROWS, MAX_ROW_STRIDE, STRIDE_UNIT};
 
 /// Rows of every tensor start on such a boundary, bytes: the width of one `cp.async`.
 pub const ROW_ALIGNMENT: u64 = STRIDE_UNIT as u64;
@@ -14,10 +15,28 @@ const MAX_GRID_YZ: usize = 65535;
 /// Longest sequence: row numbers and causal offsets are added as i32 on the device.
 const MAX_LEN: usize = 1 << 29;
 
-/// Blocks along x (query tiles), y (query heads) and z (batch).
-pub fn grid(kernel: Kernel, problem: &Problem) -> [u32; 3] {
-    let tiles = (problem.q_len() as u32).div_ceil(kernel.tile_q());
-    [tiles, problem.heads_q() as u32, problem.batch() as u32]
+/// Rows of a page: a power of two, at least this.
+const MIN_PAGE_ROWS: usize = 16;
+
+/// Blocks along x (query tiles, times splits), y (query heads, or key heads for [`Kernel::Decode`]) and z (batch).
+pub fn grid(kernel: Kernel, problem: &Problem, splits: &Splits) -> [u32; 3] {
+    let batch = problem.batch() as u32;
+    match kernel {
+        Kernel::Decode(_) if problem.heads_q() > 0 => {
+            [row_tiles(problem) as u32 * splits.count, problem.heads_kv() as u32, batch]
+        }
+        _ => [(problem.q_len() as u32).div_ceil(kernel.tile_q()), problem.heads_q() as u32, batch],
+    }
+}
+
+/// Query rows of all heads that share a key head.
+pub fn packed_rows(problem: &Problem) -> usize {
+    (problem.heads_q() / problem.heads_kv()).saturating_mul(problem.q_len())
+}
+
+/// Tiles of these rows, as [`Kernel::Decode`] has them.
+pub fn row_tiles(problem: &Problem) -> usize {
+    packed_rows(problem).div_ceil(Decode::ROWS as usize)
 }
 
 /// The causal offset as the kernels take it: a larger one hides nothing more, or nothing less.
@@ -43,6 +62,15 @@ pub fn validate_for_gpu(problem: &Problem) -> Result<()> {
     ] {
         if value > limit {
             return unsupported(field, value, format!("at most {limit}"));
+        }
+    }
+    if problem.pages_per_sequence.is_some() {
+        let (pages, rows) = (problem.k.shape()[0], problem.k.shape()[2]);
+        if !rows.is_power_of_two() || rows < MIN_PAGE_ROWS {
+            return unsupported("page rows", rows, format!("powers of two from {MIN_PAGE_ROWS} on"));
+        }
+        if pages > i32::MAX as usize {
+            return unsupported("pages", pages, format!("at most {}", i32::MAX));
         }
     }
     let scale_log2 = f64::from(problem.scale()) * std::f64::consts::LOG2_E;
@@ -85,6 +113,8 @@ enum Refusal {
     HeadDim,
     Device,
     SharedMemory,
+    Pages,
+    Rows,
 }
 
 /// Whether `kernel` can run a problem, validated already, on `device`.
@@ -103,15 +133,34 @@ pub fn takers(problem: &Problem, device: &DeviceSpec) -> impl Iterator<Item = Ke
     KERNELS.iter().copied().filter(|kernel| refusal(kernel, problem, device).is_none())
 }
 
+/// Why no kernel takes a problem that is validated already.
+pub fn nothing_takes(problem: &Problem, device: &DeviceSpec) -> Error {
+    let (field, value, allowed) = if device.compute_capability < 80 {
+        ("device", format!("compute capability {}", device.compute_capability), "80 or later".into())
+    } else if problem.dtype == DType::F32 {
+        ("dtype", "f32".into(), "f16 or bf16 where keys are in pages".into())
+    } else {
+        let allowed = format!("heads_q / heads_kv * q_len below {MAX_PACKED_ROWS} where keys are in pages");
+        ("q_len", problem.q_len().to_string(), allowed)
+    };
+    Error::Unsupported { field, value, allowed }
+}
+
 /// Why a kernel that ships does not take a problem.
 fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Refusal> {
     if kernel.dtype() != problem.dtype {
         return Some(Refusal::DType);
     }
-    if let Kernel::FwdSm80(config) = kernel
-        && problem.head_dim().next_multiple_of(32) != config.head_dim as usize
-    {
-        return Some(Refusal::HeadDim);
+    let head_dim = problem.head_dim().next_multiple_of(32);
+    match kernel {
+        Kernel::FwdSm80(_) | Kernel::Decode(_) if head_dim != kernel.head_dim() as usize => {
+            return Some(Refusal::HeadDim);
+        }
+        Kernel::FwdScalar(_) | Kernel::FwdSm80(_) if problem.pages_per_sequence.is_some() => {
+            return Some(Refusal::Pages);
+        }
+        Kernel::Decode(_) if packed_rows(problem) >= MAX_PACKED_ROWS as usize => return Some(Refusal::Rows),
+        _ => {}
     }
     if device.compute_capability < 80 {
         return Some(Refusal::Device);
@@ -130,6 +179,11 @@ impl Refusal {
             }
             Refusal::Device => {
                 ("device", format!("compute capability {}", device.compute_capability), "80 or later".into())
+            }
+            Refusal::Pages => ("pages", format!("a block table for {kernel}"), "one for a decode kernel".into()),
+            Refusal::Rows => {
+                let allowed = format!("heads_q / heads_kv * q_len below {MAX_PACKED_ROWS} for {kernel}");
+                ("q_len", problem.q_len().to_string(), allowed)
             }
             Refusal::SharedMemory => {
                 let (needed, available) = (kernel.shared_bytes(), device.shared_per_block);

@@ -6,9 +6,10 @@ use crate::layout::Layout;
 use crate::limits::{self, ROW_ALIGNMENT};
 use crate::model::Prediction;
 use crate::nvtx::Range;
-use crate::problem::Problem;
-use evo_sdpa_kernels::config::Kernel;
-use evo_sdpa_kernels::params::{FwdParams, Strides, kv_head_reciprocal};
+use crate::problem::{Options, Problem};
+use crate::splits::Splits;
+use evo_sdpa_kernels::config::{Decode, Kernel};
+use evo_sdpa_kernels::params::{FwdParams, Strides, Workspace, kv_head_reciprocal};
 use std::fmt;
 
 /// Why a plan has the kernel that it has.
@@ -45,13 +46,16 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Page shift of contiguous keys: all of them are in page 0 of their sequence.
+const CONTIGUOUS: u32 = 31;
+
 /// A launch, complete but for the addresses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Plan {
     /// The kernel; its `Display` is the entry name.
     pub kernel: Kernel,
-    /// Blocks along x (query tiles), y (query heads) and z (batch). A zero means that there is nothing to compute
-    /// and nothing is launched.
+    /// Blocks along x (query tiles), y (query heads) and z (batch); for [`Kernel::Decode`] along x times splits, and along
+    /// y key heads. A zero means that there is nothing to compute and nothing is launched.
     pub grid: [u32; 3],
     /// Threads of a block.
     pub block: u32,
@@ -61,8 +65,11 @@ pub struct Plan {
     pub params: FwdParams,
     /// Why this kernel.
     pub reason: Reason,
+    /// How the keys of a sequence are split between blocks, and why.
+    pub splits: Splits,
     kv_lens: bool,
     lse: bool,
+    pages: bool,
 }
 
 /// Device addresses of one call. They are the caller's; nothing is freed.
@@ -80,6 +87,13 @@ pub struct DevicePointers {
     pub lse: u64,
     /// 32-bit \[batch\]; null exactly when the problem has no `kv_lens`.
     pub kv_lens: u64,
+    /// [`Plan::workspace_bytes`] bytes; null exactly when these are 0.
+    ///
+    /// They are zero before the first launch that uses them. Every launch leaves them fit for the next one, also for one
+    /// of another plan that needs no more. Launches that may overlap in time need memory of their own.
+    pub workspace: u64,
+    /// 32-bit \[batch, pages_per_sequence\] page numbers; null exactly when the problem has no pages.
+    pub block_table: u64,
 }
 
 impl Plan {
@@ -88,24 +102,21 @@ impl Plan {
         let _range = Range::new(c"plan");
         let candidates = Self::candidates(problem, device)?;
         let reason = match candidates[..] {
-            [] => {
-                return Err(Error::Unsupported {
-                    field: "device",
-                    value: format!("compute capability {}", device.compute_capability),
-                    allowed: "80 or later".into(),
-                });
-            }
+            [] => return Err(limits::nothing_takes(problem, device)),
             [_] => Reason::Only,
             [(kernel, first), (_, second), ..] => Reason::Predicted {
                 candidates: candidates.len(),
-                blocks: limits::grid(kernel, problem).iter().map(|&n| u64::from(n)).product(),
+                blocks: {
+                    let splits = Splits::planned(kernel, problem, device);
+                    limits::grid(kernel, problem, &splits).iter().map(|&n| u64::from(n)).product()
+                },
                 resident: device.resident_blocks(kernel),
                 // Nothing to compute takes no time.
                 ratio: if second.total() > 0.0 { first.total() / second.total() } else { 1.0 },
             },
         };
         let (kernel, _) = candidates[0];
-        Ok(Self::assemble(kernel, problem, reason))
+        Ok(Self::assemble(kernel, problem, device, reason))
     }
 
     /// The kernels that take `problem` on `device`, each with its predicted time, the least first.
@@ -121,7 +132,7 @@ impl Plan {
     pub fn with_kernel(problem: &Problem, device: &DeviceSpec, kernel: Kernel) -> Result<Self> {
         limits::validate_for_gpu(problem)?;
         limits::takes(&kernel, problem, device)?;
-        Ok(Self::assemble(kernel, problem, Reason::Forced))
+        Ok(Self::assemble(kernel, problem, device, Reason::Forced))
     }
 
     /// [`Plan::with_kernel`] for a kernel of the caller's choice, [`Plan::new`] for none.
@@ -132,9 +143,51 @@ impl Plan {
         }
     }
 
-    /// Bytes of device memory that the launch needs beside its tensors. It depends on shapes alone.
+    /// [`Plan::choose`] with the splits that `options` ask for, if they do.
+    pub(crate) fn for_call(
+        problem: &Problem,
+        device: &DeviceSpec,
+        kernel: Option<Kernel>,
+        options: &Options,
+    ) -> Result<Self> {
+        let plan = Self::choose(problem, device, kernel)?;
+        options.splits.map_or(Ok(plan), |count| plan.with_splits(count))
+    }
+
+    /// The plan with the keys of a sequence in `count` parts of whole steps, or in fewer where there are not so many
+    /// steps. The number of keys in a part then follows from the shapes alone, and the bits of the answer with it.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when `count` is 0, or more than 1 and the kernel does not split.
+    pub fn with_splits(self, count: u32) -> Result<Self> {
+        let refused = |allowed| Err(Error::Unsupported { field: "splits", value: count.to_string(), allowed });
+        match self.kernel {
+            _ if count == 0 => refused("1 or more".into()),
+            Kernel::Decode(config) => {
+                let [x, y, z] = self.grid;
+                let x = x / self.splits.count;
+                let row_tiles = u64::from(x) * u64::from(y) * u64::from(z);
+                if count > 1 && row_tiles > Workspace::MAX_ROW_TILES.into() {
+                    return refused(format!("1 for {row_tiles} tiles of rows, above {}", Workspace::MAX_ROW_TILES));
+                }
+                let splits = Splits::of_count(config, self.params.kv_len, count);
+                let params = FwdParams { splits: splits.count, keys_per_split: splits.keys, ..self.params };
+                Ok(Self { splits, grid: [x * splits.count, y, z], params, ..self })
+            }
+            _ if count == 1 => Ok(self),
+            kernel => refused(format!("1 for {kernel}")),
+        }
+    }
+
+    /// Bytes of device memory that the launch needs beside its tensors: see [`DevicePointers::workspace`]. It depends on
+    /// shapes and splits alone.
     pub fn workspace_bytes(&self) -> usize {
-        0
+        let [x, y, z] = self.grid.map(u64::from);
+        let row_tiles = x / u64::from(self.splits.count) * y * z;
+        // More tiles are never split.
+        let row_tiles = row_tiles.min(Workspace::MAX_ROW_TILES.into()) as u32;
+        let (splits, head_dim) = (self.splits.count, self.kernel.head_dim());
+        Workspace { splits, rows: Decode::ROWS, head_dim }.bytes(row_tiles) as usize
     }
 
     /// Whether there is nothing to compute.
@@ -144,10 +197,10 @@ impl Plan {
 
     /// The parameter block for these addresses. Fails on a null or misaligned one.
     pub fn bind(&self, pointers: &DevicePointers) -> Result<FwdParams> {
-        let DevicePointers { q, k, v, out, lse, kv_lens } = *pointers;
+        let DevicePointers { q, k, v, out, lse, kv_lens, workspace, block_table } = *pointers;
         let has_keys = self.params.kv_len > 0;
         let optional = |wanted| {
-            if wanted { "an address, as the problem asks for it" } else { "null, as the problem does not ask for it" }
+            if wanted { "an address, as the plan asks for it" } else { "null, as the plan does not ask for it" }
         };
         for (field, address, wanted, alignment) in [
             ("q", q, true, ROW_ALIGNMENT),
@@ -156,8 +209,10 @@ impl Plan {
             ("out", out, true, ROW_ALIGNMENT),
             ("lse", lse, self.lse, 4),
             ("kv_lens", kv_lens, self.kv_lens, 4),
+            ("workspace", workspace, self.workspace_bytes() > 0, ROW_ALIGNMENT),
+            ("block_table", block_table, self.pages, 4),
         ] {
-            let tensor = alignment == ROW_ALIGNMENT;
+            let tensor = ["q", "k", "v", "out"].contains(&field);
             let present_as_wanted = if tensor { address != 0 || !wanted } else { (address != 0) == wanted };
             if !present_as_wanted && !self.is_empty() {
                 let allowed = if tensor { "an address on the device" } else { optional(wanted) };
@@ -171,10 +226,11 @@ impl Plan {
                 });
             }
         }
-        Ok(FwdParams { q, k, v, out, lse, kv_lens, ..self.params })
+        Ok(FwdParams { q, k, v, out, lse, kv_lens, workspace, block_table, ..self.params })
     }
 
-    fn assemble(kernel: Kernel, problem: &Problem, reason: Reason) -> Self {
+    fn assemble(kernel: Kernel, problem: &Problem, device: &DeviceSpec, reason: Reason) -> Self {
+        let splits = Splits::planned(kernel, problem, device);
         let strides = |layout: &Layout| {
             // A stride that is never taken may be anything.
             let unit = |axis: usize| match layout.shape()[axis] {
@@ -198,17 +254,26 @@ impl Plan {
             // the same uniform weights.
             scale_log2: (f64::from(problem.scale()) * std::f64::consts::LOG2_E).max(f64::from(f32::MIN_POSITIVE))
                 as f32,
+            q_len_reciprocal: kv_head_reciprocal(problem.q_len().max(1) as u32),
+            pages_per_sequence: problem.pages_per_sequence.unwrap_or(0) as u32,
+            page_shift: problem.pages_per_sequence.map_or(CONTIGUOUS, |_| problem.k.shape()[2].ilog2()),
+            group: (problem.heads_q() / problem.heads_kv()) as u32,
+            packed_rows: limits::packed_rows(problem) as u32,
+            splits: splits.count,
+            keys_per_split: splits.keys,
             ..FwdParams::default()
         };
         Self {
             kernel,
-            grid: limits::grid(kernel, problem),
+            grid: limits::grid(kernel, problem, &splits),
             block: kernel.threads(),
             shared_bytes: kernel.shared_bytes(),
             params,
             reason,
+            splits,
             kv_lens: problem.kv_lens,
             lse: problem.lse,
+            pages: problem.pages_per_sequence.is_some(),
         }
     }
 }
@@ -220,6 +285,10 @@ impl fmt::Display for Plan {
             f,
             "{} grid {x}x{y}x{z} block {} shared {} B ({})",
             self.kernel, self.block, self.shared_bytes, self.reason
-        )
+        )?;
+        match self.kernel {
+            Kernel::Decode(_) => write!(f, ", {}", self.splits),
+            _ => Ok(()),
+        }
     }
 }

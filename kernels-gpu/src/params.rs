@@ -100,7 +100,7 @@ pub struct FwdParams {
     pub keys_per_split: u32,
     /// `decode`: query heads that share a key head.
     pub group: u32,
-    /// `decode`: query rows of a key head, `group * q_len`, below 2^16.
+    /// `decode`: query rows of a key head, `group * q_len`, below [`MAX_PACKED_ROWS`].
     pub packed_rows: u32,
 }
 
@@ -115,6 +115,9 @@ pub const fn kv_head(head_q: u32, reciprocal: u64) -> u32 {
     ((head_q as u64 * reciprocal) >> 32) as u32
 }
 
+/// Bound of [`FwdParams::packed_rows`].
+pub const MAX_PACKED_ROWS: u32 = 1 << 16;
+
 /// Row `row` of the query rows that share a key head, as the query head within the group and the query row; exact for
 /// rows below 2^16. `reciprocal` is the [`kv_head_reciprocal`] of `q_len`.
 #[inline(always)]
@@ -123,15 +126,14 @@ pub const fn packed_row(row: u32, q_len: u32, reciprocal: u64) -> (u32, u32) {
     (head, row - head * q_len)
 }
 
-/// Where the blocks that share query rows leave their partial results: first a counter for each tile of rows, which is
-/// zero before and after every launch, then \[tile of rows, split\] partial results.
+/// Where the blocks that share query rows leave their partial results: first a counter for each of up to
+/// [`Workspace::MAX_ROW_TILES`] tiles of rows, which is zero before and after every launch, then \[tile of rows, split\]
+/// partial results. All launches have their counters in the same place, so that they can share the memory.
 ///
 /// A partial result is f32: the output before the division by the row sum, \[rows, head_dim\], then \[rows\] pairs of
 /// row maximum and row sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workspace {
-    /// Tiles of rows of all key heads and sequences.
-    pub row_tiles: u32,
     /// Parts of the keys.
     pub splits: u32,
     /// Rows of a tile.
@@ -141,22 +143,22 @@ pub struct Workspace {
 }
 
 impl Workspace {
+    /// Most tiles of rows, of all key heads and sequences, that can be split.
+    pub const MAX_ROW_TILES: u32 = 1 << 14;
+
+    /// Bytes of all counters.
+    pub const COUNTER_BYTES: u64 = Self::MAX_ROW_TILES as u64 * 4;
+
     /// Byte offset of the counter of tile `tile`.
     #[inline(always)]
     pub const fn counter(&self, tile: u32) -> u64 {
         tile as u64 * 4
     }
 
-    /// Bytes of all counters, and of what aligns the partial results.
-    #[inline(always)]
-    pub const fn counter_bytes(&self) -> u64 {
-        self.counter(self.row_tiles).next_multiple_of(256)
-    }
-
     /// Byte offset of the partial result of split `split` of tile `tile`.
     #[inline(always)]
     pub const fn partial(&self, tile: u32, split: u32) -> u64 {
-        self.counter_bytes() + (tile as u64 * self.splits as u64 + split as u64) * self.partial_bytes() as u64
+        Self::COUNTER_BYTES + (tile as u64 * self.splits as u64 + split as u64) * self.partial_bytes() as u64
     }
 
     /// Byte offset of eight columns of a row in a partial result.
@@ -177,9 +179,9 @@ impl Workspace {
         self.statistic(self.rows)
     }
 
-    /// Bytes of the whole; 0 with one split, which stores its result where it belongs.
-    pub const fn bytes(&self) -> u64 {
-        if self.splits > 1 { self.partial(self.row_tiles, 0) } else { 0 }
+    /// Bytes of the whole for so many tiles of rows; 0 with one split, which stores its result where it belongs.
+    pub const fn bytes(&self, row_tiles: u32) -> u64 {
+        if self.splits > 1 { self.partial(row_tiles, 0) } else { 0 }
     }
 }
 
@@ -218,13 +220,13 @@ mod tests {
 
     #[test]
     fn parts_of_a_workspace_are_aligned_and_do_not_overlap() {
-        let workspace = Workspace { row_tiles: 3, splits: 2, rows: 16, head_dim: 96 };
-        assert!(workspace.counter(2) + 4 <= workspace.partial(0, 0));
+        let workspace = Workspace { splits: 2, rows: 16, head_dim: 96 };
+        assert!(workspace.counter(Workspace::MAX_ROW_TILES) <= workspace.partial(0, 0));
         assert_eq!(workspace.partial(1, 0) - workspace.partial(0, 1), u64::from(workspace.partial_bytes()));
         assert_eq!(workspace.columns(16, 0), workspace.statistic(0));
         assert_eq!(workspace.partial_bytes(), 16 * (96 + 2) * 4);
-        assert_eq!(workspace.bytes(), 256 + 6 * 16 * 98 * 4);
-        assert_eq!(Workspace { splits: 1, ..workspace }.bytes(), 0);
+        assert_eq!(workspace.bytes(3), 65536 + 6 * 16 * 98 * 4);
+        assert_eq!(Workspace { splits: 1, ..workspace }.bytes(3), 0);
         assert!(workspace.partial_bytes().is_multiple_of(16));
     }
 }

@@ -41,7 +41,7 @@ pub fn assert_no_faults(faults: impl Iterator<Item = String>) {
 pub fn kernels(dtype: DType, head_dim: usize) -> impl Iterator<Item = Kernel> {
     let takes = move |kernel: &Kernel| match kernel {
         Kernel::FwdScalar(_) => true,
-        Kernel::FwdSm80(config) => head_dim.next_multiple_of(32) == config.head_dim as usize,
+        Kernel::FwdSm80(_) | Kernel::Decode(_) => head_dim.next_multiple_of(32) == kernel.head_dim() as usize,
     };
     KERNELS.iter().copied().filter(move |kernel| kernel.dtype() == dtype).filter(takes)
 }

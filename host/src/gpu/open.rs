@@ -3,13 +3,13 @@
 use super::context::{device_attribute, device_spec};
 use super::driver::{self, driver};
 use super::kernels::Kernels;
-use super::session::Session;
+use super::session::{Memory, Session};
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use cust::sys::{self, CUdevice, CUdevice_attribute, CUstream};
 use std::ffi::CStr;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The least compute capability that the kernels run on, major * 10 + minor.
 const NEEDED_CAPABILITY: u32 = 80;
@@ -23,6 +23,8 @@ pub struct Gpu {
     // Dropped first: the kernels need the context.
     kernels: Kernels,
     pub(super) session: Arc<Session>,
+    /// The workspace of whole calls.
+    pub(super) workspace: Mutex<Option<Arc<Memory>>>,
     name: String,
     driver_version: String,
 }
@@ -49,7 +51,7 @@ impl Gpu {
         let session = Arc::new(Session::new(device)?);
         // SAFETY: the session retains the context, and is dropped after the kernels.
         let kernels = unsafe { Kernels::in_context(session.context(), ptx) }?;
-        Ok(Self { kernels, session, name, driver_version })
+        Ok(Self { kernels, session, workspace: Mutex::default(), name, driver_version })
     }
 
     /// The device's name, such as "NVIDIA L4".

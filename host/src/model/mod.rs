@@ -10,12 +10,14 @@
 //!   the step takes the longest pipe's time and `EXPOSED` of the others'. Blocks that share an SM share its pipes.
 //!   However many they are, no step is shorter than that of a block that is alone, with its latencies.
 //! - No launch is faster than its bytes come through L2, and from DRAM where the tensors do not fit L2.
+//! - `decode` streams keys and is bound by memory, or by what a warp takes for a tile: `stream` says how.
 //! - Where the power limit is known it lowers the clock. Power goes with the activity of the tensor cores and with
 //!   the cube of the clock, since voltage follows the clock: `clock = sustained / activity^(1/3)`.
 
 mod rates;
 mod schedule;
 mod step;
+mod stream;
 
 pub use rates::Rates;
 pub use step::{Bound, Step};
@@ -85,6 +87,7 @@ impl Prediction {
         let mut prediction = match kernel {
             Kernel::FwdScalar(_) => Self::scalar(rates, &rounds, &walk),
             Kernel::FwdSm80(config) => Self::sm80(config, rates, &rounds, &walk),
+            Kernel::Decode(config) => return stream::predict(config, problem, device, rates, &rounds, &walk),
         };
         let (floor, memory) = memory_floor(problem, rates, &rounds, &walk);
         let tensor = prediction.step.map_or(0.0, |step| step.tensor / f64::from(step.blocks));

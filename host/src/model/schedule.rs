@@ -3,6 +3,7 @@
 use crate::device::DeviceSpec;
 use crate::limits;
 use crate::problem::Problem;
+use crate::splits::Splits;
 use evo_sdpa_kernels::config::{Kernel, WARP};
 use evo_sdpa_kernels::mask::kv_steps;
 
@@ -22,7 +23,8 @@ pub struct Rounds {
 impl Rounds {
     /// The blocks of `kernel`.
     pub fn new(kernel: Kernel, problem: &Problem, device: &DeviceSpec) -> Self {
-        let blocks = limits::grid(kernel, problem).iter().map(|&n| f64::from(n)).product::<f64>();
+        let splits = Splits::planned(kernel, problem, device);
+        let blocks = limits::grid(kernel, problem, &splits).iter().map(|&n| f64::from(n)).product::<f64>();
         let per_sm = (blocks / f64::from(device.sm_count.max(1))).ceil();
         Self { blocks, per_sm, resident: device.resident_blocks(kernel) }
     }
@@ -61,6 +63,7 @@ impl Walk {
         let step = match kernel {
             Kernel::FwdScalar(_) => WARP,
             Kernel::FwdSm80(config) => config.step(),
+            Kernel::Decode(config) => config.step(),
         };
         let (q_len, tile_q) = (problem.q_len() as u64, u64::from(kernel.tile_q()));
         let (kv_len, offset) = (problem.kv_len() as i32, limits::causal_offset(problem));

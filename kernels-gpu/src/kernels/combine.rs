@@ -59,13 +59,8 @@ pub unsafe fn finish<I: Instance>(
             return;
         }
         let row_tiles = params.packed_rows.div_ceil(Decode::ROWS);
+        let workspace = Workspace { splits: params.splits, rows: Decode::ROWS, head_dim: config.head_dim };
         let heads = sreg::grid_dim_y();
-        let workspace = Workspace {
-            row_tiles: row_tiles * heads * sreg::grid_dim_z(),
-            splits: params.splits,
-            rows: Decode::ROWS,
-            head_dim: config.head_dim,
-        };
         let tile = (at.batch * heads + at.head) * row_tiles + at.block_row / Decode::ROWS;
         let own = params.workspace + workspace.partial(tile, split);
         for_each_item::<I>(params, at, |row, chunk| {
