@@ -94,11 +94,53 @@ macro_rules! instances {
 
 instances! {
     fwd_scalar:
+        fwd_scalar_f16
+        fwd_scalar_bf16
         fwd_scalar_f32;
     fwd_sm80:
-        fwd_sm80_bf16_d64_q64_kv64_w4_s1;
+        fwd_sm80_f16_d32_q128_kv64_w4_s2
+        fwd_sm80_f16_d32_q64_kv64_w4_s2
+        fwd_sm80_f16_d32_q32_kv128_w8_x4_s1
+        fwd_sm80_f16_d64_q128_kv64_w4_s2
+        fwd_sm80_f16_d64_q64_kv64_w4_s1
+        fwd_sm80_f16_d64_q32_kv128_w8_x4_s1
+        fwd_sm80_f16_d64_q32_kv64_w8_x4_s1
+        fwd_sm80_f16_d96_q128_kv32_w4_s2
+        fwd_sm80_f16_d96_q64_kv64_w4_s1
+        fwd_sm80_f16_d96_q32_kv32_w8_x4_s1
+        fwd_sm80_f16_d128_q128_kv32_w4_s2
+        fwd_sm80_f16_d128_q64_kv64_w4_s2
+        fwd_sm80_f16_d128_q64_kv32_w4_s2
+        fwd_sm80_f16_d128_q32_kv64_w8_x4_s1
+        fwd_sm80_f16_d128_q32_kv32_w8_x4_s1
+        fwd_sm80_bf16_d32_q128_kv64_w4_s2
+        fwd_sm80_bf16_d32_q64_kv64_w4_s2
+        fwd_sm80_bf16_d32_q32_kv128_w8_x4_s1
+        fwd_sm80_bf16_d64_q128_kv64_w4_s1
+        fwd_sm80_bf16_d64_q128_kv64_w4_s2
+        fwd_sm80_bf16_d64_q128_kv64_w4_s3
+        fwd_sm80_bf16_d64_q64_kv64_w4_s1
+        fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1
+        fwd_sm80_bf16_d64_q32_kv64_w8_x4_s1
+        fwd_sm80_bf16_d96_q128_kv32_w4_s2
+        fwd_sm80_bf16_d96_q64_kv64_w4_s1
+        fwd_sm80_bf16_d96_q32_kv32_w8_x4_s1
+        fwd_sm80_bf16_d128_q128_kv32_w4_s2
+        fwd_sm80_bf16_d128_q64_kv64_w4_s2
+        fwd_sm80_bf16_d128_q64_kv32_w4_s2
+        fwd_sm80_bf16_d128_q32_kv64_w8_x4_s1
+        fwd_sm80_bf16_d128_q32_kv32_w8_x4_s1;
     decode:
+        decode_f16_d32_q16_kv32_w4_s4
+        decode_f16_d64_q16_kv16_w4_s4
+        decode_f16_d64_q16_kv32_w4_s3
+        decode_f16_d96_q16_kv16_w4_s3
+        decode_f16_d128_q16_kv16_w4_s2
+        decode_f16_d128_q16_kv16_w4_s4
+        decode_bf16_d32_q16_kv32_w4_s4
+        decode_bf16_d64_q16_kv16_w4_s4
         decode_bf16_d64_q16_kv32_w4_s3
+        decode_bf16_d96_q16_kv16_w4_s3
         decode_bf16_d128_q16_kv16_w4_s2
         decode_bf16_d128_q16_kv16_w4_s4
         decode_bf16_d128_q16_kv16_w8_s3
