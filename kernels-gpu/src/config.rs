@@ -230,8 +230,8 @@ impl FwdSm80 {
     /// at the next count that lets a further block onto the SM.
     pub const fn register_budget(self) -> u32 {
         if self.kv_splits > 1 {
-            // Four blocks of four warps of `decode`, which has 16 rows, where outputs and scores leave room for the rest.
-            let four = self.rows_per_warp() == 16 && self.head_dim + self.tile_kv <= 144;
+            // Every warp of `decode` has all rows: four blocks, where outputs and scores leave room for the rest.
+            let four = self.row_warps() == 1 && self.head_dim + self.tile_kv <= 144;
             return if four { 128 } else { 255 };
         }
         match (self.rows_per_warp(), self.head_dim) {
