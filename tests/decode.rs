@@ -1,16 +1,23 @@
 //! The decode kernels in the simulator: keys split between warps and blocks, and keys in pages.
 
-use common::assert_no_faults;
 use evo_sdpa::half::bf16;
 use evo_sdpa::sim::ptx_sim::{Device, Launch, Module, Options as SimOptions, WarpOrder};
 use evo_sdpa::verify::{Case, Expected, Inputs};
 use evo_sdpa::{
     Causal, DType, Decode, DevicePointers, DeviceSpec, Element, Error, KERNELS, Kernel, Layout, Options, PTX_SM80,
-    Pages, Plan, Problem, Simulator, TensorView, cpu, with_element,
+    Pages, Plan, Problem, Simulator, cpu, with_element,
 };
+use paged::Paged;
 use std::sync::OnceLock;
 
-mod common;
+mod paged;
+
+/// Fails with all of `faults`.
+#[track_caller]
+fn assert_no_faults(faults: impl Iterator<Item = String>) {
+    let faults: Vec<_> = faults.collect();
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
 
 fn simulator() -> &'static Simulator {
     static SIMULATOR: OnceLock<Simulator> = OnceLock::new();
@@ -87,56 +94,6 @@ fn smaller_head_dims_are_padded() {
     }));
 }
 
-/// A call whose keys are contiguous, and the same with the keys in pages in no particular order.
-struct Paged {
-    inputs: Inputs<bf16>,
-    k: Vec<bf16>,
-    v: Vec<bf16>,
-    layout: Layout,
-    table: Vec<i32>,
-    per_sequence: usize,
-}
-
-impl Paged {
-    fn new(case: &Case, rows: usize, layout: fn([usize; 4]) -> Layout) -> Self {
-        let inputs = Inputs::<bf16>::generate(case);
-        let [batch, _, heads, _, kv_len, head_dim] = case.shape;
-        let per_sequence = kv_len.div_ceil(rows);
-        // Odd factors go through all numbers of a power of two.
-        let count = (batch * per_sequence).next_power_of_two();
-        let layout = layout([count, heads, rows, head_dim]);
-        let lens = inputs.kv_lens.clone().unwrap_or(vec![kv_len as i32; batch]);
-        // What no key is read from is poison, in the pool as in the table.
-        let mut table = vec![i32::MAX; batch * per_sequence];
-        let mut pool = [inputs.k_layout, inputs.v_layout].map(|_| vec![bf16::NAN; layout.elements()]);
-        let [_, k, v] = inputs.views().unwrap();
-        for (b, &len) in lens.iter().enumerate() {
-            for key in 0..len as usize {
-                let entry = b * per_sequence + key / rows;
-                let page = (entry * 5 + 3) % count;
-                table[entry] = page as i32;
-                for (pool, tensor) in pool.iter_mut().zip([k, v]) {
-                    for (head, d) in (0..heads).flat_map(|head| (0..head_dim).map(move |d| (head, d))) {
-                        pool[layout.row_offset(page, head, key % rows) + d] = tensor.at(b, head, key, d);
-                    }
-                }
-            }
-        }
-        let [k, v] = pool;
-        Self { inputs, k, v, layout, table, per_sequence }
-    }
-
-    fn views(&self) -> [TensorView<'_, bf16>; 3] {
-        let [q, ..] = self.inputs.views().unwrap();
-        [q, TensorView::new(&self.k, self.layout).unwrap(), TensorView::new(&self.v, self.layout).unwrap()]
-    }
-
-    fn options(&self, splits: u32) -> Options<'_> {
-        let pages = Pages { block_table: &self.table, per_sequence: self.per_sequence };
-        Options { pages: Some(pages), splits: Some(splits), ..self.inputs.options() }
-    }
-}
-
 #[test]
 fn pages_give_the_bits_of_contiguous_keys() {
     for config in decode_kernels().filter(|config| config.dtype == DType::Bf16) {
@@ -209,7 +166,8 @@ fn every_launch_leaves_the_workspace_fit_for_the_next_one() {
         let inputs = Inputs::<bf16>::generate(&case);
         let expected = Expected::compute(&inputs).unwrap();
         let kernel = Kernel::Decode(config);
-        let plan = Plan::with_kernel(&inputs.problem(), &DeviceSpec::H200, kernel).unwrap().with_splits(splits).unwrap();
+        let plan =
+            Plan::with_kernel(&inputs.problem(), &DeviceSpec::H200, kernel).unwrap().with_splits(splits).unwrap();
         assert!(plan.workspace_bytes() <= bytes && plan.splits.count == splits, "{plan}");
         let raw = |data: &[bf16]| data.iter().flat_map(|x| x.to_bits().to_le_bytes()).collect::<Vec<_>>();
         let [q, k, v] = [&inputs.q, &inputs.k, &inputs.v].map(|data| device.upload_read_only(&raw(data)));
@@ -251,9 +209,8 @@ fn bad_pages_and_splits_are_refused_by_name() {
         Ok(_) => panic!("not refused"),
         Err(error) => error.to_string(),
     };
-    let with = |block_table, per_sequence| {
-        Options { pages: Some(Pages { block_table, per_sequence }), ..Options::default() }
-    };
+    let with =
+        |block_table, per_sequence| Options { pages: Some(Pages { block_table, per_sequence }), ..Options::default() };
     assert!(refused(with(&[0; 7], 4)).starts_with("block_table: 7 entries does not fit, allowed: 2 x 4"));
     assert!(refused(with(&[0, 1, 2, 3, 4, 5, 6, 8], 4)).contains("page 8 of sequence 1 does not fit, allowed: 0..8"));
     assert!(refused(with(&[0, 1, 2, -1, 4, 5, 6, 7], 4)).contains("page -1 of sequence 0"));

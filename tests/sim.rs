@@ -5,8 +5,8 @@ use evo_sdpa::sim::ptx_sim::{self, Arch, Class, Delivery, Mma, Options, Reconver
 use evo_sdpa::sim::{Simulated, work};
 use evo_sdpa::verify::{Case, Inputs, Storage};
 use evo_sdpa::{
-    Causal, DType, Decode, DeviceSpec, ENTRIES, Element, Entry, Error, KERNELS, Kernel, MmaRate, PTX_SM80, Plan, Simulator,
-    TensorView, cpu, half, with_element,
+    Causal, DType, Decode, DeviceSpec, ENTRIES, Element, Entry, Error, KERNELS, Kernel, MmaRate, PTX_SM80, Plan,
+    Simulator, TensorView, cpu, half, with_element,
 };
 use std::sync::OnceLock;
 
@@ -225,7 +225,7 @@ fn tensors_without_elements_give_answers_without_elements() {
 
 #[test]
 fn what_a_kernel_does_not_write_is_nan() {
-    let body = "(.param .align 8 .b8 params[128])\n{\nret;\n}\n";
+    let body = "(.param .align 8 .b8 params[176])\n{\nret;\n}\n";
     let header = ".version 8.4\n.target sm_80\n.address_size 64\n";
     let simulator = Simulator::new(&format!("{header}.visible .entry fwd_scalar_f32{body}")).unwrap();
     let inputs = Inputs::<f32>::generate(&Case { dtype: DType::F32, ..Case::new([1, 1, 1, 4, 4, 8]) });

@@ -59,8 +59,7 @@ impl Splits {
         };
         let can_split = tiles <= Workspace::MAX_ROW_TILES.into();
         let most = if can_split { kv_len.div_ceil(config.step()).clamp(1, MAX_PLANNED) } else { 1 };
-        let counts =
-            || (1..=most).take_while(|&count| count == 1 || tiles * u64::from(count) <= MAX_WAVES * places);
+        let counts = || (1..=most).take_while(|&count| count == 1 || tiles * u64::from(count) <= MAX_WAVES * places);
         let best = counts().map(efficiency).fold(0.0, f64::max);
         let count = counts().find(|&count| efficiency(count) >= ENOUGH * best).unwrap_or(1);
         let splits = Self::of_count(config, kv_len, count);

@@ -52,8 +52,7 @@ pub fn predict(
     let dram = if tensors + other > rates.l2_capacity { (tensors + other) / rates.dram } else { 0.0 };
 
     let tiles = (keys / f64::from(splits.count) / f64::from(config.step())).ceil();
-    let tile_instructions =
-        TILE_INSTRUCTIONS + f64::from(config.tile_kv * config.head_dim) / ELEMENTS_PER_INSTRUCTION;
+    let tile_instructions = TILE_INSTRUCTIONS + f64::from(config.tile_kv * config.head_dim) / ELEMENTS_PER_INSTRUCTION;
     let tile_bytes = f64::from(config.tile_kv) * f64::from(config.head_dim) * 2.0 * size;
     // One tile of every warp of so many blocks on an SM.
     let steps = |blocks: u32| {

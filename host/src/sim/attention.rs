@@ -73,7 +73,9 @@ fn workspace(device: &mut Device, plan: &Plan) -> Option<Buffer> {
     let bytes = plan.workspace_bytes();
     (bytes > 0).then(|| {
         let buffer = device.alloc(bytes);
-        device.write_start(buffer, &[0; Workspace::COUNTER_BYTES as usize]).expect("the counters are the beginning of the workspace");
+        device
+            .write_start(buffer, &[0; Workspace::COUNTER_BYTES as usize])
+            .expect("the counters are the beginning of the workspace");
         buffer
     })
 }

@@ -354,7 +354,12 @@ pub(super) unsafe fn multiply_keys<I: Instance>(q: &Queries<I>, keys: u32, at: &
 
 /// `out += P V` for the warp's rows and keys.
 #[inline(always)]
-pub(super) unsafe fn multiply_values<I: Instance>(p: &I::ScoreFrags, values: u32, at: &Position, out: &mut I::OutFrags) {
+pub(super) unsafe fn multiply_values<I: Instance>(
+    p: &I::ScoreFrags,
+    values: u32,
+    at: &Position,
+    out: &mut I::OutFrags,
+) {
     let config = I::CONFIG;
     let lane = ldmatrix_rows_first(at.lane);
     let offset = config.swizzle().offset(at.split * config.tile_kv + lane.row, lane.chunk);
