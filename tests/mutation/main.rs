@@ -36,8 +36,8 @@ fn cases(kernel: Kernel) -> Vec<Case> {
             kv_lens.map(|kv_len| case(q_len, kv_len, config.head_dim)).to_vec()
         }
         Kernel::Decode(config) => {
-            // No key, then blocks of a step, then of more steps than stages; a row of the tile is missing.
-            let kv_lens = [0, 2 * config.step() - 5, 2 * (config.stages + 2) * config.step() - 5];
+            // No key; one block of a step; two of them; two of more steps than stages. A row of the tile is missing.
+            let kv_lens = [0, config.step() - 5, 2 * config.step() - 5, 2 * (config.stages + 2) * config.step() - 5];
             let splits = Some(2);
             kv_lens.map(|kv_len| Case { splits, ..case(Decode::ROWS - 1, kv_len, config.head_dim) }).to_vec()
         }

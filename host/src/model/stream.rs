@@ -13,8 +13,11 @@ use crate::splits::Splits;
 use evo_sdpa_kernels::config::{Decode, Kernel, WARP};
 use evo_sdpa_kernels::params::Workspace;
 
-/// A tile of keys from its wait to the next one, of a warp that waits for nobody, clocks. Assumed.
-const TILE_LATENCY: f64 = 1000.0;
+/// A tile of keys from its wait to the next one, of a warp that waits for nobody, clocks. An H200 took 0.8 us for each
+/// further step of `fwd_sm80` on few keys, whatever its size.
+const TILE_LATENCY: f64 = 1400.0;
+/// From the first copy to the first tile, microseconds, of a block that starts. Likewise.
+const FIRST_TILE: f64 = 0.5;
 /// Instructions of a warp for a tile, beside those for each element of it. Counted in the simulator.
 const TILE_INSTRUCTIONS: f64 = 100.0;
 /// Elements of a tile for each further instruction of the warp. Counted in the simulator.
@@ -23,8 +26,8 @@ const ELEMENTS_PER_INSTRUCTION: f64 = 8.0;
 const ISSUE: f64 = 4.0;
 /// From the issue of a copy to its bytes from memory under load, microseconds. Assumed.
 const MEMORY_LATENCY: f64 = 0.8;
-/// The merge of the warps of a block, microseconds. Assumed: two barriers, and shared memory written and read.
-const MERGE: f64 = 0.4;
+/// The merge of the warps of a block, and its stores, microseconds. Likewise.
+const MERGE: f64 = 0.6;
 /// The merge of the blocks: partial results to L2, the ticket, partial results from L2, microseconds. Assumed.
 const COMBINE: f64 = 1.5;
 
@@ -51,7 +54,8 @@ pub fn predict(
     let l2 = (row_tiles * tensors + other) / rates.l2;
     let dram = if tensors + other > rates.l2_capacity { (tensors + other) / rates.dram } else { 0.0 };
 
-    let tiles = (keys / f64::from(splits.count) / f64::from(config.step())).ceil();
+    // The longest block's: one that sees fewer keys leaves memory to the others.
+    let tiles = walk.longest.min(f64::from(splits.keys / config.step()));
     let tile_instructions = TILE_INSTRUCTIONS + f64::from(config.tile_kv * config.head_dim) / ELEMENTS_PER_INSTRUCTION;
     let tile_bytes = f64::from(config.tile_kv) * f64::from(config.head_dim) * 2.0 * size;
     // One tile of every warp of so many blocks on an SM.
@@ -64,7 +68,7 @@ pub fn predict(
     };
     let mut prediction = Prediction {
         launch: rates.launch,
-        start: rounds.time(|_| START),
+        start: rounds.time(|_| START + FIRST_TILE),
         steps: rounds.time(steps),
         merge: rounds.time(|_| MERGE) + if splits.count > 1 { COMBINE } else { 0.0 },
         bound: Some(Bound::Latency),
