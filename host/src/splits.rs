@@ -122,7 +122,8 @@ mod tests {
         // 3 blocks an SM have 396 places; 8 key heads.
         assert_eq!(planned(16, 8192).count, 3);
         assert!((42..=50).contains(&planned(1, 32768).count), "{}", planned(1, 32768));
-        assert_eq!(planned(64, 8192).count, 4, "{}", planned(64, 8192));
+        // 1.3 waves take the time of two, 2.6 that of three; 3.9 are not much better.
+        assert_eq!(planned(64, 8192).count, 2, "{}", planned(64, 8192));
         assert_eq!(planned(4000, 8192).count, 1);
         assert_eq!(planned(1, 64).count, 1);
         assert_eq!(planned(1, 0).count, 1);
