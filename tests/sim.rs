@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 mod common;
 
 /// The most work of a case; it spares the scalar kernels, which take ten times as long as the others, the large ones.
-const MAX_WORK: u64 = 1_100_000;
+const MAX_WORK: u64 = 2_500_000;
 
 /// One simulator for all tests, with room for every kernel.
 fn simulator() -> &'static Simulator {

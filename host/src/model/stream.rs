@@ -28,8 +28,9 @@ const ISSUE: f64 = 4.0;
 const MEMORY_LATENCY: f64 = 0.8;
 /// The merge of the warps of a block, and its stores, microseconds. Likewise.
 const MERGE: f64 = 0.6;
-/// The merge of the blocks: partial results to L2, the ticket, partial results from L2, microseconds. Assumed.
-const COMBINE: f64 = 1.5;
+/// The merge of the blocks: partial results to L2, the ticket, partial results from L2, microseconds. Assumed: a way to
+/// memory and back for each.
+const COMBINE: f64 = 2.0;
 
 /// Predicted microseconds of `config`, whose grid is not empty.
 pub fn predict(
