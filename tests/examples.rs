@@ -2,6 +2,8 @@
 
 #[path = "../examples/01_cpu.rs"]
 mod cpu;
+#[path = "../examples/05_paged_decode.rs"]
+mod paged_decode;
 #[cfg(feature = "sim")]
 #[path = "../examples/04_simulator.rs"]
 mod simulator;
@@ -9,6 +11,11 @@ mod simulator;
 #[test]
 fn attention_on_the_cpu_runs() {
     cpu::main().unwrap();
+}
+
+#[test]
+fn a_decoding_step_over_pages_runs() {
+    paged_decode::main().unwrap();
 }
 
 #[cfg(feature = "sim")]

@@ -10,6 +10,7 @@ use evo_sdpa::{
     Causal, DType, DevicePointers, DeviceSpec, Element, Error, GpuTensor, KERNELS, Kernel, Layout, MergePlan,
     MergePointers, Options, Plan, Problem, TensorView, cpu, half, with_element,
 };
+use paged::Paged;
 use std::io::Write;
 use std::sync::OnceLock;
 
@@ -18,6 +19,7 @@ mod borrowed_stream;
 mod common;
 #[path = "../examples/02_gpu_tensors.rs"]
 mod gpu_tensors;
+mod paged;
 
 /// The first GPU, shared by all tests so that each kernel is compiled once.
 fn gpu_or_skip() -> Option<&'static Gpu> {
@@ -62,6 +64,27 @@ fn the_planned_kernel_is_right_on_the_acceptance_shapes() {
             .flat_map(move |(shape, causal)| (1..=3).map(move |seed| Case { dtype, causal, seed, ..Case::new(shape) }))
     });
     assert_no_faults(cases.flat_map(|case| faults(gpu, &case, [None])));
+}
+
+#[test]
+fn keys_split_between_blocks_are_right_and_pages_give_the_bits_of_contiguous_keys() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    let is_decode = |kernel: &&Kernel| matches!(kernel, Kernel::Decode(c) if c.dtype == DType::Bf16);
+    for &kernel in KERNELS.iter().filter(is_decode) {
+        for splits in [1, 2, 7] {
+            let shape = [5, 8, 2, 2, 1000, kernel.head_dim() as usize];
+            let case = Case { kv_lens: true, splits: Some(splits), ..Case::new(shape) };
+            assert_no_faults(faults(gpu, &case, [Some(kernel)]).into_iter());
+            for layout in [Layout::bhsd as fn(_) -> _, Layout::bshd] {
+                let paged = Paged::new(&case, 16, layout);
+                let [q, k, v] = paged.inputs.views().unwrap();
+                let (contiguous, _) = gpu.attention_host(q, k, v, &paged.inputs.options(), Some(kernel)).unwrap();
+                let [q, k, v] = paged.views();
+                let (answer, _) = gpu.attention_host(q, k, v, &paged.options(splits), Some(kernel)).unwrap();
+                assert_eq!(answer, contiguous, "{kernel} {splits}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -48,7 +48,8 @@ fn all_predictions() -> impl Iterator<Item = (Problem, DeviceSpec, Kernel, Predi
 #[test]
 fn the_planner_chooses_the_kernels_that_the_readme_measured() {
     assert_eq!(run().map(|(shape, ..)| shape).collect::<Vec<_>>(), measured().collect::<Vec<_>>());
-    for (shape, kernel, _) in run() {
+    // The run is older than the decode kernels.
+    for (shape, kernel, _) in run().filter(|((sizes, _), ..)| sizes[3] > 1) {
         let plan = Plan::new(&bf16(shape), &DeviceSpec::H200).unwrap();
         assert_eq!(plan.kernel.to_string(), kernel, "{}", bf16(shape));
     }
@@ -56,8 +57,9 @@ fn the_planner_chooses_the_kernels_that_the_readme_measured() {
 
 #[test]
 fn predictions_are_within_10_percent_of_what_was_measured_on_an_h200() {
-    for (shape, _, time) in run() {
-        let predicted = predict(&bf16(shape), &DeviceSpec::H200).total();
+    for (shape, kernel, time) in run() {
+        let kernel = Kernel::parse(&kernel).unwrap();
+        let predicted = Prediction::of(kernel, &bf16(shape), &DeviceSpec::H200).unwrap().total();
         assert!((0.9 * time..1.1 * time).contains(&predicted), "{}: {predicted:.2} us, not {time:.2}", bf16(shape));
     }
 }
@@ -151,7 +153,7 @@ fn nothing_to_compute_takes_no_time_and_no_keys_nearly_none() {
 fn a_kernel_that_does_not_take_the_problem_has_no_prediction() {
     let problem = bf16(ACCEPTANCE[0]);
     for (name, field) in [
-        ("fwd_sm80_f16_d64_q64_kv64_w4_s1", "dtype: bf16"),
+        ("fwd_sm80_f16_d64_q64_kv64_w4_s2", "dtype: bf16"),
         ("fwd_sm80_bf16_d128_q64_kv64_w4_s2", "head_dim: 64"),
         ("fwd_sm80_bf16_d64_q999999_kv999999_w999999_x999999_s999999", "kernel: "),
     ] {

@@ -20,9 +20,10 @@ fn every_acceptance_shape_plans_on_every_device_within_its_limits() {
                 assert_eq!(plan.kernel.dtype(), dtype, "{problem}");
                 assert!(plan.shared_bytes <= device.shared_per_block, "{problem}: {plan}");
                 assert!(plan.block <= 1024, "{problem}: {plan}");
-                let rows = plan.grid[0] as usize * plan.kernel.tile_q() as usize;
+                let along = |axis| plan.grid[plan.axes().iter().position(|&name| name == axis).unwrap()];
+                let rows = along("query tiles") as usize * plan.kernel.tile_q() as usize;
                 assert!(rows >= problem.q_len(), "{problem}: {plan} leaves rows out");
-                assert_eq!(plan.grid[1..], [8, shape[0] as u32], "{problem}");
+                assert_eq!([along("heads"), along("batch")], [8, shape[0] as u32], "{problem}");
             }
         }
     }
@@ -117,7 +118,7 @@ fn a_kernel_of_another_type_or_head_dim_is_refused() {
     assert!(refused(mission(DType::F16)).starts_with("dtype: f16 is not supported, allowed: bf16"));
     let wide = Problem::contiguous(DType::Bf16, [1, 1, 1, 8, 8, 96]);
     assert!(refused(wide).starts_with("head_dim: 96 is not supported, allowed: 40 to 64"));
-    let kernel = Kernel::parse("fwd_sm80_bf16_d192_q64_kv64_w4_s1").unwrap();
+    let kernel = Kernel::parse("fwd_sm80_bf16_d192_q64_kv32_w4_s2").unwrap();
     let narrow = Problem::contiguous(DType::Bf16, [1, 1, 1, 8, 8, 128]);
     let error = Plan::with_kernel(&narrow, &DeviceSpec::L4, kernel).unwrap_err().to_string();
     assert!(error.starts_with("head_dim: 128 is not supported, allowed: 136 to 192"), "{error}");
@@ -148,4 +149,63 @@ fn causal_offsets_beyond_i32_stay_what_they_mean() {
     };
     assert!(offset(i64::MAX) > 8);
     assert!(offset(i64::MIN) < -8);
+}
+
+/// The plan of a kernel for \[batch, heads, length, head_dim\] under a causal mask.
+fn causal_plan(device: &DeviceSpec, [batch, heads, length, head_dim]: [usize; 4], kernel: &str) -> Plan {
+    let shape = [batch, heads, heads, length, length, head_dim];
+    let problem = Problem::contiguous(DType::Bf16, shape).with_causal(Some(Causal::BottomRight));
+    Plan::with_kernel(&problem, device, Kernel::parse(kernel).unwrap()).unwrap()
+}
+
+#[test]
+fn causal_blocks_that_all_run_at_once_turn_around_after_a_wave() {
+    let plan = causal_plan(&DeviceSpec::H200, [2, 8, 2048, 64], "fwd_sm80_bf16_d64_q128_kv64_w4_s2");
+    assert_eq!(plan.grid, [8, 2, 16]);
+    assert_eq!(plan.axes(), ["heads", "batch", "query tiles"]);
+    // 132 SMs hold 8.25 tiles of 16 heads.
+    assert_eq!(plan.params.wave_order, 1 + 3);
+    let plan = causal_plan(&DeviceSpec::H200, [8, 32, 256, 64], "fwd_sm80_bf16_d64_q128_kv64_w4_s2");
+    assert_eq!((plan.grid, plan.params.wave_order), ([32, 8, 2], 1 + 1), "more blocks than run at once");
+    let plan = causal_plan(&DeviceSpec::H200, [1, 1, 1024, 64], "fwd_sm80_bf16_d64_q128_kv64_w4_s2");
+    assert_eq!((plan.grid, plan.params.wave_order), ([1, 1, 8], 1 + 7), "fewer blocks than SMs");
+}
+
+#[test]
+fn causal_blocks_that_run_one_after_the_other_come_heaviest_first() {
+    for (head_dim, kernel) in
+        [(64, "fwd_sm80_bf16_d64_q64_kv64_w4_x2_s2"), (128, "fwd_sm80_bf16_d128_q64_kv32_w4_x2_s2")]
+    {
+        let plan = causal_plan(&DeviceSpec::H200, [2, 8, 2048, head_dim], kernel);
+        // A run of all 32 tiles.
+        assert_eq!((plan.grid, plan.params.wave_order), ([8, 2, 32], 1 + 5), "{kernel}");
+    }
+}
+
+#[test]
+fn blocks_go_head_by_head_where_order_gains_nothing_or_keys_would_not_stay_in_l2() {
+    let kernel = "fwd_sm80_bf16_d64_q128_kv64_w4_s2";
+    let in_tiles = |plan: Plan| plan.params.wave_order == 0 && plan.axes() == ["query tiles", "heads", "batch"];
+    // 134 MB of keys and values, and 34 MB, in an L2 of 50 MB.
+    assert!(in_tiles(causal_plan(&DeviceSpec::H200, [4, 32, 4096, 64], kernel)));
+    assert!(in_tiles(causal_plan(&DeviceSpec::H200, [1, 32, 4096, 64], kernel)));
+    // 17 MB are less than half of it.
+    assert!(!in_tiles(causal_plan(&DeviceSpec::H200, [1, 16, 4096, 64], kernel)));
+    assert!(in_tiles(causal_plan(&DeviceSpec::H200, [2, 8, 128, 64], kernel)), "one tile");
+    assert!(in_tiles(causal_plan(&DeviceSpec::H200, [1, 1, 65536 * 128, 64], kernel)), "z ends at 65535");
+    let full = Problem::contiguous(DType::Bf16, [2, 8, 8, 2048, 2048, 64]);
+    let plan = |name| Plan::with_kernel(&full, &DeviceSpec::H200, Kernel::parse(name).unwrap()).unwrap();
+    assert!(in_tiles(plan(kernel)));
+    assert!(in_tiles(causal_plan(&DeviceSpec::H200, [2, 8, 2048, 64], "fwd_scalar_bf16")));
+}
+
+#[test]
+fn decoding_streams_the_keys_of_a_sequence_through_one_block_an_sm() {
+    for (batch, kv_len, splits) in [(16, 8192, 1), (1, 32768, 16)] {
+        let problem = Problem::contiguous(DType::Bf16, [batch, 32, 8, 1, kv_len, 128]);
+        let plan = Plan::new(&problem, &DeviceSpec::H200).unwrap();
+        assert_eq!(plan.kernel.to_string(), "decode_bf16_d128_q16_kv32_w4_s3", "{problem}");
+        assert_eq!((plan.grid, plan.splits.count), ([splits, 8, batch as u32], splits), "{problem}");
+        assert_eq!(plan.axes(), ["row tiles x splits", "key heads", "batch"]);
+    }
 }

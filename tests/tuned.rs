@@ -4,7 +4,7 @@ use evo_sdpa::{Causal, DType, DeviceSpec, Error, Plan, Problem, Reason, Tuned, T
 
 const H200: &str = "NVIDIA H200";
 /// Takes the problem below, and is not what the model picks.
-const SLOW: &str = "fwd_sm80_bf16_d64_q64_kv64_w4_s1";
+const SLOW: &str = "fwd_sm80_bf16_d64_q64_kv64_w4_s2";
 
 fn problem() -> Problem {
     Problem::contiguous(DType::Bf16, [1, 8, 8, 512, 512, 64])
@@ -79,16 +79,30 @@ fn a_stale_row_is_left_out_and_the_model_plans() {
         // Of another version.
         row(&problem(), "fwd_sm80_bf16_d64_q8192_kv64_w4_s2"),
         row(&problem(), "fwd_sm120"),
+        // Not a kernel that splits, and no number of parts.
         TunedRow { splits: Some(4), ..row(&problem(), SLOW) },
+        TunedRow { splits: Some(0), ..row(&problem(), "decode_bf16_d64_q16_kv16_w4_s4") },
         TunedRow { problem: unknown_type, ..row(&problem(), SLOW) },
     ] {
         assert!(kernels(stale.clone()).is_empty(), "{stale:?}");
         assert_eq!(plan(&problem(), &kernels(stale)), model);
     }
     // A kernel that ships and does not take the problem.
-    let table = kernels(row(&problem(), "fwd_sm80_f16_d64_q64_kv64_w4_s1"));
+    let table = kernels(row(&problem(), "fwd_sm80_f16_d64_q64_kv64_w4_s2"));
     assert_eq!(table.len(), 1);
     assert_eq!(plan(&problem(), &table), model);
+}
+
+#[test]
+fn a_row_brings_its_splits_and_without_any_the_plan_has_its_own() {
+    let decoding = Problem::contiguous(DType::Bf16, [1, 32, 8, 1, 32768, 128]);
+    let row = row(&decoding, "decode_bf16_d128_q16_kv16_w4_s2");
+    let split = plan(&decoding, &kernels(TunedRow { splits: Some(12), ..row.clone() }));
+    // 512 steps of 64 keys: 43 a part.
+    assert_eq!((split.splits.count, split.splits.keys), (12, 43 * 64));
+    assert!(split.to_string().ends_with("keys in 12 splits of 2752, as in the tuned table"), "{split}");
+    let own = plan(&decoding, &kernels(row));
+    assert!(matches!(own.reason, Reason::Tuned { .. }) && own.splits.count == 16, "{own}");
 }
 
 #[test]

@@ -7,24 +7,27 @@ mod device;
 mod error;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod grid;
 mod layout;
 mod limits;
 mod merge;
 mod model;
 pub mod nvtx;
+mod pages;
 mod plan;
 mod problem;
 pub mod ptx_text;
 pub mod shapes;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod splits;
 mod tensor;
 mod tuned;
 pub mod verify;
 
 pub use device::DeviceSpec;
 pub use error::{Error, Result};
-pub use evo_sdpa_kernels::config::{DType, Kernel};
+pub use evo_sdpa_kernels::config::{DType, Decode, Kernel};
 pub use evo_sdpa_kernels::entry::{Entry, MmaRate};
 pub use evo_sdpa_kernels::instances::{ENTRIES, KERNELS};
 pub use evo_sdpa_kernels::merge::{MergeParams, MergeStates};
@@ -34,9 +37,11 @@ pub use half;
 pub use layout::Layout;
 pub use merge::{MergePlan, MergePointers};
 pub use model::{Bound, Prediction, Rates, Step};
+pub use pages::Pages;
 pub use plan::{DevicePointers, Plan, Reason};
 pub use problem::{Causal, Options, Problem};
 #[cfg(feature = "sim")]
 pub use sim::Simulator;
+pub use splits::{SplitReason, Splits};
 pub use tensor::{Element, TensorView, TensorViewMut};
 pub use tuned::{Tuned, TunedKernels, TunedProblem, TunedRow};

@@ -8,24 +8,36 @@ use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::problem::Problem;
-use evo_sdpa_kernels::config::{DType, Kernel, MAX_HEAD_DIM, tile_columns};
+use evo_sdpa_kernels::config::{DType, Decode, Kernel, MAX_HEAD_DIM, tile_columns};
 use evo_sdpa_kernels::instances::KERNELS;
-use evo_sdpa_kernels::params::{MAX_ROW_STRIDE, STRIDE_UNIT, Strides};
+use evo_sdpa_kernels::params::{MAX_PACKED_ROWS, MAX_ROW_STRIDE, STRIDE_UNIT, Strides};
 use std::fmt::Display;
 
 /// Rows of every tensor start on such a boundary, bytes: the width of one `cp.async`.
 pub const ROW_ALIGNMENT: u64 = STRIDE_UNIT as u64;
 /// Grid limits of CUDA for the y and z dimension.
-const MAX_GRID_YZ: usize = 65535;
+pub const MAX_GRID_YZ: usize = 65535;
 /// Largest head dim of results that are merged: far beyond any model's, and offsets in a row stay small.
 const MAX_MERGED_HEAD_DIM: usize = 1 << 16;
 /// Longest sequence: row numbers and causal offsets are added as i32 on the device.
 const MAX_LEN: usize = 1 << 29;
 
-/// Blocks along x (query tiles), y (query heads) and z (batch).
-pub fn grid(kernel: Kernel, problem: &Problem) -> [u32; 3] {
-    let tiles = (problem.q_len() as u32).div_ceil(kernel.tile_q());
-    [tiles, problem.heads_q() as u32, problem.batch() as u32]
+/// Rows of a page: a power of two, at least this.
+const MIN_PAGE_ROWS: usize = 16;
+
+/// Query rows of all heads that share a key head.
+pub fn packed_rows(problem: &Problem) -> usize {
+    (problem.heads_q() / problem.heads_kv()).saturating_mul(problem.q_len())
+}
+
+/// Tiles of these rows, as [`Kernel::Decode`] has them.
+pub fn row_tiles(problem: &Problem) -> usize {
+    packed_rows(problem).div_ceil(Decode::ROWS as usize)
+}
+
+/// The same of all key heads of all sequences.
+pub fn row_tiles_of_all_heads(problem: &Problem) -> u64 {
+    (row_tiles(problem) as u64).saturating_mul(problem.heads_kv() as u64).saturating_mul(problem.batch() as u64)
 }
 
 /// The causal offset as the kernels take it: a larger one hides nothing more, or nothing less.
@@ -44,6 +56,9 @@ pub fn validate_for_gpu(problem: &Problem) -> Result<()> {
         ("q_len", problem.q_len(), MAX_LEN),
         ("kv_len", problem.kv_len(), MAX_LEN),
     ])?;
+    if problem.pages_per_sequence.is_some() {
+        check_pages(problem.k.shape()[0], problem.k.shape()[2])?;
+    }
     let scale_log2 = f64::from(problem.scale()) * std::f64::consts::LOG2_E;
     if scale_log2 > f64::from(f32::MAX) {
         return Err(Error::Unsupported {
@@ -64,6 +79,14 @@ pub fn validate_merge(dtype: DType, layouts: [(&'static str, &Layout); 3]) -> Re
     check_head_dim(head_dim, MAX_MERGED_HEAD_DIM)?;
     check_sizes([("batch", batch, MAX_GRID_YZ), ("heads", heads, MAX_GRID_YZ), ("seq", seq, MAX_LEN)])?;
     layouts.into_iter().try_for_each(|(field, layout)| check_strides(field, layout, dtype))
+}
+
+fn check_pages(pages: usize, rows: usize) -> Result<()> {
+    if !rows.is_power_of_two() || rows < MIN_PAGE_ROWS {
+        let allowed = format!("powers of two from {MIN_PAGE_ROWS} on");
+        return Err(Error::Unsupported { field: "page rows", value: rows.to_string(), allowed });
+    }
+    check_sizes([("pages", pages, i32::MAX as usize)])
 }
 
 fn check_head_dim(head_dim: usize, limit: usize) -> Result<()> {
@@ -117,6 +140,8 @@ enum Refusal {
     HeadDim,
     Device,
     SharedMemory,
+    Pages,
+    Rows,
 }
 
 /// The row of `kernel` in [`KERNELS`], if it ships.
@@ -147,8 +172,29 @@ pub fn takes_valid(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> b
 pub fn takes_head_dim(kernel: &Kernel, head_dim: usize) -> bool {
     match kernel {
         Kernel::FwdScalar(_) => true,
-        Kernel::FwdSm80(config) => tile_columns(head_dim as u32) == config.head_dim,
+        Kernel::FwdSm80(_) | Kernel::Decode(_) => tile_columns(head_dim as u32) == kernel.head_dim(),
     }
+}
+
+/// Why no kernel takes a problem that is validated already.
+pub fn nothing_takes(problem: &Problem, device: &DeviceSpec) -> Error {
+    // All head dims of a type and all types have a kernel, but where keys are in pages.
+    let decode = |kernel: &&Kernel| matches!(kernel, Kernel::Decode(_)) && kernel.dtype() == problem.dtype;
+    let narrow = |kernel: &&Kernel| takes_head_dim(kernel, problem.head_dim());
+    let refused = KERNELS.iter().filter(decode).filter(narrow).find_map(|kernel| {
+        let refusal = refusal(kernel, problem, device)?;
+        Some(refusal.error(kernel, problem, device))
+    });
+    let widest = KERNELS.iter().filter(decode).map(|kernel| kernel.head_dim()).max();
+    let (field, value, allowed) = match (refused, widest) {
+        _ if device.compute_capability < 80 => return Refusal::Device.error(&KERNELS[0], problem, device),
+        (Some(error), _) => return error,
+        (None, None) => ("dtype", problem.dtype.to_string(), "f16 or bf16 where keys are in pages".into()),
+        (None, Some(widest)) => {
+            ("head_dim", problem.head_dim().to_string(), format!("at most {widest} where keys are in pages"))
+        }
+    };
+    Error::Unsupported { field, value, allowed }
 }
 
 /// Why a kernel that ships does not take a problem.
@@ -158,6 +204,13 @@ fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Re
     }
     if !takes_head_dim(kernel, problem.head_dim()) {
         return Some(Refusal::HeadDim);
+    }
+    match kernel {
+        Kernel::FwdScalar(_) | Kernel::FwdSm80(_) if problem.pages_per_sequence.is_some() => {
+            return Some(Refusal::Pages);
+        }
+        Kernel::Decode(_) if packed_rows(problem) >= MAX_PACKED_ROWS as usize => return Some(Refusal::Rows),
+        _ => {}
     }
     if device.compute_capability < 80 {
         return Some(Refusal::Device);
@@ -175,6 +228,11 @@ impl Refusal {
             }
             Refusal::Device => {
                 ("device", format!("compute capability {}", device.compute_capability), "80 or later".into())
+            }
+            Refusal::Pages => ("pages", format!("a block table for {kernel}"), "one for a decode kernel".into()),
+            Refusal::Rows => {
+                let allowed = format!("heads_q / heads_kv * q_len below {MAX_PACKED_ROWS} for {kernel}");
+                ("q_len", problem.q_len().to_string(), allowed)
             }
             Refusal::SharedMemory => {
                 let (needed, available) = (kernel.shared_bytes(), device.shared_per_block);

@@ -2,15 +2,19 @@
 
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
+use crate::grid::Grid;
 use crate::layout::Layout;
 use crate::limits::{self, ROW_ALIGNMENT};
 use crate::model::{Prediction, Setting};
 use crate::nvtx::Range;
+#[cfg(any(feature = "gpu", feature = "sim"))]
+use crate::problem::Options;
 use crate::problem::Problem;
+use crate::splits::{SplitReason, Splits};
 use crate::tuned::TunedKernels;
-use evo_sdpa_kernels::config::Kernel;
+use evo_sdpa_kernels::config::{Decode, Kernel};
 use evo_sdpa_kernels::instances::KERNELS;
-use evo_sdpa_kernels::params::{FwdParams, kv_head_reciprocal};
+use evo_sdpa_kernels::params::{FwdParams, Workspace, kv_head_reciprocal};
 use std::fmt;
 
 /// Why a plan has the kernel that it has.
@@ -53,13 +57,16 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Page shift of contiguous keys: all of them are in page 0 of their sequence.
+const CONTIGUOUS: u32 = 31;
+
 /// A launch, complete but for the addresses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Plan {
     /// The kernel; its `Display` is the entry name.
     pub kernel: Kernel,
-    /// Blocks along x (query tiles), y (query heads) and z (batch). A zero means that there is nothing to compute
-    /// and nothing is launched.
+    /// Blocks along x, y and z: what they stand for says [`Plan::axes`]. A zero means that there is nothing to compute and
+    /// nothing is launched.
     pub grid: [u32; 3],
     /// Threads of a block.
     pub block: u32,
@@ -69,10 +76,13 @@ pub struct Plan {
     pub params: FwdParams,
     /// Why this kernel.
     pub reason: Reason,
+    /// How the keys of a sequence are split between blocks, and why.
+    pub splits: Splits,
     /// Where the kernel is in [`KERNELS`]: a launch finds it there without a search.
     index: usize,
     kv_lens: bool,
     lse: bool,
+    pages: bool,
 }
 
 /// Device addresses of one call. They are the caller's; nothing is freed.
@@ -90,6 +100,13 @@ pub struct DevicePointers {
     pub lse: u64,
     /// 32-bit \[batch\]; null exactly when the problem has no `kv_lens`.
     pub kv_lens: u64,
+    /// [`Plan::workspace_bytes`] bytes; null exactly when these are 0.
+    ///
+    /// They are zero before the first launch that uses them. Every launch leaves them fit for the next one, also for one
+    /// of another plan that needs no more. Launches that may overlap in time need memory of their own.
+    pub workspace: u64,
+    /// 32-bit \[batch, pages_per_sequence\] page numbers; null exactly when the problem has no pages.
+    pub block_table: u64,
 }
 
 impl Plan {
@@ -117,38 +134,34 @@ impl Plan {
                 runner_up = Some((row, time));
             }
         }
-        let Some((row, least)) = best else {
-            return Err(Error::Unsupported {
-                field: "device",
-                value: format!("compute capability {}", device.compute_capability),
-                allowed: "80 or later".into(),
-            });
-        };
-        let grid = limits::grid(row.kernel, problem);
+        let Some((row, least)) = best else { return Err(limits::nothing_takes(problem, device)) };
+        let plan = Self::assemble(row.index, problem, device, Reason::Only);
         let reason = match runner_up {
             None => Reason::Only,
             Some((_, second)) => Reason::Predicted {
                 candidates,
-                blocks: grid.iter().map(|&n| u64::from(n)).product(),
+                blocks: plan.grid.iter().map(|&n| u64::from(n)).product(),
                 resident: setting.resident(row),
                 // Nothing to compute takes no time.
                 ratio: if second > 0.0 { least / second } else { 1.0 },
             },
         };
-        Ok(Self::assemble(row.index, problem, grid, reason))
+        Ok(Self { reason, ..plan })
     }
 
-    /// The plan with the kernel that `tuned` has for the problem, if it takes it; else [`Plan::new`].
+    /// The plan with the kernel that `tuned` has for the problem, in as many splits as it has there, if the kernel takes
+    /// the problem; else [`Plan::new`].
     pub fn tuned(problem: &Problem, device: &DeviceSpec, tuned: &TunedKernels) -> Result<Self> {
-        if let Some(choice) = tuned.get(problem) {
-            limits::validate_for_gpu(problem)?;
-            let kernel = KERNELS[choice.index];
-            if limits::takes_valid(&kernel, problem, device) {
-                let grid = limits::grid(kernel, problem);
-                return Ok(Self::assemble(choice.index, problem, grid, Reason::Tuned { us: choice.us }));
-            }
+        let Some(choice) = tuned.get(problem) else { return Self::new(problem, device) };
+        limits::validate_for_gpu(problem)?;
+        if !limits::takes_valid(&KERNELS[choice.index], problem, device) {
+            return Self::new(problem, device);
         }
-        Self::new(problem, device)
+        let plan = Self::assemble(choice.index, problem, device, Reason::Tuned { us: choice.us });
+        match choice.splits.map_or(Ok(plan), |count| plan.split(count, SplitReason::Tuned)) {
+            Ok(plan) => Ok(plan),
+            Err(_) => Self::new(problem, device),
+        }
     }
 
     /// The kernels that take `problem` on `device`, each with its predicted time, the least first.
@@ -164,20 +177,78 @@ impl Plan {
     pub fn with_kernel(problem: &Problem, device: &DeviceSpec, kernel: Kernel) -> Result<Self> {
         limits::validate_for_gpu(problem)?;
         let index = limits::takes(&kernel, problem, device)?;
-        Ok(Self::assemble(index, problem, limits::grid(kernel, problem), Reason::Forced))
+        Ok(Self::assemble(index, problem, device, Reason::Forced))
     }
 
-    /// [`Plan::with_kernel`] for a kernel of the caller's choice, [`Plan::new`] for none.
-    pub fn choose(problem: &Problem, device: &DeviceSpec, kernel: Option<Kernel>) -> Result<Self> {
+    /// [`Plan::with_kernel`] for a kernel of the caller's choice, [`Plan::tuned`] for none.
+    pub fn choose(
+        problem: &Problem,
+        device: &DeviceSpec,
+        tuned: &TunedKernels,
+        kernel: Option<Kernel>,
+    ) -> Result<Self> {
         match kernel {
-            None => Self::new(problem, device),
+            None => Self::tuned(problem, device, tuned),
             Some(kernel) => Self::with_kernel(problem, device, kernel),
         }
     }
 
-    /// Bytes of device memory that the launch needs beside its tensors. It depends on shapes alone.
+    /// [`Plan::choose`] with the splits that `options` ask for, if they do.
+    #[cfg(any(feature = "gpu", feature = "sim"))]
+    pub(crate) fn for_call(
+        problem: &Problem,
+        device: &DeviceSpec,
+        tuned: &TunedKernels,
+        kernel: Option<Kernel>,
+        options: &Options,
+    ) -> Result<Self> {
+        let plan = Self::choose(problem, device, tuned, kernel)?;
+        options.splits.map_or(Ok(plan), |count| plan.with_splits(count))
+    }
+
+    /// The plan with the keys of a sequence in `count` parts of whole steps, or in fewer where there are not so many
+    /// steps. The number of keys in a part then follows from the shapes alone, and the bits of the answer with it.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when `count` is 0, or more than 1 and the kernel does not split.
+    pub fn with_splits(self, count: u32) -> Result<Self> {
+        self.split(count, SplitReason::Forced)
+    }
+
+    fn split(self, count: u32, reason: SplitReason) -> Result<Self> {
+        let refused = |allowed| Err(Error::Unsupported { field: "splits", value: count.to_string(), allowed });
+        match self.kernel {
+            _ if count == 0 => refused("1 or more".into()),
+            Kernel::Decode(config) => {
+                let [x, y, z] = self.grid;
+                let x = x / self.splits.count;
+                let row_tiles = u64::from(x) * u64::from(y) * u64::from(z);
+                if count > 1 && row_tiles > Workspace::MAX_ROW_TILES.into() {
+                    return refused(format!("1 for {row_tiles} tiles of rows, above {}", Workspace::MAX_ROW_TILES));
+                }
+                let splits = Splits::of_count(config, self.params.kv_len, count, reason);
+                let params = FwdParams { splits: splits.count, keys_per_split: splits.keys, ..self.params };
+                Ok(Self { splits, grid: [x * splits.count, y, z], params, ..self })
+            }
+            _ if count == 1 => Ok(self),
+            kernel => refused(format!("1 for {kernel}")),
+        }
+    }
+
+    /// Bytes of device memory that the launch needs beside its tensors: see [`DevicePointers::workspace`]. It depends on
+    /// shapes and splits alone.
     pub fn workspace_bytes(&self) -> usize {
-        0
+        let [x, y, z] = self.grid.map(u64::from);
+        let row_tiles = x / u64::from(self.splits.count) * y * z;
+        // More tiles are never split.
+        let row_tiles = row_tiles.min(Workspace::MAX_ROW_TILES.into()) as u32;
+        let (splits, head_dim) = (self.splits.count, self.kernel.head_dim());
+        Workspace { splits, rows: Decode::ROWS, head_dim }.bytes(row_tiles) as usize
+    }
+
+    /// What the blocks along x, y and z of [`Plan::grid`] stand for.
+    pub fn axes(&self) -> [&'static str; 3] {
+        Grid::axes(self.kernel, self.params.wave_order)
     }
 
     /// Whether there is nothing to compute.
@@ -193,10 +264,10 @@ impl Plan {
 
     /// The parameter block for these addresses. Fails on a null or misaligned one.
     pub fn bind(&self, pointers: &DevicePointers) -> Result<FwdParams> {
-        let DevicePointers { q, k, v, out, lse, kv_lens } = *pointers;
+        let DevicePointers { q, k, v, out, lse, kv_lens, workspace, block_table } = *pointers;
         let has_keys = self.params.kv_len > 0;
         let optional = |wanted| {
-            if wanted { "an address, as the problem asks for it" } else { "null, as the problem does not ask for it" }
+            if wanted { "an address, as the plan asks for it" } else { "null, as the plan does not ask for it" }
         };
         for (field, address, wanted, alignment) in [
             ("q", q, true, ROW_ALIGNMENT),
@@ -205,8 +276,10 @@ impl Plan {
             ("out", out, true, ROW_ALIGNMENT),
             ("lse", lse, self.lse, 4),
             ("kv_lens", kv_lens, self.kv_lens, 4),
+            ("workspace", workspace, self.workspace_bytes() > 0, ROW_ALIGNMENT),
+            ("block_table", block_table, self.pages, 4),
         ] {
-            let tensor = alignment == ROW_ALIGNMENT;
+            let tensor = ["q", "k", "v", "out"].contains(&field);
             let present_as_wanted = if tensor { address != 0 || !wanted } else { (address != 0) == wanted };
             if !present_as_wanted && !self.is_empty() {
                 let allowed = if tensor { "an address on the device" } else { optional(wanted) };
@@ -220,11 +293,13 @@ impl Plan {
                 });
             }
         }
-        Ok(FwdParams { q, k, v, out, lse, kv_lens, ..self.params })
+        Ok(FwdParams { q, k, v, out, lse, kv_lens, workspace, block_table, ..self.params })
     }
 
-    fn assemble(index: usize, problem: &Problem, grid: [u32; 3], reason: Reason) -> Self {
+    fn assemble(index: usize, problem: &Problem, device: &DeviceSpec, reason: Reason) -> Self {
         let kernel = KERNELS[index];
+        let splits = Splits::of(kernel, problem, device);
+        let Grid { blocks, wave_order } = Grid::new(kernel, problem, device, &splits);
         let strides = |layout: &Layout| limits::strides(layout, problem.dtype);
         let params = FwdParams {
             q_stride: strides(&problem.q),
@@ -232,6 +307,7 @@ impl Plan {
             v_stride: strides(&problem.v),
             out_stride: strides(&problem.out),
             kv_head_reciprocal: kv_head_reciprocal((problem.heads_q() / problem.heads_kv()).max(1) as u32),
+            wave_order,
             // Heads are an axis of the grid: below 2^16.
             heads_q: problem.heads_q() as u16,
             q_len: problem.q_len() as u32,
@@ -242,29 +318,42 @@ impl Plan {
             // the same uniform weights.
             scale_log2: (f64::from(problem.scale()) * std::f64::consts::LOG2_E).max(f64::from(f32::MIN_POSITIVE))
                 as f32,
+            q_len_reciprocal: kv_head_reciprocal(problem.q_len().max(1) as u32),
+            pages_per_sequence: problem.pages_per_sequence.unwrap_or(0) as u32,
+            page_shift: problem.pages_per_sequence.map_or(CONTIGUOUS, |_| problem.k.shape()[2].ilog2()),
+            group: (problem.heads_q() / problem.heads_kv()) as u32,
+            packed_rows: limits::packed_rows(problem) as u32,
+            splits: splits.count,
+            keys_per_split: splits.keys,
             ..FwdParams::default()
         };
         Self {
             kernel,
-            grid,
+            grid: blocks,
             block: kernel.threads(),
             shared_bytes: kernel.shared_bytes(),
             params,
             reason,
+            splits,
             index,
             kv_lens: problem.kv_lens,
             lse: problem.lse,
+            pages: problem.pages_per_sequence.is_some(),
         }
     }
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [x, y, z] = self.grid;
+        let ([x, y, z], axes) = (self.grid, self.axes().join(", "));
         write!(
             f,
-            "{} grid {x}x{y}x{z} block {} shared {} B ({})",
+            "{} grid {x}x{y}x{z} of {axes}; block {} shared {} B ({})",
             self.kernel, self.block, self.shared_bytes, self.reason
-        )
+        )?;
+        match self.kernel {
+            Kernel::Decode(_) => write!(f, ", {}", self.splits),
+            _ => Ok(()),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::pages::Pages;
 use evo_sdpa_kernels::config::DType;
 use std::fmt;
 
@@ -48,6 +49,12 @@ pub struct Options<'a> {
     pub scale: Option<f32>,
     /// Number of valid keys of each sequence, one entry a batch entry, each in `0..=kv_len`; all keys by default.
     pub kv_lens: Option<&'a [i32]>,
+    /// The pages that hold keys and values; by default these are contiguous.
+    pub pages: Option<Pages<'a>>,
+    /// Into how many parts kernels that can split the keys of a sequence between blocks; the planner's choice by
+    /// default. The same number gives the same bits on every device, and in a batch of any size. On a CPU it means
+    /// nothing.
+    pub splits: Option<u32>,
 }
 
 impl Options<'_> {
@@ -56,15 +63,19 @@ impl Options<'_> {
     ///
     /// # Errors
     /// Those of [`Problem::validate`], and [`Error::Shape`] when `kv_lens` does not hold one length in `0..=kv_len` for
-    /// each sequence.
+    /// each sequence, or `pages` not one page of `k` for each that a sequence fills.
     pub fn problem(&self, dtype: DType, q: Layout, k: Layout, v: Layout) -> Result<Problem> {
         let problem = Problem::new(dtype, q, k, v)
             .with_causal(self.causal)
             .with_scale(self.scale)
-            .with_kv_lens(self.kv_lens.is_some());
+            .with_kv_lens(self.kv_lens.is_some())
+            .with_pages(self.pages.map(|pages| pages.per_sequence));
         problem.validate()?;
         if let Some(lens) = self.kv_lens {
             check_kv_lens(lens, problem.batch(), problem.kv_len())?;
+        }
+        if let Some(pages) = self.pages {
+            pages.check(&problem, self.kv_lens)?;
         }
         Ok(problem)
     }
@@ -121,7 +132,7 @@ pub struct Problem {
     pub dtype: DType,
     /// Queries, \[batch, heads_q, q_len, head_dim\].
     pub q: Layout,
-    /// Keys, \[batch, heads_kv, kv_len, head_dim\].
+    /// Keys, \[batch, heads_kv, kv_len, head_dim\], or \[pages, heads_kv, page rows, head_dim\] where they are paged.
     pub k: Layout,
     /// Values, the shape of `k`.
     pub v: Layout,
@@ -133,6 +144,9 @@ pub struct Problem {
     pub scale: Option<f32>,
     /// Whether the number of valid keys is given for each sequence.
     pub kv_lens: bool,
+    /// How many pages a sequence has room for, where a block table says which they are; `None` when keys and values are
+    /// contiguous.
+    pub pages_per_sequence: Option<usize>,
     /// Whether the log-sum-exp is wanted, f32 \[batch, heads_q, q_len\], natural logarithm.
     pub lse: bool,
 }
@@ -141,7 +155,7 @@ impl Problem {
     /// A problem without mask and options; the output is contiguous \[batch, heads, seq, head_dim\].
     pub const fn new(dtype: DType, q: Layout, k: Layout, v: Layout) -> Self {
         let out = Layout::bhsd(q.shape());
-        Self { dtype, q, k, v, out, causal: None, scale: None, kv_lens: false, lse: false }
+        Self { dtype, q, k, v, out, causal: None, scale: None, kv_lens: false, pages_per_sequence: None, lse: false }
     }
 
     /// Contiguous tensors of \[batch, heads_q, heads_kv, q_len, kv_len, head_dim\].
@@ -163,6 +177,11 @@ impl Problem {
     /// With or without the number of valid keys of each sequence.
     pub const fn with_kv_lens(self, kv_lens: bool) -> Self {
         Self { kv_lens, ..self }
+    }
+
+    /// With keys and values in pages, of which each sequence has room for so many, or with contiguous ones.
+    pub const fn with_pages(self, pages_per_sequence: Option<usize>) -> Self {
+        Self { pages_per_sequence, ..self }
     }
 
     /// With or without the log-sum-exp.
@@ -195,9 +214,12 @@ impl Problem {
         self.q.shape()[2]
     }
 
-    /// Key rows of a sequence.
+    /// Key rows of a sequence: where they are paged, of all pages that it has room for.
     pub const fn kv_len(&self) -> usize {
-        self.k.shape()[2]
+        match self.pages_per_sequence {
+            None => self.k.shape()[2],
+            Some(pages) => self.k.shape()[2].saturating_mul(pages),
+        }
     }
 
     /// Columns of a row.
@@ -232,10 +254,15 @@ impl Problem {
         4.0 * self.head_dim() as f64 * pairs * self.batch() as f64 * self.heads_q() as f64
     }
 
+    /// Elements of the keys of all sequences, and of the values.
+    pub(crate) fn kv_elements(&self) -> f64 {
+        [self.batch(), self.heads_kv(), self.kv_len(), self.head_dim()].iter().map(|&n| n as f64).product()
+    }
+
     /// Bytes that a launch has to move at least: queries, keys, values and output, each once.
     pub fn bytes(&self) -> f64 {
-        let elements = [&self.q, &self.k, &self.v, &self.out].map(|layout| layout.elements() as f64);
-        elements.iter().sum::<f64>() * f64::from(self.dtype.size())
+        let elements = self.q.elements() as f64 + 2.0 * self.kv_elements() + self.out.elements() as f64;
+        elements * f64::from(self.dtype.size())
     }
 
     /// Checks what holds for every device: shapes fit each other, heads divide, the scale is usable, rows are
@@ -264,7 +291,7 @@ impl Problem {
         if head_dim == 0 {
             return expect("head_dim", 0, "at least 1".into());
         }
-        if self.k.shape()[0] != batch {
+        if self.pages_per_sequence.is_none() && self.k.shape()[0] != batch {
             return expect("batch of k", self.k.shape()[0], format!("{batch}, as q"));
         }
         if self.k.shape()[3] != head_dim {
@@ -299,8 +326,12 @@ impl fmt::Display for Problem {
         }
         write!(f, " Sq{} Skv{} D{}", self.q_len(), self.kv_len(), self.head_dim())?;
         match self.causal {
-            Some(causal) => write!(f, " causal {causal}"),
-            None => f.write_str(" full"),
+            Some(causal) => write!(f, " causal {causal}")?,
+            None => f.write_str(" full")?,
+        }
+        match self.pages_per_sequence {
+            Some(pages) => write!(f, " in {pages} pages of {}", self.k.shape()[2]),
+            None => Ok(()),
         }
     }
 }

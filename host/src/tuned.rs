@@ -13,7 +13,7 @@ use std::path::Path;
 ///
 /// ```json
 /// { "NVIDIA L4": [{ "dtype": "bf16", "batch": 1, "heads_q": 8, "heads_kv": 8, "q_len": 512, "kv_len": 512,
-///                   "head_dim": 64, "causal": null, "kernel": "fwd_sm80_bf16_d64_q64_kv64_w4_s1", "us": 18.2 }] }
+///                   "head_dim": 64, "causal": null, "kernel": "fwd_sm80_bf16_d64_q64_kv64_w4_s2", "us": 18.2 }] }
 /// ```
 ///
 /// Devices are named as their driver names them.
@@ -31,7 +31,7 @@ pub struct TunedRow {
     pub problem: TunedProblem,
     /// Entry name of the kernel.
     pub kernel: String,
-    /// Parts into which the keys of a head are split, for kernels that are given such a number.
+    /// Parts into which the keys of a head are split, for kernels that can; as many as a plan has anyway for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub splits: Option<u32>,
     /// Measured time of one call on the device, microseconds.
@@ -135,7 +135,7 @@ impl Tuned {
     }
 
     /// The kernels for the device that the driver names `device`. Rows are left out that this version can do nothing
-    /// with: of kernels that do not ship (any more), and with a number of splits, which no kernel takes.
+    /// with: of kernels that do not ship (any more), and with a number of splits that their kernel does not take.
     pub fn kernels(&self, device: &str) -> TunedKernels {
         let rows = self.devices.get(device).into_iter().flatten();
         TunedKernels(rows.filter_map(|row| Some((Key::of_row(&row.problem)?, Choice::of_row(row)?))).collect())
@@ -160,6 +160,8 @@ pub(crate) struct Choice {
     /// Where the kernel is in [`KERNELS`](evo_sdpa_kernels::instances::KERNELS).
     pub(crate) index: usize,
     pub(crate) us: f64,
+    /// Where the row has a number.
+    pub(crate) splits: Option<u32>,
 }
 
 impl TunedKernels {
@@ -196,7 +198,10 @@ impl Key {
 
 impl Choice {
     fn of_row(row: &TunedRow) -> Option<Self> {
-        let index = limits::index(Kernel::parse(&row.kernel)?)?;
-        row.splits.is_none().then_some(Self { index, us: row.us })
+        let kernel = Kernel::parse(&row.kernel)?;
+        let most = if matches!(kernel, Kernel::Decode(_)) { u32::MAX } else { 1 };
+        let fits = row.splits.is_none_or(|splits| (1..=most).contains(&splits));
+        let choice = Self { index: limits::index(kernel)?, us: row.us, splits: row.splits };
+        fits.then_some(choice)
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::count::Counts;
 use crate::gates::Defect;
-use evo_sdpa_kernels::config::{FwdScalar, FwdSm80, Kernel};
+use evo_sdpa_kernels::config::{Decode, FwdScalar, FwdSm80, Kernel, WARP};
 use evo_sdpa_kernels::entry::{Entry, MmaRate};
 
 /// What is counted in an entry point. Commits of copies are left out: they are recorded only, as it is harmless, and
@@ -15,6 +15,7 @@ pub fn expected(entry: Entry) -> Counts {
     match entry {
         Entry::Forward(Kernel::FwdScalar(config)) => scalar(config),
         Entry::Forward(Kernel::FwdSm80(config)) => sm80(config),
+        Entry::Forward(Kernel::Decode(config)) => decode(config),
         // Between the log-sum-exps of a row and the merged one.
         Entry::MergeStates(_) => Counts { bar_warp_sync: 1, ..Counts::default() },
         // One loop, which the compiler may not unroll.
@@ -74,6 +75,7 @@ pub fn expected_step(entry: Entry) -> Option<Step> {
     match entry {
         Entry::Forward(Kernel::FwdScalar(_)) | Entry::MergeStates(_) => None,
         Entry::Forward(Kernel::FwdSm80(config)) => Some(sm80_step(config)),
+        Entry::Forward(Kernel::Decode(config)) => Some(decode_step(config)),
         Entry::MmaRate(_) => Some(Step { tensor: MmaRate::CHAINS, matrix_loads: 0, exponentials: 0 }),
     }
 }
@@ -99,6 +101,41 @@ fn sm80_step(config: FwdSm80) -> Step {
 /// `mma.sync` and `ldmatrix` of a product with the values of a step.
 fn value_product(config: FwdSm80) -> (u32, u32) {
     (config.out_frags() * config.tile_kv / 16, (config.tile_kv / 16) * (config.head_dim / 16))
+}
+
+/// The only way of a step, with queries from registers or from shared memory.
+fn decode_step(config: Decode) -> Step {
+    let block = config.block();
+    let (key_tiles, column_tiles) = (config.tile_kv / 16, config.head_dim / 16);
+    Step {
+        tensor: 2 * 2 * key_tiles * column_tiles,
+        matrix_loads: 2 * key_tiles * column_tiles + column_tiles - block.q_steps_in_registers(),
+        exponentials: 4 * block.score_frags() + 2,
+    }
+}
+
+fn decode(config: Decode) -> Counts {
+    // A warp has 16 rows: a score fragment for eight keys, an output fragment for eight columns.
+    let (key_tiles, column_tiles) = (config.tile_kv / 16, config.head_dim / 16);
+    // A lane copies 16 bytes of a warp's tile at a time, a thread 16 bytes of the queries.
+    let tile_copies = config.tile_kv * config.head_dim * 2 / 16 / WARP;
+    let q_copies = (Decode::ROWS * config.head_dim * 2 / 16).div_ceil(config.threads());
+    Counts {
+        // Behind the queries, around the parts of the warps, around the ticket.
+        bar_sync: 1 + 2 + 2,
+        // Around the use of a tile.
+        bar_warp_sync: 2,
+        // Two rows a lane: two shuffles for the maximum in the step, two for the sum at the end.
+        shfl_sync: 2 * 2 * 2,
+        vote_sync: 0,
+        // Two score fragments for each load of keys, two output fragments for each load of values.
+        mma_sync: 2 * 2 * key_tiles * column_tiles,
+        ldmatrix: 2 * key_tiles * column_tiles + column_tiles,
+        // Keys and values of the first stages, and of a later tile in the step.
+        cp_async: q_copies + 2 * (config.stages + 1) * tile_copies,
+        cp_async_commit: 0,
+        cp_async_wait: 2,
+    }
 }
 
 /// Where `found` is not what the configuration of `entry` calls for.

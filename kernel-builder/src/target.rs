@@ -17,9 +17,9 @@ impl Target {
     /// The lowest target that can run `entry`.
     pub const fn of(entry: Entry) -> Target {
         match entry {
-            Entry::Forward(Kernel::FwdScalar(_) | Kernel::FwdSm80(_)) | Entry::MergeStates(_) | Entry::MmaRate(_) => {
-                Target::Sm80
-            }
+            Entry::Forward(Kernel::FwdScalar(_) | Kernel::FwdSm80(_) | Kernel::Decode(_))
+            | Entry::MergeStates(_)
+            | Entry::MmaRate(_) => Target::Sm80,
         }
     }
 

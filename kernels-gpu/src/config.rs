@@ -263,13 +263,84 @@ impl FwdSm80 {
     /// at the next count that lets a further block onto the SM.
     pub const fn register_budget(self) -> u32 {
         if self.kv_splits > 1 {
-            return 255;
+            // Every warp of `decode` has all rows: four blocks, where outputs and scores leave room for the rest.
+            let four = self.row_warps() == 1 && self.head_dim + self.tile_kv <= 144;
+            return if four { 128 } else { 255 };
         }
         match (self.rows_per_warp(), self.head_dim) {
             (16, ..=64) => 128,
             (16, 128) => 168,
             _ => 255,
         }
+    }
+}
+
+/// `decode`: few query rows against many keys, which each warp streams through stages of its own.
+///
+/// A block owns [`Decode::ROWS`] query rows of the heads that share a key head, and one part of the keys: the parts of
+/// different blocks merge through a workspace. `kernels/decode.rs` says how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Decode {
+    /// Type of q, k, v and out: [`DType::F16`] or [`DType::Bf16`].
+    pub dtype: DType,
+    /// Columns of the tiles, a multiple of 32; a smaller head dim is padded with zeros inside the kernel.
+    pub head_dim: u32,
+    /// Keys that one warp takes in one step: 16 or 32.
+    pub tile_kv: u32,
+    /// Warps of a block, 4 or 8.
+    pub warps: u32,
+    /// How many tiles of keys, and of values, each warp has room for.
+    pub stages: u32,
+}
+
+impl Decode {
+    /// Query rows of a block, over all heads that share a key head.
+    pub const ROWS: u32 = 16;
+
+    /// Whether the device code can be instantiated.
+    pub const fn is_valid(self) -> bool {
+        matches!(self.dtype, DType::F16 | DType::Bf16)
+            && self.head_dim >= 32
+            && self.head_dim <= MAX_HEAD_DIM
+            && self.head_dim.is_multiple_of(32)
+            && matches!(self.tile_kv, 16 | 32)
+            && matches!(self.warps, 4 | 8)
+            && self.stages >= 1
+            && self.stages <= 6
+            && self.block().merge_bytes() <= self.shared_bytes()
+    }
+
+    /// The block as one of `fwd_sm80`, whose fragments it has: every warp has the same rows and keys of its own.
+    pub const fn block(self) -> FwdSm80 {
+        FwdSm80 {
+            dtype: self.dtype,
+            head_dim: self.head_dim,
+            tile_q: Self::ROWS,
+            tile_kv: self.tile_kv,
+            warps: self.warps,
+            kv_splits: self.warps,
+            stages: self.stages,
+        }
+    }
+
+    /// Threads of a block.
+    pub const fn threads(self) -> u32 {
+        self.block().threads()
+    }
+
+    /// Keys that a block takes in one step.
+    pub const fn step(self) -> u32 {
+        self.block().step()
+    }
+
+    /// Dynamic shared memory of a block, bytes.
+    pub const fn shared_bytes(self) -> u32 {
+        self.block().shared_bytes()
+    }
+
+    /// Registers that a thread may use on sm_89.
+    pub const fn register_budget(self) -> u32 {
+        self.block().register_budget()
     }
 }
 
@@ -280,6 +351,8 @@ pub enum Kernel {
     FwdScalar(FwdScalar),
     /// cp.async, ldmatrix and mma.sync.
     FwdSm80(FwdSm80),
+    /// The same for few query rows and many keys, which blocks share.
+    Decode(Decode),
 }
 
 impl Kernel {
@@ -288,6 +361,7 @@ impl Kernel {
         match self {
             Kernel::FwdScalar(k) => k.dtype,
             Kernel::FwdSm80(k) => k.dtype,
+            Kernel::Decode(k) => k.dtype,
         }
     }
 
@@ -296,6 +370,7 @@ impl Kernel {
         match self {
             Kernel::FwdScalar(_) => MAX_HEAD_DIM,
             Kernel::FwdSm80(k) => k.head_dim,
+            Kernel::Decode(k) => k.head_dim,
         }
     }
 
@@ -304,14 +379,16 @@ impl Kernel {
         match self {
             Kernel::FwdScalar(_) => 8,
             Kernel::FwdSm80(k) => k.least_head_dim(),
+            Kernel::Decode(k) => k.block().least_head_dim(),
         }
     }
 
-    /// Query rows of a block.
+    /// Query rows of a block, those of one head; for [`Kernel::Decode`] of all heads that share a key head.
     pub const fn tile_q(self) -> u32 {
         match self {
             Kernel::FwdScalar(_) => FwdScalar::ROWS,
             Kernel::FwdSm80(k) => k.tile_q,
+            Kernel::Decode(_) => Decode::ROWS,
         }
     }
 
@@ -320,6 +397,7 @@ impl Kernel {
         match self {
             Kernel::FwdScalar(k) => k.threads(),
             Kernel::FwdSm80(k) => k.threads(),
+            Kernel::Decode(k) => k.threads(),
         }
     }
 
@@ -328,6 +406,7 @@ impl Kernel {
         match self {
             Kernel::FwdScalar(k) => k.shared_bytes(),
             Kernel::FwdSm80(k) => k.shared_bytes(),
+            Kernel::Decode(k) => k.shared_bytes(),
         }
     }
 
@@ -336,6 +415,7 @@ impl Kernel {
         match self {
             Kernel::FwdScalar(k) => k.register_budget(),
             Kernel::FwdSm80(k) => k.register_budget(),
+            Kernel::Decode(k) => k.register_budget(),
         }
     }
 
@@ -359,8 +439,10 @@ mod tests {
     #[test]
     fn every_shipped_kernel_can_be_instantiated_and_fits_an_sm() {
         for kernel in KERNELS {
-            if let Kernel::FwdSm80(config) = kernel {
-                assert!(config.is_valid(), "{kernel}");
+            match kernel {
+                Kernel::FwdScalar(_) => {}
+                Kernel::FwdSm80(config) => assert!(config.is_valid(), "{kernel}"),
+                Kernel::Decode(config) => assert!(config.is_valid(), "{kernel}"),
             }
             assert!(kernel.min_blocks_per_sm() >= 1, "{kernel}");
             assert!(kernel.shared_bytes() <= 227 * 1024, "{kernel}");
@@ -371,7 +453,7 @@ mod tests {
     fn every_head_dim_belongs_to_the_tile_that_reaches_down_to_it() {
         let tiles = KERNELS.iter().filter_map(|kernel| match kernel {
             Kernel::FwdSm80(config) => Some(config),
-            Kernel::FwdScalar(_) => None,
+            Kernel::FwdScalar(_) | Kernel::Decode(_) => None,
         });
         for config in tiles {
             for head_dim in (8..=MAX_HEAD_DIM).step_by(8) {
@@ -393,10 +475,20 @@ mod tests {
                                 && (c.kv_splits > 1) == splits
                                 && c.shared_bytes() <= 99 * 1024
                         }
-                        Kernel::FwdScalar(_) => false,
+                        Kernel::FwdScalar(_) | Kernel::Decode(_) => false,
                     };
                     assert!(KERNELS.iter().any(|k| fits(&k)), "{dtype} {head_dim} splits {splits}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn every_half_precision_head_dim_has_a_decode_kernel_within_99_kib_of_shared_memory() {
+        for dtype in [DType::F16, DType::Bf16] {
+            for head_dim in [32, 64, 96, 128] {
+                let fits = |kernel: &&Kernel| matches!(kernel, Kernel::Decode(c) if c.dtype == dtype && c.head_dim == head_dim && c.shared_bytes() <= 99 * 1024);
+                assert!(KERNELS.iter().any(|k| fits(&k)), "{dtype} {head_dim}");
             }
         }
     }

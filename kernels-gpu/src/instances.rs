@@ -10,9 +10,17 @@ const fn kernel(name: &str) -> Kernel {
 
 /// Declares the tables [`KERNELS`] and [`ENTRIES`] and, on the device, an entry point for each row.
 macro_rules! instances {
-    (fwd_scalar: $($scalar:ident)*; fwd_sm80: $($sm80:ident)*; merge_states: $($merge:ident)*; mma_rate: $($mma_rate:ident)*) => {
+    (
+        fwd_scalar: $($scalar:ident)*;
+        fwd_sm80: $($sm80:ident)*;
+        decode: $($decode:ident)*;
+        merge_states: $($merge:ident)*;
+        mma_rate: $($mma_rate:ident)*
+    ) => {
         /// Every attention kernel that ships, in the order of the PTX file.
-        pub const KERNELS: &[Kernel] = &[$(kernel(stringify!($scalar)),)* $(kernel(stringify!($sm80)),)*];
+        pub const KERNELS: &[Kernel] = &[
+            $(kernel(stringify!($scalar)),)* $(kernel(stringify!($sm80)),)* $(kernel(stringify!($decode)),)*
+        ];
 
         $(
             #[cfg(target_arch = "nvptx64")]
@@ -52,6 +60,28 @@ macro_rules! instances {
         $(
             #[cfg(target_arch = "nvptx64")]
             #[unsafe(no_mangle)]
+            unsafe extern "ptx-kernel" fn $decode(params: FwdParams) {
+                const CONFIG: config::FwdSm80 = match kernel(stringify!($decode)) {
+                    Kernel::Decode(config) if config.is_valid() => config.block(),
+                    _ => panic!("listed under the wrong family, or not valid"),
+                };
+                enum Instance {}
+                impl kernels::fwd_sm80::Instance for Instance {
+                    const CONFIG: config::FwdSm80 = CONFIG;
+                    type OutFrags = [[f32; 4]; CONFIG.out_frags() as usize];
+                    type ScoreFrags = [[f32; 4]; CONFIG.score_frags() as usize];
+                    type PFrags = [[u32; 4]; CONFIG.score_frags() as usize / 2];
+                    type QFrags = [[u32; 4]; CONFIG.q_frags() as usize];
+                    type Rows = [f32; 2 * CONFIG.row_frags() as usize];
+                }
+                // SAFETY: as above.
+                unsafe { kernels::decode::run::<Instance>(params) }
+            }
+        )*
+
+        $(
+            #[cfg(target_arch = "nvptx64")]
+            #[unsafe(no_mangle)]
             unsafe extern "ptx-kernel" fn $merge(params: MergeParams) {
                 const CONFIG: crate::merge::MergeStates = match entry(stringify!($merge)) {
                     Entry::MergeStates(config) => config,
@@ -77,7 +107,8 @@ macro_rules! instances {
 
         /// Every entry point that ships, in the order of the PTX file: first the kernels of [`KERNELS`].
         pub const ENTRIES: &[Entry] = &[
-            $(entry(stringify!($scalar)),)* $(entry(stringify!($sm80)),)* $(entry(stringify!($merge)),)*
+            $(entry(stringify!($scalar)),)* $(entry(stringify!($sm80)),)* $(entry(stringify!($decode)),)*
+            $(entry(stringify!($merge)),)*
             $(entry(stringify!($mma_rate)),)*
         ];
     };
@@ -133,6 +164,21 @@ instances! {
         fwd_sm80_bf16_d192_q16_kv16_w4_x4_s1
         fwd_sm80_bf16_d256_q64_kv32_w4_s1
         fwd_sm80_bf16_d256_q16_kv16_w4_x4_s1;
+    decode:
+        decode_f16_d32_q16_kv32_w4_s4
+        decode_f16_d64_q16_kv16_w4_s4
+        decode_f16_d64_q16_kv32_w4_s3
+        decode_f16_d96_q16_kv16_w4_s3
+        decode_f16_d128_q16_kv16_w4_s2
+        decode_f16_d128_q16_kv16_w4_s4
+        decode_f16_d128_q16_kv32_w4_s3
+        decode_bf16_d32_q16_kv32_w4_s4
+        decode_bf16_d64_q16_kv16_w4_s4
+        decode_bf16_d64_q16_kv32_w4_s3
+        decode_bf16_d96_q16_kv16_w4_s3
+        decode_bf16_d128_q16_kv16_w4_s2
+        decode_bf16_d128_q16_kv16_w4_s4
+        decode_bf16_d128_q16_kv32_w4_s3;
     merge_states:
         merge_states_f16
         merge_states_bf16

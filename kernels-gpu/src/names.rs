@@ -4,13 +4,14 @@
 //! fwd_scalar_f32
 //! fwd_sm80_bf16_d64_q128_kv64_w4_s2       128 query rows, 64 keys a step, 4 warps, 2 stages
 //! fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1    8 warps that split the keys of a step 4 ways, 128 keys each
+//! decode_bf16_d128_q16_kv16_w4_s4         16 query rows, 16 keys a step of each of 4 warps, 4 stages
 //! merge_states_f32
 //! mma_rate_bf16
 //! ```
 //!
 //! Parsing runs at compile time too: an instance of a kernel is declared by its name alone.
 
-use crate::config::{DType, FwdScalar, FwdSm80, Kernel};
+use crate::config::{DType, Decode, FwdScalar, FwdSm80, Kernel};
 use crate::entry::{Entry, MmaRate};
 use crate::merge::MergeStates;
 use core::fmt;
@@ -26,6 +27,16 @@ impl fmt::Display for Kernel {
                 }
                 write!(f, "_s{}", c.stages)
             }
+            Kernel::Decode(c) => write!(
+                f,
+                "decode_{}_d{}_q{}_kv{}_w{}_s{}",
+                c.dtype,
+                c.head_dim,
+                Decode::ROWS,
+                c.tile_kv,
+                c.warps,
+                c.stages
+            ),
         }
     }
 }
@@ -111,19 +122,27 @@ impl Kernel {
             let (dtype, rest) = read!(rest.dtype());
             return if rest.rest.is_empty() { Some(Kernel::FwdScalar(FwdScalar { dtype })) } else { None };
         }
-        let (dtype, rest) = read!(read!(name.skip("fwd_sm80_")).dtype());
+        let (decode, rest) = match name.skip("decode_") {
+            Some(rest) => (true, rest),
+            None => (false, read!(name.skip("fwd_sm80_"))),
+        };
+        let (dtype, rest) = read!(rest.dtype());
         let (head_dim, rest) = read!(rest.number("_d"));
         let (tile_q, rest) = read!(rest.number("_q"));
         let (tile_kv, rest) = read!(rest.number("_kv"));
         let (warps, rest) = read!(rest.number("_w"));
         let (kv_splits, rest) = match rest.number("_x") {
-            Some((1, _)) => return None,
+            Some((splits, _)) if splits == 1 || decode => return None,
             Some(split) => split,
             None => (1, rest),
         };
         let (stages, rest) = read!(rest.number("_s"));
         if !rest.rest.is_empty() {
             return None;
+        }
+        if decode {
+            let decode = Decode { dtype, head_dim, tile_kv, warps, stages };
+            return if tile_q == Decode::ROWS { Some(Kernel::Decode(decode)) } else { None };
         }
         Some(Kernel::FwdSm80(FwdSm80 { dtype, head_dim, tile_q, tile_kv, warps, kv_splits, stages }))
     }
@@ -185,6 +204,9 @@ mod tests {
             "fwd_sm80_bf16_d_q128_kv64_w4_s2",
             "fwd_sm80_bf16_d64_q1234567_kv64_w4_s2",
             "fwd_sm90_bf16_d64_q128_kv64_w4_s2",
+            "decode_bf16_d128_q32_kv16_w4_s4",
+            "decode_bf16_d128_q16_kv16_w4_x2_s4",
+            "decode_bf16_d128_q16_kv16_w4",
             "mma_rate_",
             "mma_rate_f64",
             "mma_rate_f16_",

@@ -40,7 +40,8 @@ impl Strides {
 /// Addresses are global device addresses. The host fills this in from a validated problem; a kernel trusts it.
 ///
 /// The block lies at 0x210 of the constant bank. A cold 64-byte line costs a block over a hundred cycles each, so
-/// what the first copies need fills the first two lines (48 and 64 bytes), and the last 16 bytes are for the end.
+/// what the first copies need fills the first two lines (48 and 64 bytes), and the next 16 bytes are for the end. What
+/// `decode` alone needs comes last.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FwdParams {
@@ -84,6 +85,26 @@ pub struct FwdParams {
     pub out: u64,
     /// Log-sum-exp, f32 \[batch, heads_q, q_len\] contiguous, natural logarithm; 0 when not wanted.
     pub lse: u64,
+    /// `decode`: page numbers, 32-bit \[batch, pages_per_sequence\]; 0 when keys and values are contiguous, which is
+    /// one page for each sequence. `k` and `v` are \[pages, heads_kv, page rows, head_dim\] with it.
+    pub block_table: u64,
+    /// `decode`: memory of a [`Workspace`]; 0 with one split.
+    pub workspace: u64,
+    /// `decode`: [`kv_head_reciprocal`] of `q_len`, for [`packed_row`].
+    pub q_len_reciprocal: u64,
+    /// `decode`: entries of a row of `block_table`.
+    pub pages_per_sequence: u32,
+    /// `decode`: key `j` of a sequence is row `j % 2^page_shift` of page `j / 2^page_shift`; at least 4, and 31 when
+    /// keys are contiguous.
+    pub page_shift: u32,
+    /// `decode`: into how many parts the keys of a sequence are split between blocks.
+    pub splits: u32,
+    /// `decode`: keys of a part, a multiple of the kernel's `tile_kv`.
+    pub keys_per_split: u32,
+    /// `decode`: query heads that share a key head.
+    pub group: u32,
+    /// `decode`: query rows of a key head, `group * q_len`, below [`MAX_PACKED_ROWS`].
+    pub packed_rows: u32,
 }
 
 /// Position `index` of `count` where every second run of `2^run_log2` goes backwards: 0 1 3 2 4 5 6 for `run_log2` 1.
@@ -111,6 +132,76 @@ pub const fn kv_head(head_q: u32, reciprocal: u64) -> u32 {
     ((head_q as u64 * reciprocal) >> 32) as u32
 }
 
+/// Bound of [`FwdParams::packed_rows`].
+pub const MAX_PACKED_ROWS: u32 = 1 << 16;
+
+/// Row `row` of the query rows that share a key head, as the query head within the group and the query row; exact for
+/// rows below 2^16. `reciprocal` is the [`kv_head_reciprocal`] of `q_len`.
+#[inline(always)]
+pub const fn packed_row(row: u32, q_len: u32, reciprocal: u64) -> (u32, u32) {
+    let head = kv_head(row, reciprocal);
+    (head, row - head * q_len)
+}
+
+/// Where the blocks that share query rows leave their partial results: first a counter for each of up to
+/// [`Workspace::MAX_ROW_TILES`] tiles of rows, which is zero before and after every launch, then \[tile of rows, split\]
+/// partial results. All launches have their counters in the same place, so that they can share the memory.
+///
+/// A partial result is f32: the output before the division by the row sum, \[rows, head_dim\], then \[rows\] pairs of
+/// row maximum and row sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workspace {
+    /// Parts of the keys.
+    pub splits: u32,
+    /// Rows of a tile.
+    pub rows: u32,
+    /// Columns of a partial result.
+    pub head_dim: u32,
+}
+
+impl Workspace {
+    /// Most tiles of rows, of all key heads and sequences, that can be split.
+    pub const MAX_ROW_TILES: u32 = 1 << 14;
+
+    /// Bytes of all counters.
+    pub const COUNTER_BYTES: u64 = Self::MAX_ROW_TILES as u64 * 4;
+
+    /// Byte offset of the counter of tile `tile`.
+    #[inline(always)]
+    pub const fn counter(&self, tile: u32) -> u64 {
+        tile as u64 * 4
+    }
+
+    /// Byte offset of the partial result of split `split` of tile `tile`.
+    #[inline(always)]
+    pub const fn partial(&self, tile: u32, split: u32) -> u64 {
+        Self::COUNTER_BYTES + (tile as u64 * self.splits as u64 + split as u64) * self.partial_bytes() as u64
+    }
+
+    /// Byte offset of eight columns of a row in a partial result.
+    #[inline(always)]
+    pub const fn columns(&self, row: u32, chunk: u32) -> u32 {
+        (row * self.head_dim + chunk * 8) * 4
+    }
+
+    /// Byte offset of a row's maximum and sum in a partial result.
+    #[inline(always)]
+    pub const fn statistic(&self, row: u32) -> u32 {
+        (self.rows * self.head_dim + row * 2) * 4
+    }
+
+    /// Bytes of a partial result.
+    #[inline(always)]
+    pub const fn partial_bytes(&self) -> u32 {
+        self.statistic(self.rows)
+    }
+
+    /// Bytes of the whole for so many tiles of rows; 0 with one split, which stores its result where it belongs.
+    pub const fn bytes(&self, row_tiles: u32) -> u64 {
+        if self.splits > 1 { self.partial(row_tiles, 0) } else { 0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -119,11 +210,12 @@ mod tests {
 
     #[test]
     fn parameter_block_has_the_layout_that_the_ptx_reads() {
-        assert_eq!((size_of::<FwdParams>(), align_of::<FwdParams>()), (128, 8));
+        assert_eq!((size_of::<FwdParams>(), align_of::<FwdParams>()), (176, 8));
         assert_eq!(offset_of!(FwdParams, q_stride), 48);
         assert_eq!((offset_of!(FwdParams, wave_order), offset_of!(FwdParams, heads_q)), (108, 110));
         assert_eq!(offset_of!(FwdParams, kv_head_reciprocal), 32);
         assert_eq!(offset_of!(FwdParams, out), 112);
+        assert_eq!(offset_of!(FwdParams, block_table), 128);
     }
 
     #[test]
@@ -150,5 +242,26 @@ mod tests {
                 assert_eq!(kv_head(head, reciprocal), head / group);
             }
         }
+    }
+
+    #[test]
+    fn packed_rows_are_heads_of_rows() {
+        for q_len in [1, 2, 5, 16, 100] {
+            for row in 0..300 {
+                assert_eq!(packed_row(row, q_len, kv_head_reciprocal(q_len)), (row / q_len, row % q_len));
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_a_workspace_are_aligned_and_do_not_overlap() {
+        let workspace = Workspace { splits: 2, rows: 16, head_dim: 96 };
+        assert!(workspace.counter(Workspace::MAX_ROW_TILES) <= workspace.partial(0, 0));
+        assert_eq!(workspace.partial(1, 0) - workspace.partial(0, 1), u64::from(workspace.partial_bytes()));
+        assert_eq!(workspace.columns(16, 0), workspace.statistic(0));
+        assert_eq!(workspace.partial_bytes(), 16 * (96 + 2) * 4);
+        assert_eq!(workspace.bytes(3), 65536 + 6 * 16 * 98 * 4);
+        assert_eq!(Workspace { splits: 1, ..workspace }.bytes(3), 0);
+        assert!(workspace.partial_bytes().is_multiple_of(16));
     }
 }

@@ -98,7 +98,18 @@ impl Device {
     /// [`MemoryError::Length`] when `bytes` is not as long as the buffer, [`MemoryError::Gone`] when the buffer was
     /// freed or belongs to another device.
     pub fn write(&mut self, buffer: Buffer, bytes: &[u8]) -> Result<(), MemoryError> {
-        if bytes.len() != buffer.len {
+        if bytes.len() < buffer.len {
+            return Err(MemoryError::Length { bytes: bytes.len(), len: buffer.len });
+        }
+        self.write_start(buffer, bytes)
+    }
+
+    /// Writes the first bytes of a buffer; others stay as they are, written or not.
+    ///
+    /// # Errors
+    /// As [`Device::write`], for more bytes than the buffer has.
+    pub fn write_start(&mut self, buffer: Buffer, bytes: &[u8]) -> Result<(), MemoryError> {
+        if bytes.len() > buffer.len {
             return Err(MemoryError::Length { bytes: bytes.len(), len: buffer.len });
         }
         if self.memory.host_write(buffer.address, bytes) {

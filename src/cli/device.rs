@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use evo_sdpa::sim::{self, Report, Simulated};
 use evo_sdpa::verify::Inputs;
-use evo_sdpa::{DeviceSpec, Element, Kernel, Plan, Problem, Simulator, cpu};
+use evo_sdpa::{DeviceSpec, Element, Kernel, Plan, Problem, Simulator, TunedKernels, cpu};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -162,7 +162,7 @@ impl Device {
     /// Estimated instructions of warps that the simulator executes for a problem; 0 on any other device.
     pub fn work(&self, problem: &Problem, kernel: Option<Kernel>) -> Result<u64> {
         let Backend::Sim(simulator) = &self.backend else { return Ok(0) };
-        Ok(sim::work(&Plan::choose(problem, simulator.spec(), kernel)?))
+        Ok(sim::work(&Plan::choose(problem, simulator.spec(), &TunedKernels::default(), kernel)?))
     }
 
     /// The most work that the device takes.

@@ -64,7 +64,7 @@ impl<'a> File<'a> {
         let (k, k_layout) = self.input("k")?;
         let (v, v_layout) = self.input("v")?;
         let kv_lens = self.kv_lens(q_layout.shape()[0])?;
-        Ok(Inputs { q, k, v, q_layout, k_layout, v_layout, causal, scale, kv_lens })
+        Ok(Inputs { q, k, v, q_layout, k_layout, v_layout, causal, scale, kv_lens, splits: None })
     }
 
     /// The expected answers, `out_causal` and `lse_causal` for a causal call, for queries of this shape.

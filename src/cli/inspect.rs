@@ -115,10 +115,7 @@ impl Inspect {
     fn explain(&self, shape: Shape, out: &mut impl Write) -> Result<bool> {
         let problem = Problem::contiguous(self.dtype, shape).with_causal(self.causal).with_lse(true);
         let candidates = Plan::candidates(&problem, &self.arch)?;
-        let plan = match self.kernel {
-            Some(kernel) => Plan::with_kernel(&problem, &self.arch, kernel)?,
-            None => Plan::tuned(&problem, &self.arch, &self.tuned()?)?,
-        };
+        let plan = Plan::choose(&problem, &self.arch, &self.tuned()?, self.kernel)?;
         let predicted = Prediction::of(plan.kernel, &problem, &self.arch)?;
         let case = Case { dtype: self.dtype, causal: self.causal, ..Case::new(shape) };
         let simulation = self.simulate.then(|| Simulation::run(&case, &self.arch, &plan)).transpose()?;
@@ -133,8 +130,10 @@ impl Inspect {
                 "arch": arch_name(&self.arch),
                 "kernel": plan.kernel.to_string(),
                 "grid": plan.grid,
+                "axes": plan.axes(),
                 "block": plan.block,
                 "shared_bytes": plan.shared_bytes,
+                "splits": plan.splits.count,
                 "workspace_bytes": plan.workspace_bytes(),
                 "reason": plan.reason.to_string(),
                 "prediction": prediction::json(&predicted),
@@ -149,7 +148,11 @@ impl Inspect {
         writeln!(out, "device     {}, {} SMs", arch_name(&self.arch), self.arch.sm_count)?;
         writeln!(out, "kernel     {}", plan.kernel)?;
         writeln!(out, "why        {}", plan.reason)?;
-        writeln!(out, "grid       {x} x {y} x {z} blocks of {} threads", plan.block)?;
+        let axes = plan.axes().join(", ");
+        writeln!(out, "grid       {x} x {y} x {z} blocks ({axes}) of {} threads", plan.block)?;
+        if let Kernel::Decode(_) = plan.kernel {
+            writeln!(out, "splits     {}", plan.splits)?;
+        }
         writeln!(out, "shared     {} B of {} B", plan.shared_bytes, self.arch.shared_per_block)?;
         writeln!(out, "workspace  {} B", plan.workspace_bytes())?;
         let bound = predicted.bound.map(|bound| format!(", bound by {bound}")).unwrap_or_default();

@@ -137,6 +137,9 @@ pub struct KernelRecord {
     pub name: String,
     /// Whether the planner chooses it for the call; it chooses among plain launches.
     pub chosen: bool,
+    /// Parts into which its blocks split the keys of a head, of a kernel that can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub splits: Option<u32>,
     /// SHA-256 of its PTX text.
     pub sha256: String,
     /// Registers of a thread.

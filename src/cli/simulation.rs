@@ -4,7 +4,7 @@ use super::findings;
 use anyhow::Result;
 use evo_sdpa::sim::ptx_sim::{Class, Counters, LineCounters, Report, Source};
 use evo_sdpa::verify::{Case, Inputs};
-use evo_sdpa::{DeviceSpec, Plan, with_element};
+use evo_sdpa::{DeviceSpec, Options, Plan, with_element};
 use serde_json::{Map, Value, json};
 use std::io::Write;
 use std::time::Instant;
@@ -25,8 +25,9 @@ impl Simulation {
         let (report, seconds) = with_element!(case.dtype, T => {
             let inputs = Inputs::<T>::generate(case);
             let [q, k, v] = inputs.views()?;
+            let options = Options { splits: Some(plan.splits.count), ..inputs.options() };
             let start = Instant::now();
-            let report = simulator.attention(q, k, v, &inputs.options(), Some(plan.kernel))?.report;
+            let report = simulator.attention(q, k, v, &options, Some(plan.kernel))?.report;
             (report, start.elapsed().as_secs_f64())
         });
         Ok(Self { report, seed: case.seed, seconds })

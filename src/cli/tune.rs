@@ -28,8 +28,8 @@ pub struct Tune {
 /// What was timed on one problem and device.
 struct Timed {
     problem: Problem,
-    /// Medians by kernel, one for each record.
-    medians: BTreeMap<String, Vec<f64>>,
+    /// Medians by kernel and splits, one for each record.
+    medians: BTreeMap<(String, Option<u32>), Vec<f64>>,
     /// Whether the planner's choice is among them.
     has_choice: bool,
 }
@@ -94,7 +94,7 @@ fn add(all: &mut BTreeMap<(String, TunedProblem), Timed>, time: &Time) -> Result
         medians: BTreeMap::new(),
         has_choice: false,
     });
-    timed.medians.entry(kernel.name.clone()).or_default().push(time.device_us.p50);
+    timed.medians.entry((kernel.name.clone(), kernel.splits)).or_default().push(time.device_us.p50);
     timed.has_choice |= kernel.chosen;
     Ok(())
 }
@@ -107,9 +107,9 @@ impl Timed {
             return None;
         }
         let median = |times: &Vec<f64>| Quantiles::of(times).map(|times| times.p50);
-        let times = self.medians.iter().filter_map(|(kernel, times)| Some((kernel, median(times)?)));
-        let (kernel, us) = times.min_by(|a, b| a.1.total_cmp(&b.1))?;
-        Some(TunedRow { problem: TunedProblem::of(&self.problem), kernel: kernel.clone(), splits: None, us })
+        let times = self.medians.iter().filter_map(|(launch, times)| Some((launch, median(times)?)));
+        let ((kernel, splits), us) = times.min_by(|a, b| a.1.total_cmp(&b.1))?;
+        Some(TunedRow { problem: TunedProblem::of(&self.problem), kernel: kernel.clone(), splits: *splits, us })
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 
 const PROBLEM: [&str; 5] = ["inspect", "--shape", "1,8,8,512,512,64", "--arch", "sm_90"];
 /// Not what the model picks.
-const FAST: &str = "fwd_sm80_bf16_d64_q64_kv64_w4_s1";
+const FAST: &str = "fwd_sm80_bf16_d64_q64_kv64_w4_s2";
 const CHOSEN: &str = "fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1";
 
 /// A time of a kernel on `PROBLEM`, as `bench` writes it.
@@ -51,6 +51,22 @@ fn the_fastest_kernel_of_a_benchmark_is_planned_from_then_on() {
     assert_eq!(plan["reason"], "the fastest by the tuned table: 4.75 us measured");
     let l4 = ["inspect", "--shape", "1,8,8,512,512,64", "--arch", "sm_89"];
     assert!(!evo_with(&l4, &[("EVO_SDPA_TUNED", &table)]).stdout.contains("tuned"), "a table of another device");
+}
+
+#[test]
+fn a_row_has_the_splits_of_its_record() {
+    let _ = fs::remove_file(scratch("splits.json"));
+    let decode = "decode_bf16_d64_q16_kv16_w4_s4";
+    let mut split: serde_json::Value = serde_json::from_str(&record(decode, 4.5, false, false)).unwrap();
+    split["kernel"]["splits"] = 3.into();
+    let (ran, table) = tune("splits", &[record(CHOSEN, 5.0, true, false), format!("{split}\n")]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let text = fs::read_to_string(table).unwrap();
+    assert!(text.contains(decode) && text.contains("\"splits\":3"), "{text}");
+    // A record that does not say leaves it to the plan.
+    let (_, table) = tune("splits", &[record(CHOSEN, 5.0, true, false), record(decode, 4.0, false, false)]);
+    let text = fs::read_to_string(table).unwrap();
+    assert!(text.contains(decode) && !text.contains("splits"), "{text}");
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use evo_sdpa::sim::ptx_sim::{Kind, Options};
 use evo_sdpa::verify::{Case, Expected, Inputs};
-use evo_sdpa::{DeviceSpec, Element, KERNELS, Kernel, PTX_SM80, Simulator, with_element};
+use evo_sdpa::{Decode, DeviceSpec, Element, KERNELS, Kernel, PTX_SM80, Simulator, with_element};
 use mutants::{Mutant, Operator, single_entry};
 use rayon::prelude::*;
 use std::collections::HashSet;
@@ -35,6 +35,12 @@ fn cases(kernel: Kernel) -> Vec<Case> {
             // stages and full ones, both loops start copies over tiles in use, and use what they copied.
             let kv_lens = [0, step - 5, (config.stages + 1) * step + 5];
             kv_lens.map(|kv_len| case(q_len, kv_len, config.head_dim)).to_vec()
+        }
+        Kernel::Decode(config) => {
+            // No key; one block of a step; two of them; two of more steps than stages. A row of the tile is missing.
+            let kv_lens = [0, config.step() - 5, 2 * config.step() - 5, 2 * (config.stages + 2) * config.step() - 5];
+            let splits = Some(2);
+            kv_lens.map(|kv_len| Case { splits, ..case(Decode::ROWS - 1, kv_len, config.head_dim) }).to_vec()
         }
     }
 }

@@ -3,11 +3,12 @@
 //! Shapes are \[batch, heads, seq, head_dim\] with any strides, a stride of zero included; rows are contiguous. Every
 //! head dim from 1 up works. Query head `h` reads key head `h / (heads_q / heads_kv)`. A query row sees the keys
 //! below its sequence's `kv_lens` entry and up to the causal diagonal; a row that sees none gives zeros and an lse
-//! of -inf. A NaN reaches the rows that see it and no others.
+//! of -inf. A NaN reaches the rows that see it and no others. Paged keys and values are copied together first.
 
 mod call;
 mod flash;
 mod merge;
+mod pages;
 pub mod reference;
 mod shared;
 mod simd;
@@ -35,8 +36,7 @@ pub struct Output<T> {
 /// f32, the output is rounded once. The same input gives the same bits on any number of rayon threads.
 ///
 /// # Errors
-/// Those of [`Problem::validate`](crate::Problem::validate), and [`Error::Shape`] when `options.kv_lens` does not
-/// hold one length in `0..=kv_len` for each sequence.
+/// Those of [`Options::problem`].
 pub fn attention<T: Element>(
     q: TensorView<T>,
     k: TensorView<T>,
@@ -44,11 +44,13 @@ pub fn attention<T: Element>(
     options: &Options,
 ) -> Result<Output<T>> {
     let layout = Layout::bhsd(q.layout().shape());
-    let call = Call::new(q, k, v, layout, options)?;
-    let mut out = vec![T::default(); layout.elements()];
-    let mut lse = vec![0.0; call.rows()];
-    flash::run(&call, &mut TensorViewMut::new(&mut out, layout)?, Some(&mut lse));
-    Ok(Output { out, lse })
+    pages::contiguous(q, k, v, options, |k, v, options| {
+        let call = Call::new(q, k, v, layout, options)?;
+        let mut out = vec![T::default(); layout.elements()];
+        let mut lse = vec![0.0; call.rows()];
+        flash::run(&call, &mut TensorViewMut::new(&mut out, layout)?, Some(&mut lse));
+        Ok(Output { out, lse })
+    })
 }
 
 /// [`attention`] into memory of the caller: `out` has the shape of `q` and any layout without overlap, `lse` holds
@@ -64,16 +66,18 @@ pub fn attention_into<T: Element>(
     out: &mut TensorViewMut<T>,
     lse: Option<&mut [f32]>,
 ) -> Result<()> {
-    let call = Call::new(q, k, v, *out.layout(), options)?;
-    if let Some(lse) = &lse
-        && lse.len() != call.rows()
-    {
-        return Err(Error::Shape {
-            field: "lse",
-            value: format!("{} elements", lse.len()),
-            allowed: format!("{}, batch * heads_q * q_len", call.rows()),
-        });
-    }
-    flash::run(&call, out, lse);
-    Ok(())
+    pages::contiguous(q, k, v, options, |k, v, options| {
+        let call = Call::new(q, k, v, *out.layout(), options)?;
+        if let Some(lse) = &lse
+            && lse.len() != call.rows()
+        {
+            return Err(Error::Shape {
+                field: "lse",
+                value: format!("{} elements", lse.len()),
+                allowed: format!("{}, batch * heads_q * q_len", call.rows()),
+            });
+        }
+        flash::run(&call, out, lse);
+        Ok(())
+    })
 }

@@ -1,6 +1,7 @@
 //! The oracle: attention row by row in f64, and the plain implementation whose error sets the tolerance.
 
 use super::call::Call;
+use super::pages;
 use crate::error::Result;
 use crate::problem::Options;
 use crate::tensor::{Element, TensorView};
@@ -22,7 +23,9 @@ pub struct Exact {
 /// # Errors
 /// Those of [`super::attention`].
 pub fn attention<T: Element>(q: TensorView<T>, k: TensorView<T>, v: TensorView<T>, options: &Options) -> Result<Exact> {
-    Ok(exact(&Call::new(q, k, v, crate::Layout::bhsd(q.layout().shape()), options)?))
+    pages::contiguous(q, k, v, options, |k, v, options| {
+        Ok(exact(&Call::new(q, k, v, crate::Layout::bhsd(q.layout().shape()), options)?))
+    })
 }
 
 /// The same with the arithmetic that a textbook implementation in `T` has: products and sums in f32, scores,
@@ -31,13 +34,18 @@ pub fn attention<T: Element>(q: TensorView<T>, k: TensorView<T>, v: TensorView<T
 /// # Errors
 /// Those of [`super::attention`].
 pub fn plain<T: Element>(q: TensorView<T>, k: TensorView<T>, v: TensorView<T>, options: &Options) -> Result<Vec<f64>> {
-    let call = Call::new(q, k, v, crate::Layout::bhsd(q.layout().shape()), options)?;
+    pages::contiguous(q, k, v, options, |k, v, options| {
+        Ok(textbook(&Call::new(q, k, v, crate::Layout::bhsd(q.layout().shape()), options)?))
+    })
+}
+
+fn textbook<T: Element>(call: &Call<T>) -> Vec<f64> {
     let scale = call.problem.scale();
     let arch = Arch::new();
     let round = |x: f32| T::from_f32(x).to_f32();
     let mut out = vec![0.0; call.rows() * call.problem.head_dim()];
     let (q, k, v) = (Rows::new(&call.q, T::to_f32), Rows::new(&call.k, T::to_f32), Rows::new(&call.v, T::to_f32));
-    for_each_row(&call, &mut out, |row, out, head_kv, visible| {
+    for_each_row(call, &mut out, |row, out, head_kv, visible| {
         let query = q.row(row);
         let dots = arch.dispatch(Dots { query, keys: k.head(head_kv, visible) });
         let mut weights: Vec<f32> = dots.into_iter().map(|dot| round(dot * scale)).collect();
@@ -48,7 +56,7 @@ pub fn plain<T: Element>(q: TensorView<T>, k: TensorView<T>, v: TensorView<T>, o
         let mix = arch.dispatch(Mix { weights: &weights, values: v.head(head_kv, visible), head_dim: out.len() });
         out.iter_mut().zip(mix).for_each(|(o, x)| *o = round(x).into());
     });
-    Ok(out)
+    out
 }
 
 /// [`super::merge_states`] in f64 from the rounded inputs.

@@ -11,6 +11,7 @@ use crate::plan::{DevicePointers, Plan};
 use crate::problem::Options;
 use crate::tensor::{Element, TensorView};
 use evo_sdpa_kernels::config::Kernel;
+use std::sync::{Arc, PoisonError};
 
 /// What [`Gpu::attention`] returns.
 #[derive(Debug)]
@@ -27,8 +28,10 @@ pub struct GpuOutput<T> {
 pub(super) struct Call<T> {
     output: GpuOutput<T>,
     pointers: DevicePointers,
-    /// Behind `pointers.kv_lens`.
-    _kv_lens: Option<Memory>,
+    /// Behind `pointers.kv_lens` and `pointers.block_table`.
+    _metadata: [Option<Memory>; 2],
+    /// Behind `pointers.workspace`, and perhaps those of other calls.
+    _workspace: Option<Arc<Memory>>,
 }
 
 impl<T> Call<T> {
@@ -144,17 +147,17 @@ impl Gpu {
             self.check_place(field, tensor)?;
         }
         let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
-        let plan = self.plan(&problem, kernel)?;
+        let plan = Plan::for_call(&problem, self.spec(), &self.tuned, kernel, options)?;
         let [batch, heads, q_len, _] = problem.q.shape();
         let out = GpuTensor::uninitialized(&self.session, problem.out)?;
         let lse = GpuTensor::uninitialized(&self.session, Layout::bhsd([batch, heads, q_len, 1]))?;
-        let kv_lens = options
-            .kv_lens
-            .map(|lens| {
-                let memory = Memory::new(&self.session, size_of_val(lens))?;
-                memory.write(lens).map(|()| memory)
-            })
-            .transpose()?;
+        let upload = |numbers: &[i32]| {
+            let memory = Memory::new(&self.session, size_of_val(numbers))?;
+            memory.write(numbers).map(|()| memory)
+        };
+        let kv_lens = options.kv_lens.map(upload).transpose()?;
+        let block_table = options.pages.map(|pages| upload(pages.block_table)).transpose()?;
+        let workspace = self.workspace(plan.workspace_bytes())?;
         let pointers = DevicePointers {
             q: q.device_ptr(),
             k: k.device_ptr(),
@@ -162,8 +165,26 @@ impl Gpu {
             out: out.device_ptr(),
             lse: lse.device_ptr(),
             kv_lens: kv_lens.as_ref().map_or(0, Memory::address),
+            workspace: workspace.as_ref().map_or(0, |memory| memory.address()),
+            block_table: block_table.as_ref().map_or(0, Memory::address),
         };
-        Ok(Call { output: GpuOutput { out, lse, plan }, pointers, _kv_lens: kv_lens })
+        let output = GpuOutput { out, lse, plan };
+        Ok(Call { output, pointers, _metadata: [kv_lens, block_table], _workspace: workspace })
+    }
+
+    /// At least so many bytes of workspace, `None` for none: zeroed when they are new, and kept for later calls. Launches
+    /// on one stream use it one after the other.
+    fn workspace(&self, bytes: usize) -> Result<Option<Arc<Memory>>> {
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let mut kept = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref().is_none_or(|memory| memory.bytes() < bytes) {
+            let memory = Memory::new(&self.session, bytes)?;
+            memory.fill(0)?;
+            *kept = Some(Arc::new(memory));
+        }
+        Ok(kept.clone())
     }
 
     /// Launches and waits.

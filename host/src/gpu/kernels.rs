@@ -119,7 +119,9 @@ impl Kernels {
     /// # Safety
     /// `stream` belongs to the borrowed context. `pointers` are addresses in device memory that the context can
     /// reach; behind them lie tensors of the plan's shapes, strides and type, which stay there until the launch has
-    /// run; nothing else writes them, or reads `out` and `lse`, in that time.
+    /// run; nothing else writes them, or reads `out`, `lse` and the workspace, in that time. Entries of the block table
+    /// are pages of `k` for every key below the sequence's length; others are not looked at. The workspace is as
+    /// [`DevicePointers::workspace`] says.
     pub unsafe fn launch(&self, plan: &Plan, pointers: &DevicePointers, stream: CUstream) -> Result<()> {
         // SAFETY: the caller vouches for the same.
         unsafe { self.launch_with(plan, pointers, stream, LaunchOptions::default()) }

@@ -3,7 +3,7 @@
 use super::context::{device_attribute, device_spec};
 use super::driver::{self, driver};
 use super::kernels::Kernels;
-use super::session::Session;
+use super::session::{Memory, Session};
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -13,7 +13,7 @@ use cust::sys::{self, CUdevice, CUdevice_attribute, CUstream};
 use evo_sdpa_kernels::config::Kernel;
 use std::ffi::CStr;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The least compute capability that the kernels run on, major * 10 + minor.
 const NEEDED_CAPABILITY: u32 = 80;
@@ -27,9 +27,11 @@ pub struct Gpu {
     // Dropped first: the kernels need the context.
     kernels: Kernels,
     pub(super) session: Arc<Session>,
+    /// The workspace of whole calls.
+    pub(super) workspace: Mutex<Option<Arc<Memory>>>,
     name: String,
     driver_version: String,
-    tuned: TunedKernels,
+    pub(super) tuned: TunedKernels,
 }
 
 impl Gpu {
@@ -54,7 +56,8 @@ impl Gpu {
         let session = Arc::new(Session::new(device)?);
         // SAFETY: the session retains the context, and is dropped after the kernels.
         let kernels = unsafe { Kernels::in_context(session.context(), ptx) }?;
-        Ok(Self { kernels, session, name, driver_version, tuned: TunedKernels::default() })
+        let tuned = TunedKernels::default();
+        Ok(Self { kernels, session, workspace: Mutex::default(), name, driver_version, tuned })
     }
 
     /// The same, which plans by what `tuned` has for this device.
@@ -63,16 +66,12 @@ impl Gpu {
         Self { tuned: tuned.kernels(&self.name), ..self }
     }
 
-    /// The plan for a problem: with a kernel of the caller's choice, else that of the tuned table, else the one with the
-    /// least predicted time.
+    /// The plan for a problem: [`Plan::choose`] with the table of [`Gpu::with_tuned`].
     ///
     /// # Errors
-    /// Those of [`Plan::with_kernel`] and [`Plan::new`].
+    /// Those of [`Plan::choose`].
     pub fn plan(&self, problem: &Problem, kernel: Option<Kernel>) -> Result<Plan> {
-        match kernel {
-            Some(kernel) => Plan::with_kernel(problem, self.spec(), kernel),
-            None => Plan::tuned(problem, self.spec(), &self.tuned),
-        }
+        Plan::choose(problem, self.spec(), &self.tuned, kernel)
     }
 
     /// The device's name, such as "NVIDIA L4".

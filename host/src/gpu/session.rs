@@ -100,6 +100,10 @@ impl Memory {
         self.address
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Sets every byte, in the order of the stream.
     pub(super) fn fill(&self, byte: u8) -> Result<()> {
         if self.bytes == 0 {

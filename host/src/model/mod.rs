@@ -10,6 +10,7 @@
 //!   the step takes the longest pipe's time and `EXPOSED` of the others'. Blocks that share an SM share its pipes.
 //!   However many they are, no step is shorter than that of a block that is alone, with its latencies.
 //! - No launch is faster than its bytes come through L2, and from DRAM where the tensors do not fit L2.
+//! - `decode` streams keys and is bound by memory, or by what a warp takes for a tile: `stream` says how.
 //! - Where the power limit is known it lowers the clock. Power goes with the activity of the tensor cores and with
 //!   the cube of the clock, since voltage follows the clock: `clock = sustained / activity^(1/3)`.
 
@@ -18,6 +19,7 @@ mod rates;
 mod schedule;
 mod setting;
 mod step;
+mod stream;
 mod table;
 
 pub use rates::Rates;

@@ -25,6 +25,8 @@ pub struct Rates {
     pub l2_capacity: f64,
     /// A copy within device memory, bytes read and written a microsecond.
     pub dram: f64,
+    /// Reads of device memory alone, bytes a microsecond.
+    pub reads: f64,
     /// An empty kernel in a graph of back-to-back launches, microseconds.
     pub launch: f64,
     /// Share of `tensor` that matrix products sustain at the power limit; 1 where no limit is known.
@@ -33,7 +35,7 @@ pub struct Rates {
 
 impl Rates {
     /// A100 with 40 GB: `clock`, `tensor`, `l2_capacity` P (1.41 GHz, 312 TFLOP/s, 40 MB); `l2` and `dram` B
-    /// (5.4 TB/s, 1375 of 1555 GB/s); `launch` A, the H200's.
+    /// (5.4 TB/s, 1375 of 1555 GB/s); `reads` A, as much above a copy as on the H200; `launch` A, the H200's.
     const A100: Self = Self {
         clock: 1410.0,
         tensor: 2048.0,
@@ -43,13 +45,14 @@ impl Rates {
         l2: 5.4e6,
         l2_capacity: 40e6,
         dram: 1.375e6,
+        reads: 1.47e6,
         launch: 0.75,
         sustained: 1.0,
     };
 
     /// L4: `clock`, `tensor`, `l2_capacity` P (2.04 GHz, 121 TFLOP/s, 48 MB); `l2` B, from an L40's 5.2 TB/s, half
     /// of it for half the L2 and 0.82 of that for the clock; `dram` P, of 300 GB/s the 0.92 that an L40 reaches (B);
-    /// `launch` A, the H200's. `sustained`: cuBLAS is reported at 70 TFLOP/s where the operands fit L2, as keys and
+    /// `reads` A, no more than 0.95 of them; `launch` A, the H200's. `sustained`: cuBLAS is reported at 70 TFLOP/s where the operands fit L2, as keys and
     /// values do, and at 53 to 59 beyond (github.com/zzc0721/torch-performance-test-data, issue 120); 72 W.
     const L4: Self = Self {
         clock: 2040.0,
@@ -60,12 +63,13 @@ impl Rates {
         l2: 2.1e6,
         l2_capacity: 48e6,
         dram: 0.275e6,
+        reads: 0.285e6,
         launch: 0.75,
         sustained: 0.58,
     };
 
     /// H200: `tensor` M (624 TFLOP/s) at `clock`, which is what products run at and not the boost of 1.98 GHz;
-    /// `exponentials` P, and M gives 4.1 T/s; `dram` and `launch` M; `l2` B; `l2_capacity` P. Its power limit shows
+    /// `exponentials` P, and M gives 4.1 T/s; `dram` and `launch` M; `reads` M, by `decode` on 537 MB of keys; `l2` B; `l2_capacity` P. Its power limit shows
     /// in the clock of long head-dim-128 launches alone, by 3 %, and is not modelled.
     const H200: Self = Self {
         clock: 1830.0,
@@ -76,6 +80,7 @@ impl Rates {
         l2: 10.2e6,
         l2_capacity: 50e6,
         dram: 4.215e6,
+        reads: 4.51e6,
         launch: 0.75,
         sustained: 1.0,
     };
@@ -85,7 +90,13 @@ impl Rates {
     pub fn of(device: &DeviceSpec) -> Self {
         let (typical, rates) = &Self::FAMILIES[Self::family(device)];
         let size = f64::from(device.sm_count) / f64::from(typical.sm_count);
-        Self { l2: rates.l2 * size, l2_capacity: rates.l2_capacity * size, dram: rates.dram * size, ..*rates }
+        Self {
+            l2: rates.l2 * size,
+            l2_capacity: rates.l2_capacity * size,
+            dram: rates.dram * size,
+            reads: rates.reads * size,
+            ..*rates
+        }
     }
 
     /// The typical device of each family. The rates of one SM are the same in all of a family.
@@ -121,6 +132,7 @@ mod tests {
     fn half_a_device_has_half_of_what_its_sms_share() {
         let whole = Rates::of(&DeviceSpec::H200);
         let half = Rates::of(&DeviceSpec { sm_count: DeviceSpec::H200.sm_count / 2, ..DeviceSpec::H200 });
-        assert_eq!(half, Rates { l2: whole.l2 / 2.0, l2_capacity: 25e6, dram: whole.dram / 2.0, ..whole });
+        let (l2, dram, reads) = (whole.l2 / 2.0, whole.dram / 2.0, whole.reads / 2.0);
+        assert_eq!(half, Rates { l2, l2_capacity: 25e6, dram, reads, ..whole });
     }
 }

@@ -6,6 +6,7 @@ use super::table::Row;
 use evo_sdpa_kernels::mask::visible_keys;
 
 /// The blocks of the grid, and how the busiest SM runs its share of them.
+#[derive(Clone, Copy)]
 pub struct Rounds {
     /// Blocks of the grid.
     pub blocks: f64,
@@ -20,14 +21,13 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// The blocks of a kernel.
+    /// So many blocks of a kernel, of which an SM holds `resident` at a time.
     #[inline]
-    pub fn new(row: &Row, setting: &Setting) -> Self {
+    pub fn new(blocks: f64, resident: u32, sm_count: f64) -> Self {
         // `f64::floor` is a call on processors that Rust builds for by default.
         let floor = |x: f64| x as i64 as f64;
-        let resident = f64::from(setting.resident(row));
-        let blocks = f64::from(row.tile_q.quotient_up(setting.q_len)) * setting.slices;
-        let share = blocks / setting.sm_count;
+        let resident = f64::from(resident);
+        let share = blocks / sm_count;
         let per_sm = if floor(share) < share { floor(share) + 1.0 } else { share };
         let full = floor(per_sm / resident);
         Self { blocks, per_sm, resident, full, left: per_sm - full * resident }

@@ -3,11 +3,13 @@
 use super::rates::Rates;
 use super::schedule::{Rounds, Walk};
 use super::step::Bound;
+use super::stream::Stream;
 use super::table::{Pace, Row};
 use super::{Prediction, START};
 use crate::device::DeviceSpec;
 use crate::limits;
 use crate::problem::Problem;
+use crate::splits::Splits;
 
 /// A problem, validated, on a device.
 pub(crate) struct Setting<'a> {
@@ -20,11 +22,15 @@ pub(crate) struct Setting<'a> {
     pub(super) causal_offset: i32,
     /// Query heads of all sequences.
     pub(super) slices: f64,
+    /// Key heads of all sequences.
+    kv_slices: f64,
+    /// Tiles of the query rows that share a key head, of all key heads and sequences.
+    row_tiles: u64,
     /// Bytes of queries and output.
     q_out: f64,
     /// Bytes of one key and its value.
     key: f64,
-    /// Microseconds that the tensors take from DRAM.
+    /// Microseconds that the tensors take from DRAM, each of them once.
     dram: f64,
     /// Up to which share of the time the tensor cores may be busy at full clock.
     unthrottled: f64,
@@ -40,7 +46,7 @@ impl<'a> Setting<'a> {
         let size = f64::from(problem.dtype.size());
         let bytes = |elements: usize| elements as f64 * size;
         let q_out = bytes(problem.q.elements()) + bytes(problem.out.elements());
-        let tensors = q_out + bytes(problem.k.elements()) + bytes(problem.v.elements());
+        let tensors = q_out + 2.0 * problem.kv_elements() * size;
         Self {
             problem,
             device,
@@ -50,6 +56,8 @@ impl<'a> Setting<'a> {
             kv_len: problem.kv_len() as i32,
             causal_offset: limits::causal_offset(problem),
             slices: problem.heads_q() as f64 * problem.batch() as f64,
+            kv_slices: problem.heads_kv() as f64 * problem.batch() as f64,
+            row_tiles: limits::row_tiles_of_all_heads(problem),
             q_out,
             key: 2.0 * bytes(problem.head_dim()),
             // Launches back to back find in L2 what fits there.
@@ -80,15 +88,42 @@ impl<'a> Setting<'a> {
         if self.q_len == 0 || self.slices == 0.0 {
             return FullClock { terms: Prediction::default(), busy: 0.0, floor: 0.0, memory: Bound::L2 };
         }
-        let rounds = Rounds::new(row, self);
         let walk = Walk::new(row, self);
-        let (floor, memory) = self.memory_floor(&rounds, &walk);
+        let rounds = |blocks| Rounds::new(blocks, self.resident(row), self.sm_count);
+        let query_blocks = || rounds(f64::from(row.tile_q.quotient_up(self.q_len)) * self.slices);
         let launch = self.rates.launch;
-        let (terms, tensor) = match &row.pace {
-            Pace::Scalar(step) => (Prediction::scalar(launch, *step, &rounds, &walk), 0.0),
-            Pace::Sm80(work) => (Prediction::sm80(launch, work, &rounds, &walk), work.tensor),
+        let (rounds, terms, tensor) = match &row.pace {
+            Pace::Scalar(step) => {
+                let rounds = query_blocks();
+                (rounds, Prediction::scalar(launch, *step, &rounds, &walk), 0.0)
+            }
+            Pace::Sm80(work) => {
+                let rounds = query_blocks();
+                (rounds, Prediction::sm80(launch, work, &rounds, &walk), work.tensor)
+            }
+            Pace::Decode(stream) => {
+                let splits = Splits::planned(stream.config, self.kv_len as u32, self.row_tiles, self.device.sm_count);
+                let rounds = rounds(self.row_tiles as f64 * f64::from(splits.count));
+                return self.stream(stream, &splits, &rounds, &walk);
+            }
         };
+        let (floor, memory) = self.memory_floor(&rounds, &walk);
         FullClock { terms, busy: rounds.blocks * walk.average * tensor / self.sm_count, floor, memory }
+    }
+
+    /// The prediction for `decode`: keys and values once from memory, and from L2 once for each tile of rows.
+    #[inline]
+    fn stream(&self, stream: &Stream, splits: &Splits, rounds: &Rounds, walk: &Walk) -> FullClock {
+        let terms = stream.terms(self.rates.launch, splits, rounds, walk);
+        // Written by one block, read by another.
+        let partials = if splits.count > 1 { 2.0 * rounds.blocks * stream.partial_bytes } else { 0.0 };
+        let (head, other) = (walk.keys * self.key, self.q_out + partials);
+        let l2 = (self.row_tiles as f64 * head + other) / self.rates.l2;
+        let tensors = self.kv_slices * head + other;
+        let stalls = rounds.count() * stream.stall;
+        let dram = if tensors > self.rates.l2_capacity { tensors / self.rates.reads + stalls } else { 0.0 };
+        let floor = terms.total() - terms.steps + l2.max(dram);
+        FullClock { terms, busy: 0.0, floor, memory: if dram > l2 { Bound::Dram } else { Bound::L2 } }
     }
 
     /// The least time that the bytes of the launch take, and the memory that takes it.

@@ -4,6 +4,7 @@ use super::divisor::Divisor;
 use super::rates::Rates;
 use super::schedule::Ramp;
 use super::step::Work;
+use super::stream::Stream;
 use crate::device;
 use crate::limits;
 use crate::problem::Problem;
@@ -42,6 +43,8 @@ pub(super) enum Pace {
     Scalar(f64),
     /// Steps of keys.
     Sm80(Work),
+    /// Tiles of keys on their way from memory.
+    Decode(Stream),
 }
 
 impl Row {
@@ -51,6 +54,7 @@ impl Row {
         let (step, pace) = match kernel {
             Kernel::FwdScalar(_) => (WARP, Pace::Scalar(SCALAR_STEP / rates.clock)),
             Kernel::FwdSm80(config) => (config.step(), Pace::Sm80(Work::new(config, rates))),
+            Kernel::Decode(config) => (config.step(), Pace::Decode(Stream::new(config, rates))),
         };
         Self {
             kernel,

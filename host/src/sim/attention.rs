@@ -6,8 +6,10 @@ use crate::error::Result;
 use crate::plan::{DevicePointers, Plan};
 use crate::problem::Options;
 use crate::tensor::{Element, TensorView};
+use crate::tuned::TunedKernels;
 use bytemuck::{NoUninit, Pod};
 use evo_sdpa_kernels::config::Kernel;
+use evo_sdpa_kernels::params::Workspace;
 use ptx_sim::{Buffer, Device, Report};
 
 /// What [`Simulator::attention`] returns.
@@ -40,11 +42,13 @@ impl Simulator {
         kernel: Option<Kernel>,
     ) -> Result<Simulated<T>> {
         let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
-        let plan = Plan::choose(&problem, self.spec(), kernel)?;
+        let plan = Plan::for_call(&problem, self.spec(), &TunedKernels::default(), kernel, options)?;
         self.check_work(&plan)?;
         let mut device = Device::new();
         let [q, k, v] = [q, k, v].map(|view| upload(&mut device, reached(view)));
         let kv_lens = options.kv_lens.map(|lens| upload(&mut device, lens));
+        let block_table = options.pages.map(|pages| upload(&mut device, pages.block_table));
+        let workspace = workspace(&mut device, &plan);
         let rows = problem.batch() * problem.heads_q() * problem.q_len();
         let out = device.alloc(problem.out.elements() * size_of::<T>());
         let lse = device.alloc(rows * size_of::<f32>());
@@ -55,11 +59,26 @@ impl Simulator {
             out: address(out),
             lse: address(lse),
             kv_lens: kv_lens.map_or(0, address),
+            workspace: workspace.map_or(0, address),
+            block_table: block_table.map_or(0, address),
         };
         let report = self.launch(&mut device, &plan, &pointers)?;
         let output = cpu::Output { out: download(&device, out), lse: download(&device, lse) };
         Ok(Simulated { output, plan, report })
     }
+}
+
+/// Memory for the partial results of a plan that has some. Of what a caller zeroes only the counters are written, so
+/// that a partial result which is read and was never stored shows.
+fn workspace(device: &mut Device, plan: &Plan) -> Option<Buffer> {
+    let bytes = plan.workspace_bytes();
+    (bytes > 0).then(|| {
+        let buffer = device.alloc(bytes);
+        device
+            .write_start(buffer, &[0; Workspace::COUNTER_BYTES as usize])
+            .expect("the counters are the beginning of the workspace");
+        buffer
+    })
 }
 
 /// The elements that a view reaches, with what stands between its rows.

@@ -123,8 +123,8 @@ impl From<LaunchError> for Error {
 
 /// The parameter block as it lies in memory, which is how a driver passes it on.
 fn bytes(params: FwdParams) -> [u8; size_of::<FwdParams>()] {
-    // Seven numbers of 8 bytes, four strides of three of 4 bytes, and six more of 4 bytes.
-    const { assert!(size_of::<FwdParams>() == 7 * 8 + (4 * 3 + 6) * 4) };
+    // Ten numbers of 8 bytes, four strides of three of 4 bytes, eleven more of 4 bytes and two of 2 bytes.
+    const { assert!(size_of::<FwdParams>() == 10 * 8 + (4 * 3 + 11) * 4 + 2 * 2) };
     // SAFETY: the struct has no padding, as its numbers fill it.
     unsafe { std::mem::transmute(params) }
 }

@@ -15,8 +15,9 @@ pub fn work(plan: &Plan) -> u64 {
             let matrix = 2 * scores * config.head_dim / (16 * 8 * 16);
             (700, 100 + 2 * matrix + 6 * scores / WARP, config.step())
         }
+        Kernel::Decode(config) => (550, 80 + config.tile_kv * (28 + config.head_dim) / 10, config.step()),
     };
     let warps = plan.grid.iter().fold(u64::from(plan.block / WARP), |warps, &n| warps.saturating_mul(n.into()));
-    let steps = plan.params.kv_len.div_ceil(keys);
+    let steps = plan.splits.keys.min(plan.params.kv_len).div_ceil(keys);
     warps.saturating_mul(start + u64::from(steps) * u64::from(step))
 }

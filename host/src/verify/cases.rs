@@ -106,6 +106,8 @@ pub struct Case {
     pub scale: Option<f32>,
     /// Whether sequences have lengths of their own: the first all keys, the last none, those between any number.
     pub kv_lens: bool,
+    /// Into how many parts the keys are split between blocks, where a kernel can; or the planner's choice.
+    pub splits: Option<u32>,
     /// What the numbers are like.
     pub kind: Kind,
     /// How the tensors lie in memory.
@@ -123,6 +125,7 @@ impl Case {
             causal: None,
             scale: None,
             kv_lens: false,
+            splits: None,
             kind: Kind::Normal,
             storage: Storage::Bhsd,
             seed: 1,
@@ -152,6 +155,9 @@ impl fmt::Display for Case {
         }
         if self.kv_lens {
             f.write_str("_lens")?;
+        }
+        if let Some(splits) = self.splits {
+            write!(f, "_splits{splits}")?;
         }
         write!(f, "_seed{}", self.seed)
     }

@@ -33,6 +33,8 @@ pub struct Inputs<T> {
     pub scale: Option<f32>,
     /// Number of valid keys of each sequence.
     pub kv_lens: Option<Vec<i32>>,
+    /// Into how many parts the keys are split between blocks, or the planner's choice.
+    pub splits: Option<u32>,
 }
 
 impl<T: Element> Inputs<T> {
@@ -76,7 +78,8 @@ impl<T: Element> Inputs<T> {
             _ => number(at, case.kind, Tensor::V),
         });
         let (k_layout, v_layout) = (kv_layout, kv_layout);
-        Self { q, k, v, q_layout, k_layout, v_layout, causal: case.causal, scale: case.scale, kv_lens }
+        let Case { causal, scale, splits, .. } = *case;
+        Self { q, k, v, q_layout, k_layout, v_layout, causal, scale, kv_lens, splits }
     }
 
     /// The call as a problem, with the log-sum-exp.
@@ -90,7 +93,8 @@ impl<T: Element> Inputs<T> {
 
     /// The options of the call.
     pub fn options(&self) -> Options<'_> {
-        Options { causal: self.causal, scale: self.scale, kv_lens: self.kv_lens.as_deref() }
+        let kv_lens = self.kv_lens.as_deref();
+        Options { causal: self.causal, scale: self.scale, kv_lens, splits: self.splits, ..Options::default() }
     }
 
     /// Views of q, k and v.

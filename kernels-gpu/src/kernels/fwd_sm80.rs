@@ -1,24 +1,31 @@
 //! `fwd_sm80`: FlashAttention's forward pass with cp.async, ldmatrix and mma.sync (arXiv 2205.14135, 2307.08691).
 //!
 //! A block owns `tile_q` query rows of one head and walks the keys in steps of `kv_splits * tile_kv`, from the last
-//! step down to step 0, so that the steps that need a mask (ragged end, causal diagonal) come first, in a loop of
-//! their own. Step `t` lives in stage `t % S`.
+//! step down to step 0, so that the steps that need a mask (ragged end, causal diagonal) come first.
+//!
+//! With several stages, tensor cores and exponentials overlap in two ways. The product with values lags: it comes one step
+//! after its probabilities, beside the exponentials of the next step. And a step is tried with the base of the softmax
+//! that is there, so that exponentials wait for no maximum; where that fails ([`super::softmax`]), and where there is a
+//! mask, it is taken with the row maximum.
 //!
 //! ```text
 //! shared memory   queries | keys, stage 0..S | values, stage 0..S          (merge area or output tile at the end)
-//! groups          Q and K(n-1), V(n-1), K(n-2), V(n-2), ... in the order of use
+//! stage           keys and values of step t: t % S
 //!
-//! start    wait Q, K(n-1)   barrier A
-//! step t   scores = Q K(t)^T   softmax   wait V(t)     barrier B   start K(t-S)     out += P V(t)
-//!                                        wait K(t-1)   barrier A   start V(t-S)     unless t is 0
+//! S > 1    start    start K, V of the first S steps, wait Q, K(n-1)                                    barrier A
+//!          step t   start K(t+1-S), V(t+2-S)   S = Q K(t)^T   out += P V(t+1)   P = softmax   wait     barrier A
+//!          end      out += P V(0)
+//!
+//! S = 1    start    start K, V, wait Q, K                                                              barrier A
+//!          step t   S = Q K^T   P = softmax   wait V   barrier B   out += P V                          barrier A
+//!                   and before it, but for the first: start K, V, wait K                               barrier C
 //! ```
 //!
 //! | barrier | makes visible | frees |
 //! |---|---|---|
-//! | A before step t | K(t) of all threads, and the queries | values of step t+1 |
-//! | B in step t | V(t) of all threads | keys of step t |
-//!
-//! In the loop 2S-2 groups may still be in flight at either wait: K and V are one stage apart.
+//! | A before step t, S > 1 | K(t) and V(t+1) of all threads, and the queries | K(t+1), V(t+2) |
+//! | A, S = 1 | the first keys and the queries | keys and values |
+//! | B, C | values, keys | |
 
 use super::element::{mma_m16n8k16, pack};
 use super::epilogue;
@@ -149,14 +156,12 @@ pub unsafe fn run<I: Instance>(params: FwdParams) {
                     mask.apply::<I>(&params, &mut scores);
                 }
                 softmax.move_base(&mut scores, &mut out);
-            }
-            if !(done) {
                 for part in 0..parts {
                     pack_probabilities::<I>(&scores, part, &mut p);
                 }
             }
             if !config.values_lag() {
-                pipeline.wait_all();
+                pipeline.wait_values();
                 multiply_values::<I>(&p, pipeline.values(step), 0..parts, &at, &mut out);
             }
             pipeline.end_step(step);
@@ -292,9 +297,9 @@ impl Pipeline {
         unsafe { barrier::sync_threads() }
     }
 
-    /// Waits for every copy.
+    /// With one stage: waits for the values.
     #[inline(always)]
-    unsafe fn wait_all(&self) {
+    unsafe fn wait_values(&self) {
         cp_async::wait(0);
         // SAFETY: barrier B, see the table above.
         unsafe { barrier::sync_threads() }
@@ -302,14 +307,14 @@ impl Pipeline {
 }
 
 /// The warp's queries: the first k-steps in registers, as many as fit, the others in shared memory.
-struct Queries<I: Instance> {
+pub(super) struct Queries<I: Instance> {
     frags: I::QFrags,
     address: OperandAddress,
 }
 
 impl<I: Instance> Queries<I> {
     #[inline(always)]
-    unsafe fn load(shared: u32, at: &Position) -> Self {
+    pub(super) unsafe fn load(shared: u32, at: &Position) -> Self {
         let config = I::CONFIG;
         let lane = ldmatrix_rows_first(at.lane);
         let offset = config.swizzle().offset(at.warp_row + lane.row, lane.chunk);
@@ -410,7 +415,7 @@ unsafe fn try_step<I: Instance>(
 
 /// `scores += Q K^T` for the warp's rows and the 16-key parts `parts` of its keys.
 #[inline(always)]
-unsafe fn multiply_keys<I: Instance>(
+pub(super) unsafe fn multiply_keys<I: Instance>(
     q: &Queries<I>,
     keys: u32,
     parts: Range<u32>,
@@ -444,7 +449,7 @@ unsafe fn multiply_keys<I: Instance>(
 
 /// The probabilities of the 16-key part `part`, rounded to the element type, as operands of the product with values.
 #[inline(always)]
-fn pack_probabilities<I: Instance>(scores: &I::ScoreFrags, part: u32, p: &mut I::PFrags) {
+pub(super) fn pack_probabilities<I: Instance>(scores: &I::ScoreFrags, part: u32, p: &mut I::PFrags) {
     let config = I::CONFIG;
     let parts = config.tile_kv / 16;
     let pair = |x, y| pack(config.dtype, x, y);
@@ -457,7 +462,7 @@ fn pack_probabilities<I: Instance>(scores: &I::ScoreFrags, part: u32, p: &mut I:
 
 /// `out += P V` for the warp's rows and the 16-key parts `parts` of its keys.
 #[inline(always)]
-unsafe fn multiply_values<I: Instance>(
+pub(super) unsafe fn multiply_values<I: Instance>(
     p: &I::PFrags,
     values: u32,
     parts: Range<u32>,

@@ -1,11 +1,14 @@
 //! The kernels, a file each, and the pieces that they share.
 
+mod combine;
+pub mod decode;
 mod element;
 mod epilogue;
 pub mod fwd_scalar;
 pub mod fwd_sm80;
 pub mod merge_states;
 pub mod mma_rate;
+mod pages;
 mod registers;
 mod softmax;
 mod tile;

@@ -1,4 +1,7 @@
 //! Conversions between f32 and pairs of 16-bit elements; the first of a pair is the lower half.
+//!
+//! Packing is not `pure`: LLVM would move it behind the branch that asks whether a step counts, and away from the products
+//! beside which it costs nothing.
 
 use core::arch::asm;
 

@@ -123,6 +123,35 @@ pub unsafe fn load_shared_16(address: u32) -> [u32; 4] {
     r
 }
 
+/// `ld.shared.v2.f32`.
+///
+/// # Safety
+/// `address` is an 8-byte aligned address of initialised shared memory.
+#[inline(always)]
+pub unsafe fn load_shared_f32x2(address: u32) -> [f32; 2] {
+    let mut r = [0.0; 2];
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "ld.shared.v2.f32 {{{}, {}}}, [{}];",
+            out(reg32) r[0], out(reg32) r[1], in(reg32) address, options(nostack, readonly),
+        );
+    }
+    r
+}
+
+/// `ld.shared.b32`.
+///
+/// # Safety
+/// `address` is a 4-byte aligned address of initialised shared memory.
+#[inline(always)]
+pub unsafe fn load_shared_4(address: u32) -> u32 {
+    let r;
+    // SAFETY: the caller's promise.
+    unsafe { asm!("ld.shared.b32 {}, [{}];", out(reg32) r, in(reg32) address, options(nostack, readonly)) }
+    r
+}
+
 /// `st.shared.v2.f32`.
 ///
 /// # Safety

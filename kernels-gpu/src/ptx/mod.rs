@@ -4,6 +4,7 @@
 //! Two rules keep LLVM honest (`asm!` call sites are not convergent in rustc 1.96): barriers and shuffles are LLVM
 //! intrinsics, and nothing that is `.sync` or `.aligned` is ever `pure`.
 
+pub mod atomic;
 pub mod barrier;
 pub mod cp_async;
 pub mod cvt;

@@ -52,6 +52,15 @@ pub fn grid_dim_x() -> u32 {
     value
 }
 
+/// `%nctaid.y`.
+#[inline(always)]
+pub fn grid_dim_y() -> u32 {
+    let value;
+    // SAFETY: reads a special register.
+    unsafe { asm!("mov.u32 {}, %nctaid.y;", out(reg32) value, options(nomem, nostack)) }
+    value
+}
+
 /// `%nctaid.z`.
 #[inline(always)]
 pub fn grid_dim_z() -> u32 {

@@ -236,6 +236,9 @@ fn the_host_writes_reads_and_frees() {
     assert_eq!((buffer.len(), device.download(buffer)), (3, Ok(vec![1, 2, 3])));
     assert_eq!(device.write(buffer, &[4, 5, 6]), Ok(()));
     assert_eq!(device.write(buffer, &[4]), Err(MemoryError::Length { bytes: 1, len: 3 }));
+    assert_eq!(device.write_start(buffer, &[7]), Ok(()));
+    assert_eq!(device.download(buffer), Ok(vec![7, 5, 6]));
+    assert_eq!(device.write_start(buffer, &[0; 4]), Err(MemoryError::Length { bytes: 4, len: 3 }));
     assert_eq!(device.free(buffer), Ok(()));
     let gone = MemoryError::Gone { address: buffer.address() };
     assert_eq!((device.free(buffer), device.download(buffer)), (Err(gone.clone()), Err(gone.clone())));

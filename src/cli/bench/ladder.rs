@@ -17,7 +17,7 @@ pub const RUNGS: [Rung; 7] = [
     },
     Rung { kernel: "fwd_sm80_bf16_d64_q128_kv64_w4_s2", idea: "the next keys under way during a step" },
     Rung { kernel: "fwd_sm80_bf16_d64_q128_kv64_w4_s3", idea: "two steps under way" },
-    Rung { kernel: "fwd_sm80_bf16_d64_q64_kv64_w4_s1", idea: "blocks half as tall, so that twice as many work" },
+    Rung { kernel: "fwd_sm80_bf16_d64_q64_kv64_w4_s2", idea: "blocks half as tall, so that twice as many work" },
     Rung { kernel: "fwd_sm80_bf16_d64_q32_kv64_w8_x4_s1", idea: "blocks of 32 rows, whose warps split the keys" },
     Rung { kernel: "fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1", idea: "one step of 128 keys a warp in place of two" },
 ];

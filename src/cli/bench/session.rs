@@ -176,7 +176,8 @@ impl<'a> Session<'a> {
             gates::resources(kernel, &found, self.gpu.spec())?;
             let [q, k, v] = views;
             let answer = self.gpu.attention_host(q, k, v, &inputs.options(), Some(kernel));
-            let verdict = expected.check(&answer.map_err(|error| Gate::Correctness.failed(error))?.0);
+            let (answer, plan) = answer.map_err(|error| Gate::Correctness.failed(error))?;
+            let verdict = expected.check(&answer);
             gates::correctness(&verdict)?;
             let failed = |error| Gate::Speed.failed(error);
             let timed = self.gpu.timed_with(views, &inputs.options(), Some(kernel), self.options.cold, launch);
@@ -210,6 +211,7 @@ impl<'a> Session<'a> {
                 kernel: Some(KernelRecord {
                     name,
                     chosen,
+                    splits: matches!(kernel, Kernel::Decode(_)).then_some(plan.splits.count),
                     sha256: Sha256::digest(&source).iter().map(|byte| format!("{byte:02x}")).collect(),
                     registers: found.registers,
                     local_bytes: found.local_bytes,

@@ -312,7 +312,7 @@ pub mod tests {
             (
                 "kernel chosen for bf16 B1 Hq8 Sq512 Skv512 D64 full",
                 "fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1",
-                "fwd_sm80_bf16_d64_q64_kv64_w4_s1",
+                "fwd_sm80_bf16_d64_q64_kv64_w4_s2",
             ),
         ] {
             assert_eq!(refused(from, to), format!("b: {what} is `{to}`, but `{from}` in a, allowed: one a report"));
