@@ -1,10 +1,10 @@
 //! `evo-sdpa tune`: results of benchmarks as a table that goes before the model.
 
-use super::record::{OURS, Quantiles, Record, Time};
+use super::record::{KernelRecord, OURS, Quantiles, Record, Time};
 use super::table::Table;
 use anyhow::{Context, Result};
 use clap::Args;
-use evo_sdpa::{Problem, TUNED_VARIABLE, Tuned, TunedProblem, TunedRow};
+use evo_sdpa::{Kernel, Problem, TUNED_VARIABLE, Tuned, TunedProblem, TunedRow};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 /// Make a tuned table from results of `evo-sdpa bench --kernel all --json`
 ///
 /// For each device and problem the table has the kernel with the least median time; from then on plans take it. A
-/// problem counts when the planner's own choice was timed and at least one other kernel; times with cold caches do not.
+/// problem counts when the planner's own choice was timed and at least one other kernel; times with cold caches and of
+/// dependent launches do not.
 /// EVO_SDPA_TUNED=FILE puts the table to use.
 #[derive(Args)]
 pub struct Tune {
@@ -83,9 +84,13 @@ fn read_records(path: &Path) -> Result<Vec<Record>> {
     Record::read_all(&name, &fs::read_to_string(path).with_context(|| name.clone())?)
 }
 
-/// Takes in a time, if it is one of a kernel of ours with warm caches.
+/// Takes in a time, if it is one of a plain launch of a kernel of ours with warm caches.
 fn add(all: &mut BTreeMap<(String, TunedProblem), Timed>, time: &Time) -> Result<()> {
-    let Some(kernel) = time.kernel.as_ref().filter(|_| time.implementation == OURS && !time.method.cold) else {
+    // The name of a dependent launch is no kernel's.
+    let counts = |kernel: &&KernelRecord| {
+        time.implementation == OURS && !time.method.cold && Kernel::parse(&kernel.name).is_some()
+    };
+    let Some(kernel) = time.kernel.as_ref().filter(counts) else {
         return Ok(());
     };
     let problem = time.call.problem()?;

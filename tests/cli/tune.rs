@@ -36,8 +36,9 @@ fn the_fastest_kernel_of_a_benchmark_is_planned_from_then_on() {
     let records = [
         record(CHOSEN, 5.0, true, false),
         record(FAST, 4.75, false, false),
-        // Neither says which kernel is the fastest with warm caches.
+        // Neither cold caches nor dependent launches say which kernel a plan should have.
         record(CHOSEN, 1.0, true, true),
+        record(&format!("{CHOSEN} dependent"), 1.0, false, false),
         record("fwd_sm80_bf16_d64_q128_kv64_w4_s2", 9.0, false, false),
     ];
     let (ran, table) = tune("tuned", &records);
