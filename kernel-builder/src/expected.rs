@@ -40,8 +40,9 @@ fn sm80(config: FwdSm80) -> Counts {
     let copies = |rows: u32| rows.div_ceil(config.copy_rows()) * config.copy_spans();
     let split = config.kv_splits > 1;
     Counts {
-        // At the start and at the end of a step; with one stage also before keys and before values; two around the merge.
-        bar_sync: 2 + if config.values_lag() { 0 } else { 2 } + if split { 2 } else { 0 },
+        // At the start and at the end of a step; with one stage also before each group of keys and before values; two around
+        // the merge.
+        bar_sync: 2 + if config.values_lag() { 0 } else { config.key_groups() + 1 } + if split { 2 } else { 0 },
         // Around a warp's own rows of the output tile.
         bar_warp_sync: if split { 0 } else { 2 },
         // A row lies in four lanes: two shuffles for its maximum, two for its sum at the end.
@@ -54,8 +55,12 @@ fn sm80(config: FwdSm80) -> Counts {
         cp_async: copies(config.tile_q) + (2 * config.stages + 2) * copies(config.step()),
         cp_async_commit: 0,
         // At the start and at the end of a step, with more than two stages in another way at the last one; with one
-        // stage for keys and for values.
-        cp_async_wait: if config.stages == 2 { 2 } else { 3 },
+        // stage for each group of keys and for values.
+        cp_async_wait: match config.stages {
+            1 => 2 + config.key_groups(),
+            2 => 2,
+            _ => 3,
+        },
     }
 }
 
@@ -197,6 +202,6 @@ mod tests {
         let wrong = Counts { bar_sync: right.bar_sync + 1, mma_sync: right.mma_sync - 1, ..right };
         let found: Vec<_> = mismatches(entry, &wrong).map(|defect| defect.to_string()).collect();
         assert_eq!(found.len(), 2);
-        assert!(found[0].starts_with("7 bar.sync instead of 6"), "{}", found[0]);
+        assert!(found[0].starts_with("8 bar.sync instead of 7"), "{}", found[0]);
     }
 }

@@ -16,29 +16,33 @@
 //!          step t   start K(t+1-S), V(t+2-S)   S = Q K(t)^T   out += P V(t+1)   P = softmax   wait     barrier A
 //!          end      out += P V(0)
 //!
-//! S = 1    start    start K, V, wait Q, K                                                              barrier A
-//!          step t   S = Q K^T   P = softmax   wait V   barrier B   out += P V                          barrier A
-//!                   and before it, but for the first: start K, V, wait K                               barrier C
+//! S = 1    start    start K, V, wait Q, first half of K                                                barrier A
+//!          step t   S = Q K^T of that   wait K   barrier B   S = Q K^T of the rest   P = softmax
+//!                   wait V   barrier C   out += P V                                                    barrier A
+//!                   and before it, but for the first: start K, V, wait first half of K                 barrier D
 //! ```
 //!
 //! | barrier | makes visible | frees |
 //! |---|---|---|
 //! | A before step t, S > 1 | K(t) and V(t+1) of all threads, and the queries | K(t+1), V(t+2) |
-//! | A, S = 1 | the first keys and the queries | keys and values |
-//! | B, C | values, keys | |
+//! | A, S = 1 | the first half of the first keys, and the queries | keys and values |
+//! | B, C, D | keys, values, the first half of later keys | |
+//!
+//! The first half of K is that of every part into which keys are split, so that all warps have something to begin with.
 
 use super::element::{mma_m16n8k16, pack};
 use super::epilogue;
+use super::pipeline::Pipeline;
 use super::registers::Registers;
 use super::sequence_keys;
 use super::softmax::Softmax;
-use super::tile::{OperandAddress, TileCopy};
+use super::tile::OperandAddress;
 use crate::config::{FwdSm80, WARP};
 use crate::fragment::{ldmatrix_chunks_first, ldmatrix_rows_first};
 use crate::mask::{kv_steps, visible_keys};
-use crate::params::{FwdParams, boustrophedon, kv_head};
+use crate::params::{FwdParams, boustrophedon};
 use crate::ptx::ldmatrix::{ldmatrix_x4, ldmatrix_x4_trans};
-use crate::ptx::{barrier, cp_async, opaque, sreg};
+use crate::ptx::{opaque, sreg};
 use core::ops::Range;
 
 /// Most m16 tiles of a warp.
@@ -149,10 +153,15 @@ pub unsafe fn run<I: Instance>(params: FwdParams) {
             }
             if !done {
                 scores = I::ScoreFrags::splat([0.0; 4]);
-                multiply_keys(&q, keys, 0..parts, &at, &mut scores);
+                let first_parts = parts / config.key_groups();
+                multiply_keys(&q, keys, 0..first_parts, &at, &mut scores);
+                if first_parts < parts {
+                    pipeline.wait_keys();
+                    multiply_keys(&q, keys, first_parts..parts, &at, &mut scores);
+                }
                 let mask = Mask { first_key: step * config.step(), kv_len, causal_offset: params.causal_offset };
                 // Where steps are tried first, few come here that need none.
-                if step >= steps.full {
+                if if config.values_lag() { step >= steps.full } else { mask.hides_some::<I>(&at) } {
                     mask.apply::<I>(&params, &mut scores);
                 }
                 softmax.move_base(&mut scores, &mut out);
@@ -177,132 +186,6 @@ pub unsafe fn run<I: Instance>(params: FwdParams) {
         } else {
             epilogue::merge_and_store::<I>(&params, &at, shared, steps.total == 0, &softmax, &out);
         }
-    }
-}
-
-/// The copies of keys and values, and which stage is whose.
-struct Pipeline {
-    config: FwdSm80,
-    k: TileCopy,
-    v: TileCopy,
-    k_shared: u32,
-    v_shared: u32,
-}
-
-impl Pipeline {
-    /// Starts the copies of the queries and of the first stages, and waits for the queries and the first keys.
-    #[inline(always)]
-    unsafe fn start<I: Instance>(params: &FwdParams, at: &Position, total: u32, kv_len: u32) -> Self {
-        let config = I::CONFIG;
-        let copy =
-            |address, stride, head| TileCopy::new(config, at.thread, address, stride, at.batch, head, params.head_dim);
-        let kv_head = kv_head(at.head, params.kv_head_reciprocal);
-        let shared = sreg::dynamic_shared();
-        let k_shared = shared + config.q_bytes();
-        let pipeline = Self {
-            config,
-            k: copy(params.k, &params.k_stride, kv_head),
-            v: copy(params.v, &params.v_stride, kv_head),
-            k_shared,
-            v_shared: k_shared + config.stages * config.step_bytes(),
-        };
-        // SAFETY: shared memory is free at the start; rows that do not exist are not read.
-        unsafe {
-            let q = copy(params.q, &params.q_stride, at.head);
-            q.start::<true>(shared, at.block_row, config.tile_q, params.q_len);
-            let step = |ahead: u32| total - 1 - ahead;
-            let first_row = |ahead: u32| step(ahead) * config.step();
-            for ahead in 0..config.stages {
-                if ahead < total {
-                    pipeline.k.start::<true>(pipeline.keys(step(ahead)), first_row(ahead), config.step(), kv_len);
-                }
-                if !config.values_lag() {
-                    cp_async::commit();
-                }
-                if ahead < total {
-                    pipeline.start_values::<true>(step(ahead), kv_len);
-                }
-                cp_async::commit();
-            }
-            cp_async::wait(config.groups_in_flight());
-            barrier::sync_threads();
-        }
-        pipeline
-    }
-
-    /// Address of the keys of step `step`.
-    #[inline(always)]
-    fn keys(&self, step: u32) -> u32 {
-        self.k_shared + step % self.config.stages * self.config.step_bytes()
-    }
-
-    /// Address of the values of step `step`.
-    #[inline(always)]
-    fn values(&self, step: u32) -> u32 {
-        self.v_shared + step % self.config.stages * self.config.step_bytes()
-    }
-
-    /// Starts the copy of the values of step `step`.
-    #[inline(always)]
-    unsafe fn start_values<const BOUNDED: bool>(&self, step: u32, kv_len: u32) {
-        let rows = self.config.step();
-        // SAFETY: the caller freed the tile; with BOUNDED, rows that do not exist are not read.
-        unsafe { self.v.start::<BOUNDED>(self.values(step), step * rows, rows, kv_len) }
-    }
-
-    /// Starts the copies into the tiles that the step before `step` freed, unless `step` is the first.
-    #[inline(always)]
-    unsafe fn begin_step(&self, step: u32, total: u32) {
-        if step + 1 == total {
-            return;
-        }
-        let config = self.config;
-        // SAFETY: the tiles are free; only rows of the first step can lie past the end.
-        unsafe {
-            if step + 1 >= config.stages {
-                let later = step + 1 - config.stages;
-                self.k.start::<false>(self.keys(later), later * config.step(), config.step(), 0);
-            }
-            if !config.values_lag() {
-                cp_async::commit();
-                self.start_values::<false>(step, 0);
-                cp_async::commit();
-                cp_async::wait(1);
-                barrier::sync_threads();
-            } else {
-                if step + 2 < total && step + 2 >= config.stages {
-                    self.start_values::<false>(step + 2 - config.stages, 0);
-                }
-                cp_async::commit();
-            }
-        }
-    }
-
-    /// Waits for what the step after `step` begins with, or for the last values.
-    #[inline(always)]
-    unsafe fn end_step(&self, step: u32) {
-        let config = self.config;
-        if !config.values_lag() && step == 0 {
-            return;
-        }
-        if config.values_lag() {
-            // With two stages there is one group to wait for, the first step's or the last's.
-            if config.stages == 2 || step == 0 {
-                cp_async::wait(0);
-            } else {
-                cp_async::wait(config.groups_in_flight() - 1);
-            }
-        }
-        // SAFETY: barrier A, see the table above.
-        unsafe { barrier::sync_threads() }
-    }
-
-    /// With one stage: waits for the values.
-    #[inline(always)]
-    unsafe fn wait_values(&self) {
-        cp_async::wait(0);
-        // SAFETY: barrier B, see the table above.
-        unsafe { barrier::sync_threads() }
     }
 }
 
@@ -349,6 +232,13 @@ struct Mask {
 }
 
 impl Mask {
+    /// Whether some row of the warp does not see some key of the warp's part of the step.
+    #[inline(always)]
+    fn hides_some<I: Instance>(&self, at: &Position) -> bool {
+        let end_key = self.first_key + (at.split + 1) * I::CONFIG.tile_kv;
+        end_key as i32 > visible_keys((at.block_row + at.warp_row) as i32, self.kv_len, self.causal_offset)
+    }
+
     /// Sets scores of hidden keys to -inf.
     #[inline(always)]
     fn apply<I: Instance>(&self, params: &FwdParams, scores: &mut I::ScoreFrags) {

@@ -9,6 +9,7 @@ pub mod fwd_sm80;
 pub mod merge_states;
 pub mod mma_rate;
 mod pages;
+mod pipeline;
 mod registers;
 mod softmax;
 mod tile;
