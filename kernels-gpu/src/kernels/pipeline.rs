@@ -131,12 +131,7 @@ impl Pipeline {
             return;
         }
         if config.values_lag() {
-            // With two stages there is one group to wait for, the first step's or the last's.
-            if config.stages == 2 || step == 0 {
-                cp_async::wait(0);
-            } else {
-                cp_async::wait(config.groups_in_flight() - 1);
-            }
+            cp_async::wait(config.groups_in_flight() - 1);
         }
         // SAFETY: barrier A, see the table above.
         unsafe { barrier::sync_threads() }

@@ -53,7 +53,7 @@ pub(crate) fn decode(cx: &mut Operands) -> Result<Decoded> {
         "shfl" | "vote" | "redux" | "match" | "activemask" => plain(Class::Warp, collective::decode(cx)),
         "mov" | "selp" | "slct" | "cvta" | "isspacep" | "prmt" => plain(Class::Move, moves::decode(cx)),
         // These change nothing that can be seen here.
-        "prefetch" | "nanosleep" | "applypriority" => {
+        "prefetch" | "nanosleep" | "applypriority" | "pmevent" => {
             Ok(Decoded::new(Class::Control, Action::Compute(Box::new(|_, _| {}))))
         }
         "griddepcontrol" => dependency(cx),
