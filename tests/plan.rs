@@ -55,8 +55,9 @@ fn every_multiple_of_eight_up_to_256_gets_tensor_cores_on_every_device_and_no_ot
         let problem = Problem::contiguous(DType::F16, [1, 2, 2, 64, 64, head_dim]);
         let plan = Plan::new(&problem, &device);
         if head_dim % 8 == 0 && head_dim <= 256 {
-            let Kernel::FwdSm80(config) = plan.unwrap().kernel else { panic!("{head_dim} on plain cores") };
-            assert!((config.least_head_dim()..=config.head_dim).contains(&(head_dim as u32)), "{head_dim}");
+            let kernel = plan.unwrap().kernel;
+            assert!(!matches!(kernel, Kernel::FwdScalar(_)), "{head_dim}: {kernel}");
+            assert!((kernel.least_head_dim()..=kernel.head_dim()).contains(&(head_dim as u32)), "{head_dim}: {kernel}");
         } else {
             let error = plan.unwrap_err();
             assert!(matches!(error, Error::Unsupported { field: "head_dim", .. } | Error::Layout { .. }), "{error}");

@@ -7,7 +7,7 @@
 
 use evo_sdpa::sim::ptx_sim::{Kind, Options};
 use evo_sdpa::verify::{Case, Expected, Inputs};
-use evo_sdpa::{Decode, DeviceSpec, Element, KERNELS, Kernel, PTX_SM80, Simulator, with_element};
+use evo_sdpa::{Causal, Decode, DeviceSpec, Element, KERNELS, Kernel, PTX_SM80, Simulator, with_element};
 use mutants::{Mutant, Operator, single_entry};
 use rayon::prelude::*;
 use std::collections::HashSet;
@@ -31,10 +31,18 @@ fn cases(kernel: Kernel) -> Vec<Case> {
         Kernel::FwdScalar(_) => vec![case(3, 37, 152)],
         Kernel::FwdSm80(config) => {
             let (q_len, step) = (config.tile_q - 3, config.step());
-            // Without a key, the queries are the last thing that lies in shared memory. With one masked step more than
-            // stages and full ones, both loops start copies over tiles in use, and use what they copied.
-            let kv_lens = [0, step - 5, (config.stages + 1) * step + 5];
-            kv_lens.map(|kv_len| case(q_len, kv_len, config.head_dim)).to_vec()
+            // More steps than stages, so that copies start over tiles in use. Where values lag, the first row sees a key
+            // less than one step beyond the full ones: several steps have a mask, and all but the first of them multiply
+            // the values of the step before.
+            let full = config.stages * step;
+            let (kv_len, causal) = if config.values_lag() {
+                (full + step - 1 + q_len - 1, Some(Causal::BottomRight))
+            } else {
+                (full + 5, None)
+            };
+            // Without a key, the queries are the last thing that lies in shared memory.
+            let [none, one_step, more] = [0, step - 5, kv_len].map(|kv_len| case(q_len, kv_len, config.head_dim));
+            vec![none, one_step, Case { causal, ..more }]
         }
         Kernel::Decode(config) => {
             // No key; one block of a step; two of them; two of more steps than stages. A row of the tile is missing.
