@@ -117,6 +117,17 @@ fn pages_give_the_bits_of_contiguous_keys() {
 }
 
 #[test]
+fn sequences_with_room_for_no_page_have_no_keys() {
+    let inputs = Inputs::<bf16>::generate(&Case::new([2, 4, 2, 1, 16, 64]));
+    let [q, k, v] = inputs.views().unwrap();
+    let pages = Some(Pages { block_table: &[], per_sequence: 0 });
+    let answer = simulator().attention(q, k, v, &Options { pages, ..Options::default() }, None).unwrap();
+    assert!(answer.report.is_clean(), "{}", answer.report);
+    assert!(answer.output.out.iter().all(|x| x.to_f32() == 0.0));
+    assert!(answer.output.lse.iter().all(|&x| x == f32::NEG_INFINITY));
+}
+
+#[test]
 fn the_cpu_reads_pages_as_it_reads_contiguous_keys() {
     let case = Case { kv_lens: true, ..Case::new([3, 4, 2, 2, 96, 64]) };
     let paged = Paged::new(&case, 16, Layout::bshd);

@@ -210,3 +210,16 @@ fn decoding_streams_the_keys_of_a_sequence_through_one_block_an_sm() {
         assert_eq!(plan.axes(), ["row tiles x splits", "key heads", "batch"]);
     }
 }
+
+#[test]
+fn more_parts_of_the_keys_than_a_grid_has_room_for_are_refused() {
+    let problem = Problem::contiguous(DType::Bf16, [1, 32, 1, 2047, 1 << 29, 128]);
+    let kernel = Kernel::parse("decode_bf16_d128_q16_kv16_w4_s2").unwrap();
+    let plan = Plan::with_kernel(&problem, &DeviceSpec::H200, kernel).unwrap();
+    assert_eq!(plan.grid, [4094, 1, 1]);
+    let most = i32::MAX as u32 / 4094;
+    let [x, ..] = plan.with_splits(most / 2).unwrap().grid;
+    assert!(x.is_multiple_of(4094) && x <= i32::MAX as u32, "{x}");
+    let error = plan.with_splits(u32::MAX).unwrap_err().to_string();
+    assert!(error.ends_with(&format!("allowed: at most {most} for 4094 tiles of rows of a key head")), "{error}");
+}
