@@ -102,7 +102,7 @@ fn pages_give_the_bits_of_contiguous_keys() {
             let causal = Some(Causal::Offset(200));
             let kv_len = 512;
             let case = Case { kv_lens: true, causal, ..case(config, [3, 4, 2, 2, kv_len]) };
-            let paged = Paged::new(&case, rows, layout);
+            let paged = Paged::<bf16>::new(&case, rows, layout);
             for splits in [1, 3] {
                 let [q, k, v] = paged.inputs.views().unwrap();
                 let options = Options { splits: Some(splits), ..paged.inputs.options() };
@@ -117,9 +117,20 @@ fn pages_give_the_bits_of_contiguous_keys() {
 }
 
 #[test]
+fn sequences_with_room_for_no_page_have_no_keys() {
+    let inputs = Inputs::<bf16>::generate(&Case::new([2, 4, 2, 1, 16, 64]));
+    let [q, k, v] = inputs.views().unwrap();
+    let pages = Some(Pages { block_table: &[], per_sequence: 0 });
+    let answer = simulator().attention(q, k, v, &Options { pages, ..Options::default() }, None).unwrap();
+    assert!(answer.report.is_clean(), "{}", answer.report);
+    assert!(answer.output.out.iter().all(|x| x.to_f32() == 0.0));
+    assert!(answer.output.lse.iter().all(|&x| x == f32::NEG_INFINITY));
+}
+
+#[test]
 fn the_cpu_reads_pages_as_it_reads_contiguous_keys() {
     let case = Case { kv_lens: true, ..Case::new([3, 4, 2, 2, 96, 64]) };
-    let paged = Paged::new(&case, 16, Layout::bshd);
+    let paged = Paged::<bf16>::new(&case, 16, Layout::bshd);
     let [q, k, v] = paged.inputs.views().unwrap();
     let contiguous = cpu::attention(q, k, v, &paged.inputs.options()).unwrap();
     let exact = cpu::reference::attention(q, k, v, &paged.inputs.options()).unwrap();
@@ -203,7 +214,7 @@ fn every_launch_leaves_the_workspace_fit_for_the_next_one() {
 #[test]
 fn bad_pages_and_splits_are_refused_by_name() {
     let case = Case::new([2, 4, 2, 1, 64, 64]);
-    let paged = Paged::new(&case, 16, Layout::bhsd);
+    let paged = Paged::<bf16>::new(&case, 16, Layout::bhsd);
     let [q, k, v] = paged.views();
     let refused = |options: Options| match cpu::attention(q, k, v, &options) {
         Ok(_) => panic!("not refused"),

@@ -76,7 +76,7 @@ fn keys_split_between_blocks_are_right_and_pages_give_the_bits_of_contiguous_key
             let case = Case { kv_lens: true, splits: Some(splits), ..Case::new(shape) };
             assert_no_faults(faults(gpu, &case, [Some(kernel)]).into_iter());
             for layout in [Layout::bhsd as fn(_) -> _, Layout::bshd] {
-                let paged = Paged::new(&case, 16, layout);
+                let paged = Paged::<bf16>::new(&case, 16, layout);
                 let [q, k, v] = paged.inputs.views().unwrap();
                 let (contiguous, _) = gpu.attention_host(q, k, v, &paged.inputs.options(), Some(kernel)).unwrap();
                 let [q, k, v] = paged.views();
@@ -281,6 +281,25 @@ fn a_timed_call_gives_a_time_for_each_run() {
         assert!(timed.calls() as usize >= timed.buffers());
         assert_eq!(timed.while_busy(|| 7), Ok(7));
     }
+}
+
+#[test]
+fn a_timed_call_keeps_to_its_splits_while_another_call_splits_its_keys_too() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    let kernel = Kernel::parse("decode_bf16_d128_q16_kv16_w4_s2").unwrap();
+    let inputs =
+        |splits| Inputs::<bf16>::generate(&Case { splits: Some(splits), ..Case::new([2, 8, 2, 1, 4096, 128]) });
+    let (few, many) = (inputs(2), inputs(16));
+    let answer = |inputs: &Inputs<bf16>| {
+        let [q, k, v] = inputs.views().unwrap();
+        gpu.attention_host(q, k, v, &inputs.options(), Some(kernel)).unwrap().0
+    };
+    let expected = [&few, &many].map(answer);
+    let timed = gpu.timed(few.views().unwrap(), &few.options(), Some(kernel), false).unwrap();
+    assert_eq!(timed.plan().splits.count, 2);
+    assert_eq!(timed.call_us(5).unwrap().len(), 5);
+    assert_eq!(timed.while_busy(|| answer(&many)).unwrap(), expected[1]);
+    assert_eq!(timed.answer().unwrap(), expected[0]);
 }
 
 const DEPENDENT: LaunchOptions = LaunchOptions { dependent: true };

@@ -55,8 +55,9 @@ fn every_multiple_of_eight_up_to_256_gets_tensor_cores_on_every_device_and_no_ot
         let problem = Problem::contiguous(DType::F16, [1, 2, 2, 64, 64, head_dim]);
         let plan = Plan::new(&problem, &device);
         if head_dim % 8 == 0 && head_dim <= 256 {
-            let Kernel::FwdSm80(config) = plan.unwrap().kernel else { panic!("{head_dim} on plain cores") };
-            assert!((config.least_head_dim()..=config.head_dim).contains(&(head_dim as u32)), "{head_dim}");
+            let kernel = plan.unwrap().kernel;
+            assert!(!matches!(kernel, Kernel::FwdScalar(_)), "{head_dim}: {kernel}");
+            assert!((kernel.least_head_dim()..=kernel.head_dim()).contains(&(head_dim as u32)), "{head_dim}: {kernel}");
         } else {
             let error = plan.unwrap_err();
             assert!(matches!(error, Error::Unsupported { field: "head_dim", .. } | Error::Layout { .. }), "{error}");
@@ -208,4 +209,17 @@ fn decoding_streams_the_keys_of_a_sequence_through_one_block_an_sm() {
         assert_eq!((plan.grid, plan.splits.count), ([splits, 8, batch as u32], splits), "{problem}");
         assert_eq!(plan.axes(), ["row tiles x splits", "key heads", "batch"]);
     }
+}
+
+#[test]
+fn more_parts_of_the_keys_than_a_grid_has_room_for_are_refused() {
+    let problem = Problem::contiguous(DType::Bf16, [1, 32, 1, 2047, 1 << 29, 128]);
+    let kernel = Kernel::parse("decode_bf16_d128_q16_kv16_w4_s2").unwrap();
+    let plan = Plan::with_kernel(&problem, &DeviceSpec::H200, kernel).unwrap();
+    assert_eq!(plan.grid, [4094, 1, 1]);
+    let most = i32::MAX as u32 / 4094;
+    let [x, ..] = plan.with_splits(most / 2).unwrap().grid;
+    assert!(x.is_multiple_of(4094) && x <= i32::MAX as u32, "{x}");
+    let error = plan.with_splits(u32::MAX).unwrap_err().to_string();
+    assert!(error.ends_with(&format!("allowed: at most {most} for 4094 tiles of rows of a key head")), "{error}");
 }

@@ -3,7 +3,7 @@
 use common::{Device, HEAD_DIMS, assert_no_faults, faults, kernels, nasty_cases};
 use evo_sdpa::sim::ptx_sim::{self, Arch, Class, Delivery, Mma, Options, Reconvergence, WarpOrder};
 use evo_sdpa::sim::{Simulated, work};
-use evo_sdpa::verify::{Case, Expected, Inputs, Storage};
+use evo_sdpa::verify::{Case, Expected, Inputs, Kind, Storage};
 use evo_sdpa::{
     Causal, DType, Decode, DevicePointers, DeviceSpec, ENTRIES, Element, Entry, Error, KERNELS, Kernel, MmaRate,
     PTX_SM80, Plan, Simulator, TensorView, cpu, half, ptx_text, with_element,
@@ -166,6 +166,24 @@ fn full_tiles_take_the_matrix_instructions_of_their_products_and_no_bank_conflic
             assert!(in_tiles.is_empty(), "{kernel}: {in_tiles:#?}");
             assert!(report.peak_shared <= plan.shared_bytes, "{kernel}: {} B", report.peak_shared);
         });
+    }
+}
+
+#[test]
+fn a_step_that_outgrows_the_base_of_the_softmax_is_taken_again_and_its_keys_are_multiplied_twice() {
+    for &kernel in KERNELS {
+        let Kernel::FwdSm80(config) = kernel else { continue };
+        let full = small_case(kernel, config.tile_q as usize, 2 * config.step() as usize, None);
+        let [products, of_large] = [Kind::Normal, Kind::Large].map(|kind| {
+            let case = Case { kind, ..full };
+            assert_no_faults(faults(simulator(), &case, [Some(kernel)]).into_iter());
+            with_element!(kernel.dtype(), T => {
+                simulate(simulator(), &Inputs::<T>::generate(&case), Some(kernel)).report.executed(Class::Matrix)
+            })
+        });
+        // Of two steps with two products each, the second finds larger scores in some row of every warp.
+        let expected = if config.values_lag() { products / 4 * 5 } else { products };
+        assert_eq!(of_large, expected, "{kernel}");
     }
 }
 

@@ -15,6 +15,8 @@ use std::fmt::Display;
 
 /// Rows of every tensor start on such a boundary, bytes: the width of one `cp.async`.
 pub const ROW_ALIGNMENT: u64 = STRIDE_UNIT as u64;
+/// Grid limit of CUDA for the x dimension.
+pub const MAX_GRID_X: u32 = i32::MAX as u32;
 /// Grid limits of CUDA for the y and z dimension.
 pub const MAX_GRID_YZ: usize = 65535;
 /// Largest head dim of results that are merged: far beyond any model's, and offsets in a row stay small.

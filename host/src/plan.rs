@@ -7,8 +7,6 @@ use crate::layout::Layout;
 use crate::limits::{self, ROW_ALIGNMENT};
 use crate::model::{Prediction, Setting};
 use crate::nvtx::Range;
-#[cfg(any(feature = "gpu", feature = "sim"))]
-use crate::problem::Options;
 use crate::problem::Problem;
 use crate::splits::{SplitReason, Splits};
 use crate::tuned::TunedKernels;
@@ -105,7 +103,8 @@ pub struct DevicePointers {
     /// They are zero before the first launch that uses them. Every launch leaves them fit for the next one, also for one
     /// of another plan that needs no more. Launches that may overlap in time need memory of their own.
     pub workspace: u64,
-    /// 32-bit \[batch, pages_per_sequence\] page numbers; null exactly when the problem has no pages.
+    /// 32-bit \[batch, pages_per_sequence\] page numbers; null when the problem has no pages, and only then where it has
+    /// keys.
     pub block_table: u64,
 }
 
@@ -193,24 +192,25 @@ impl Plan {
         }
     }
 
-    /// [`Plan::choose`] with the splits that `options` ask for, if they do.
+    /// [`Plan::choose`], in `splits` parts of the keys where a number is given.
     #[cfg(any(feature = "gpu", feature = "sim"))]
     pub(crate) fn for_call(
         problem: &Problem,
         device: &DeviceSpec,
         tuned: &TunedKernels,
         kernel: Option<Kernel>,
-        options: &Options,
+        splits: Option<u32>,
     ) -> Result<Self> {
         let plan = Self::choose(problem, device, tuned, kernel)?;
-        options.splits.map_or(Ok(plan), |count| plan.with_splits(count))
+        splits.map_or(Ok(plan), |count| plan.with_splits(count))
     }
 
     /// The plan with the keys of a sequence in `count` parts of whole steps, or in fewer where there are not so many
     /// steps. The number of keys in a part then follows from the shapes alone, and the bits of the answer with it.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] when `count` is 0, or more than 1 and the kernel does not split.
+    /// [`Error::Unsupported`] when `count` is 0, or more than 1 and the kernel does not split, or has more tiles of rows
+    /// or blocks for it than a launch can have.
     pub fn with_splits(self, count: u32) -> Result<Self> {
         self.split(count, SplitReason::Forced)
     }
@@ -227,6 +227,9 @@ impl Plan {
                     return refused(format!("1 for {row_tiles} tiles of rows, above {}", Workspace::MAX_ROW_TILES));
                 }
                 let splits = Splits::of_count(config, self.params.kv_len, count, reason);
+                if u64::from(x) * u64::from(splits.count) > limits::MAX_GRID_X.into() {
+                    return refused(format!("at most {} for {x} tiles of rows of a key head", limits::MAX_GRID_X / x));
+                }
                 let params = FwdParams { splits: splits.count, keys_per_split: splits.keys, ..self.params };
                 Ok(Self { splits, grid: [x * splits.count, y, z], params, ..self })
             }
@@ -266,23 +269,23 @@ impl Plan {
     pub fn bind(&self, pointers: &DevicePointers) -> Result<FwdParams> {
         let DevicePointers { q, k, v, out, lse, kv_lens, workspace, block_table } = *pointers;
         let has_keys = self.params.kv_len > 0;
-        let optional = |wanted| {
-            if wanted { "an address, as the plan asks for it" } else { "null, as the plan does not ask for it" }
-        };
-        for (field, address, wanted, alignment) in [
-            ("q", q, true, ROW_ALIGNMENT),
-            ("k", k, has_keys, ROW_ALIGNMENT),
-            ("v", v, has_keys, ROW_ALIGNMENT),
-            ("out", out, true, ROW_ALIGNMENT),
-            ("lse", lse, self.lse, 4),
-            ("kv_lens", kv_lens, self.kv_lens, 4),
-            ("workspace", workspace, self.workspace_bytes() > 0, ROW_ALIGNMENT),
-            ("block_table", block_table, self.pages, 4),
+        // Whether it may not be null, and whether it may be an address.
+        for (field, address, needed, taken, alignment) in [
+            ("q", q, true, true, ROW_ALIGNMENT),
+            ("k", k, has_keys, true, ROW_ALIGNMENT),
+            ("v", v, has_keys, true, ROW_ALIGNMENT),
+            ("out", out, true, true, ROW_ALIGNMENT),
+            ("lse", lse, self.lse, self.lse, 4),
+            ("kv_lens", kv_lens, self.kv_lens, self.kv_lens, 4),
+            ("workspace", workspace, self.workspace_bytes() > 0, self.workspace_bytes() > 0, ROW_ALIGNMENT),
+            ("block_table", block_table, self.pages && has_keys, self.pages, 4),
         ] {
-            let tensor = ["q", "k", "v", "out"].contains(&field);
-            let present_as_wanted = if tensor { address != 0 || !wanted } else { (address != 0) == wanted };
-            if !present_as_wanted && !self.is_empty() {
-                let allowed = if tensor { "an address on the device" } else { optional(wanted) };
+            let allowed = match address {
+                0 if needed => Some("an address on the device, as the plan asks for it"),
+                1.. if !taken => Some("null, as the plan does not ask for it"),
+                _ => None,
+            };
+            if let (Some(allowed), false) = (allowed, self.is_empty()) {
                 return Err(Error::Layout { field, value: format!("address {address:#x}"), allowed: allowed.into() });
             }
             if !address.is_multiple_of(alignment) {

@@ -52,8 +52,8 @@ pub struct Options<'a> {
     /// The pages that hold keys and values; by default these are contiguous.
     pub pages: Option<Pages<'a>>,
     /// Into how many parts kernels that can split the keys of a sequence between blocks; the planner's choice by
-    /// default. The same number gives the same bits on every device, and in a batch of any size. On a CPU it means
-    /// nothing.
+    /// default. By one kernel, the same number gives the same bits on every device, and in a batch of any size. On a
+    /// CPU it means nothing.
     pub splits: Option<u32>,
 }
 

@@ -27,7 +27,7 @@ pub enum SplitReason {
     Forced,
     /// It was the fastest by a tuned table.
     Tuned,
-    /// The most with which no SM has two blocks.
+    /// The most with which no SM has two blocks; one where even that gives some SM two.
     Fills {
         /// Blocks of the grid.
         blocks: u64,
@@ -53,7 +53,7 @@ impl Splits {
         }
     }
 
-    /// As many parts as give every SM one block, for so many tiles of rows, or one where there are more tiles.
+    /// As many parts as give every SM at most one block, for so many tiles of rows, or one where there are more tiles.
     ///
     /// The stages of one block hold enough bytes on their way from memory to take an SM's share of them. More blocks
     /// take no less time, start later, and leave more to merge: an H200 lost 3 % with two for each SM where blocks had
@@ -77,7 +77,8 @@ impl Splits {
 
 impl fmt::Display for Splits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "keys in {} splits of {}", self.count, self.keys)?;
+        let splits = if self.count == 1 { "split" } else { "splits" };
+        write!(f, "keys in {} {splits} of {}", self.count, self.keys)?;
         match self.reason {
             SplitReason::Whole => Ok(()),
             SplitReason::Forced => f.write_str(", as asked for"),
@@ -127,6 +128,7 @@ mod tests {
         assert_eq!([9, 16, 64, 4000].map(|batch| planned(batch, 8192).count), [1; 4]);
         assert_eq!([0, 1, 64, 65, 640].map(|kv_len| planned(1, kv_len).count), [1, 1, 1, 2, 10]);
         assert_eq!(planned(2, 32768).to_string(), "keys in 8 splits of 4096: 128 blocks for 132 SMs");
+        assert_eq!(planned(16, 8192).to_string(), "keys in 1 split of 8192: 128 blocks for 132 SMs");
     }
 
     #[test]

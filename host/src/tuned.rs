@@ -175,8 +175,8 @@ impl TunedKernels {
         self.0.is_empty()
     }
 
-    /// The kernel for a problem, of any strides and scale, and with the log-sum-exp or without. None where the number of
-    /// keys is given for each sequence: it is not known how many those are.
+    /// The kernel for a problem, of any strides and scale, with its keys in pages or not, and with the log-sum-exp or
+    /// without. None where the number of keys is given for each sequence: it is not known how many those are.
     pub(crate) fn get(&self, problem: &Problem) -> Option<Choice> {
         if self.is_empty() || problem.kv_lens { None } else { self.0.get(&Key::of(problem)).copied() }
     }

@@ -54,13 +54,8 @@ fn sm80(config: FwdSm80) -> Counts {
         // Queries, keys and values of the first stages, then keys and values of a later step.
         cp_async: copies(config.tile_q) + (2 * config.stages + 2) * copies(config.step()),
         cp_async_commit: 0,
-        // At the start and at the end of a step, with more than two stages in another way at the last one; with one
-        // stage for each group of keys and for values.
-        cp_async_wait: match config.stages {
-            1 => 2 + config.key_groups(),
-            2 => 2,
-            _ => 3,
-        },
+        // At the start and at the end of a step; with one stage, there and for each group of keys and for values.
+        cp_async_wait: if config.values_lag() { 2 } else { 2 + config.key_groups() },
     }
 }
 

@@ -234,6 +234,7 @@ mod tests {
                 ("bar.sync 0;", counts.bar_sync),
                 ("bar.warp.sync -1;", counts.bar_warp_sync),
                 ("shfl.sync.bfly.b32 %r1, %r2, 1, 31, -1;", counts.shfl_sync),
+                ("vote.sync.all.pred %p1, %p2, -1;", counts.vote_sync),
                 ("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 ...;", counts.mma_sync),
                 ("ldmatrix.sync.aligned.m8n8.x4.shared.b16 ...;", counts.ldmatrix),
                 ("cp.async.cg.shared.global.L2::128B [%r1], [%rd1], 16;", counts.cp_async),

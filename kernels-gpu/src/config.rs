@@ -181,6 +181,7 @@ impl FwdSm80 {
         // By trial, until ptxas spilled nothing: where values lag, the probabilities of two steps are alive.
         let spare = match (self.values_lag(), self.rows_per_warp(), self.head_dim) {
             (true, 32, ..=96) => 100 + 8 * (self.stages - 2),
+            (true, 16, ..=32) => 76,
             (true, 16, 128..) => 64,
             _ => 56,
         };

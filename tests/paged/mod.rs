@@ -1,24 +1,23 @@
 //! Calls with their keys in pages.
 
-use evo_sdpa::half::bf16;
 use evo_sdpa::verify::{Case, Inputs};
-use evo_sdpa::{Layout, Options, Pages, TensorView};
+use evo_sdpa::{Element, Layout, Options, Pages, TensorView};
 
 /// A call whose keys are contiguous, and the same with the keys in pages in no particular order.
-pub struct Paged {
+pub struct Paged<T> {
     /// The contiguous call.
-    pub inputs: Inputs<bf16>,
-    k: Vec<bf16>,
-    v: Vec<bf16>,
+    pub inputs: Inputs<T>,
+    k: Vec<T>,
+    v: Vec<T>,
     layout: Layout,
     table: Vec<i32>,
     per_sequence: usize,
 }
 
-impl Paged {
+impl<T: Element> Paged<T> {
     /// The keys and values of `case` in pages of `rows`.
     pub fn new(case: &Case, rows: usize, layout: fn([usize; 4]) -> Layout) -> Self {
-        let inputs = Inputs::<bf16>::generate(case);
+        let inputs = Inputs::<T>::generate(case);
         let [batch, _, heads, _, kv_len, head_dim] = case.shape;
         let per_sequence = kv_len.div_ceil(rows);
         // Odd factors go through all numbers of a power of two.
@@ -27,7 +26,7 @@ impl Paged {
         let lens = inputs.kv_lens.clone().unwrap_or(vec![kv_len as i32; batch]);
         // What no key is read from is poison, in the pool as in the table.
         let mut table = vec![i32::MAX; batch * per_sequence];
-        let mut pool = [inputs.k_layout, inputs.v_layout].map(|_| vec![bf16::NAN; layout.elements()]);
+        let mut pool = [inputs.k_layout, inputs.v_layout].map(|_| vec![T::from_f32(f32::NAN); layout.elements()]);
         let [_, k, v] = inputs.views().unwrap();
         for (b, &len) in lens.iter().enumerate() {
             for key in 0..len as usize {
@@ -46,7 +45,7 @@ impl Paged {
     }
 
     /// Queries, and the pools of keys and values.
-    pub fn views(&self) -> [TensorView<'_, bf16>; 3] {
+    pub fn views(&self) -> [TensorView<'_, T>; 3] {
         let [q, ..] = self.inputs.views().unwrap();
         [q, TensorView::new(&self.k, self.layout).unwrap(), TensorView::new(&self.v, self.layout).unwrap()]
     }

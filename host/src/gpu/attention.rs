@@ -1,7 +1,7 @@
 //! Whole calls on a [`Gpu`]: plan, allocate, launch, wait.
 
 use super::open::Gpu;
-use super::session::Memory;
+use super::session::{Memory, Session};
 use super::tensor::GpuTensor;
 use crate::cpu;
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ pub(super) struct Call<T> {
     pointers: DevicePointers,
     /// Behind `pointers.kv_lens` and `pointers.block_table`.
     _metadata: [Option<Memory>; 2],
-    /// Behind `pointers.workspace`, and perhaps those of other calls.
+    /// Behind `pointers.workspace`, and behind those of other calls unless it is the call's own.
     _workspace: Option<Arc<Memory>>,
 }
 
@@ -42,6 +42,24 @@ impl<T> Call<T> {
     pub(super) fn pointers(&self) -> &DevicePointers {
         &self.pointers
     }
+
+    /// With a workspace that no other call has: for launches on another stream than theirs.
+    pub(super) fn with_own_workspace(self, session: &Arc<Session>) -> Result<Self> {
+        let bytes = self.output.plan.workspace_bytes();
+        if bytes == 0 {
+            return Ok(self);
+        }
+        let memory = zeroed(session, bytes)?;
+        let pointers = DevicePointers { workspace: memory.address(), ..self.pointers };
+        Ok(Self { pointers, _workspace: Some(memory), ..self })
+    }
+}
+
+/// Memory for a workspace, on the session's stream.
+fn zeroed(session: &Arc<Session>, bytes: usize) -> Result<Arc<Memory>> {
+    let memory = Memory::new(session, bytes)?;
+    memory.fill(0)?;
+    Ok(Arc::new(memory))
 }
 
 impl<T: Element> Call<T> {
@@ -147,7 +165,7 @@ impl Gpu {
             self.check_place(field, tensor)?;
         }
         let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
-        let plan = Plan::for_call(&problem, self.spec(), &self.tuned, kernel, options)?;
+        let plan = Plan::for_call(&problem, self.spec(), &self.tuned, kernel, options.splits)?;
         let [batch, heads, q_len, _] = problem.q.shape();
         let out = GpuTensor::uninitialized(&self.session, problem.out)?;
         let lse = GpuTensor::uninitialized(&self.session, Layout::bhsd([batch, heads, q_len, 1]))?;
@@ -172,17 +190,15 @@ impl Gpu {
         Ok(Call { output, pointers, _metadata: [kv_lens, block_table], _workspace: workspace })
     }
 
-    /// At least so many bytes of workspace, `None` for none: zeroed when they are new, and kept for later calls. Launches
-    /// on one stream use it one after the other.
+    /// At least so many bytes of workspace, `None` for none: zeroed when they are new, and kept for later calls, whose
+    /// launches on the one stream use it one after the other.
     fn workspace(&self, bytes: usize) -> Result<Option<Arc<Memory>>> {
         if bytes == 0 {
             return Ok(None);
         }
         let mut kept = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.as_ref().is_none_or(|memory| memory.bytes() < bytes) {
-            let memory = Memory::new(&self.session, bytes)?;
-            memory.fill(0)?;
-            *kept = Some(Arc::new(memory));
+            *kept = Some(zeroed(&self.session, bytes)?);
         }
         Ok(kept.clone())
     }

@@ -18,8 +18,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The kernels of a PTX text in a CUDA context that is borrowed: it belongs to the caller and is never destroyed.
 ///
-/// The driver compiles a kernel when it is first used, which takes a second or two unless the driver's own cache has
-/// it; [`Kernels::prepare`] does it beforehand. Kernels stay loaded until the value is dropped. All methods may be
+/// The driver compiles a kernel when it is first used, which takes some tenths of a second unless the driver's own cache
+/// has it; [`Kernels::prepare`] does it beforehand. Kernels stay loaded until the value is dropped. All methods may be
 /// called from any thread, whatever context is current there.
 pub struct Kernels {
     context: CUcontext,
@@ -91,8 +91,8 @@ impl Kernels {
     ///
     /// # Errors
     /// [`Error::SharedMemory`] when the device has too little for it, [`Error::Unsupported`] when it is none of
-    /// [`KERNELS`](crate::KERNELS) or the PTX text does not hold it, [`Error::DriverTooOld`] when the driver does not know its PTX
-    /// version, [`Error::Driver`] with the compiler's log when it does not compile.
+    /// [`KERNELS`](crate::KERNELS) or the PTX text does not hold it, [`Error::DriverTooOld`] when the driver does not
+    /// know its PTX version, [`Error::Driver`] with the compiler's log when it does not compile.
     pub fn prepare(&self, kernel: Kernel) -> Result<()> {
         self.prepare_with(kernel, LaunchOptions::default())
     }

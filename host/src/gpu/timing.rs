@@ -44,6 +44,7 @@ pub struct TimedCall<'a, T> {
     calls: u32,
     problem: Problem,
     kernel: Option<Kernel>,
+    splits: Option<u32>,
     launch: LaunchOptions,
     sets: Vec<TensorSet<T>>,
     /// Microseconds of one replay, roughly.
@@ -100,7 +101,8 @@ impl Gpu {
         let set = || {
             let inputs = [self.upload(q)?, self.upload(k)?, self.upload(v)?];
             let [q, k, v] = &inputs;
-            let call = self.call(q, k, v, options, kernel)?;
+            // The graph runs on a stream of its own.
+            let call = self.call(q, k, v, options, kernel)?.with_own_workspace(&self.session)?;
             call.poison()?;
             Ok(TensorSet { call, _inputs: inputs })
         };
@@ -110,7 +112,6 @@ impl Gpu {
         let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
         let plan = sets[0].call.plan();
         self.kernels().prepare_with(plan.kernel, launch)?;
-        // The graph runs on a stream of its own.
         self.synchronize()?;
         let capture = |calls: u32| {
             Graph::capture(&self.session, |stream| {
@@ -127,7 +128,8 @@ impl Gpu {
         let graph = capture(calls)?;
         graph.warm_up(WARM_UP)?;
         let replay_us = call_us * f64::from(calls);
-        Ok(TimedCall { gpu: self, graph, calls, problem, kernel, launch, sets, replay_us })
+        let splits = options.splits;
+        Ok(TimedCall { gpu: self, graph, calls, problem, kernel, splits, launch, sets, replay_us })
     }
 }
 
@@ -165,7 +167,7 @@ impl<T: Element> TimedCall<'_, T> {
         let turns = self.sets.iter().cycle();
         let times = turns.take((WARM_UP_CALLS + runs) as usize).map(|set| {
             let start = Instant::now();
-            let plan = self.gpu.plan(&self.problem, self.kernel)?;
+            let plan = Plan::for_call(&self.problem, self.gpu.spec(), &self.gpu.tuned, self.kernel, self.splits)?;
             // SAFETY: the stream is of the kernels' context; the tensors live until it has been waited for.
             unsafe { self.gpu.kernels().launch_with(&plan, set.call.pointers(), self.gpu.stream(), self.launch) }?;
             self.gpu.synchronize()?;

@@ -52,8 +52,9 @@ impl Rates {
 
     /// L4: `clock`, `tensor`, `l2_capacity` P (2.04 GHz, 121 TFLOP/s, 48 MB); `l2` B, from an L40's 5.2 TB/s, half
     /// of it for half the L2 and 0.82 of that for the clock; `dram` P, of 300 GB/s the 0.92 that an L40 reaches (B);
-    /// `reads` A, no more than 0.95 of them; `launch` A, the H200's. `sustained`: cuBLAS is reported at 70 TFLOP/s where the operands fit L2, as keys and
-    /// values do, and at 53 to 59 beyond (github.com/zzc0721/torch-performance-test-data, issue 120); 72 W.
+    /// `reads` A, no more than 0.95 of them; `launch` A, the H200's. `sustained`: cuBLAS is reported at 70 TFLOP/s where
+    /// the operands fit L2, as keys and values do, and at 53 to 59 beyond
+    /// (github.com/zzc0721/torch-performance-test-data, issue 120); 72 W.
     const L4: Self = Self {
         clock: 2040.0,
         tensor: 1024.0,
@@ -69,8 +70,9 @@ impl Rates {
     };
 
     /// H200: `tensor` M (624 TFLOP/s) at `clock`, which is what products run at and not the boost of 1.98 GHz;
-    /// `exponentials` P, and M gives 4.1 T/s; `dram` and `launch` M; `reads` M, by `decode` on 537 MB of keys; `l2` B; `l2_capacity` P. Its power limit shows
-    /// in the clock of long head-dim-128 launches alone, by 3 %, and is not modelled.
+    /// `exponentials` P, and M gives 4.1 T/s; `dram` and `launch` M; `reads` M, by `decode` on 537 MB of keys and values;
+    /// `l2` B; `l2_capacity` P. Its power limit shows in the clock of long head-dim-128 launches alone, by 3 %, and is not
+    /// modelled.
     const H200: Self = Self {
         clock: 1830.0,
         tensor: 2580.0,

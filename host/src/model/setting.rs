@@ -46,7 +46,7 @@ impl<'a> Setting<'a> {
         let size = f64::from(problem.dtype.size());
         let bytes = |elements: usize| elements as f64 * size;
         let q_out = bytes(problem.q.elements()) + bytes(problem.out.elements());
-        let tensors = q_out + 2.0 * problem.kv_elements() * size;
+        let tensors = problem.bytes();
         Self {
             problem,
             device,

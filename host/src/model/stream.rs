@@ -40,6 +40,7 @@ const COMBINE: f64 = 3.1;
 
 /// What a block of a `decode` kernel does: microseconds of its SM.
 pub struct Stream {
+    /// The kernel.
     pub config: Decode,
     /// One tile of every warp, of a block that is alone.
     alone: f64,

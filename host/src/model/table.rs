@@ -21,6 +21,7 @@ const HEAD_DIMS: usize = MAX_HEAD_DIM as usize / HEAD_DIM_UNIT;
 
 /// A kernel, and what follows from it for one family of devices.
 pub(crate) struct Row {
+    /// The kernel.
     pub(crate) kernel: Kernel,
     /// Where it is in [`KERNELS`].
     pub(crate) index: usize,
@@ -34,6 +35,7 @@ pub(crate) struct Row {
     pub(super) shared: Divisor,
     /// Blocks that fit an SM by their registers.
     pub(super) blocks_by_registers: u32,
+    /// What its time goes with.
     pub(super) pace: Pace,
 }
 

@@ -42,7 +42,7 @@ impl Simulator {
         kernel: Option<Kernel>,
     ) -> Result<Simulated<T>> {
         let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
-        let plan = Plan::for_call(&problem, self.spec(), &TunedKernels::default(), kernel, options)?;
+        let plan = Plan::for_call(&problem, self.spec(), &TunedKernels::default(), kernel, options.splits)?;
         self.check_work(&plan)?;
         let mut device = Device::new();
         let [q, k, v] = [q, k, v].map(|view| upload(&mut device, reached(view)));
