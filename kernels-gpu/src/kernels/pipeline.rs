@@ -49,6 +49,9 @@ impl Pipeline {
                 }
             } else if total > 0 {
                 pipeline.start_step::<true>(step(0), kv_len);
+            } else {
+                // As many groups as a step has: the first is waited for, and holds the queries.
+                (0..=config.key_groups()).for_each(|_| cp_async::commit());
             }
             cp_async::wait(config.groups_in_flight());
             barrier::sync_threads();
