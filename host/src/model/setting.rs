@@ -122,7 +122,7 @@ impl<'a> Setting<'a> {
         let tensors = self.kv_slices * head + other;
         let stalls = rounds.count() * stream.stall;
         let dram = if tensors > self.rates.l2_capacity { tensors / self.rates.reads + stalls } else { 0.0 };
-        let floor = terms.total() - terms.steps + l2.max(dram);
+        let floor = terms.total() - terms.steps - terms.tail + l2.max(dram);
         FullClock { terms, busy: 0.0, floor, memory: if dram > l2 { Bound::Dram } else { Bound::L2 } }
     }
 
