@@ -50,15 +50,19 @@ impl Grid {
 }
 
 /// Whether blocks go through all heads before they come to the next tile of queries. Under a causal mask, tiles take
-/// unequal times, and this order shares them out evenly. It has the keys of all heads in use at a time: where they take
-/// more than half of L2, a head after the other is faster (by 10 % at 134 MB on an H200). Where each block has an SM to
-/// itself there is nothing to share out, and blocks of one head next to each other are faster (by 5 % at (1,8,512,64)).
+/// unequal times, and this order shares them out evenly. Where each block has an SM to itself there is nothing to share
+/// out, and blocks of one head next to each other are faster (by 5 % at (1,8,512,64) on an H200).
 fn heads_side_by_side(problem: &Problem, device: &DeviceSpec, tiles: u32, slices: u64) -> bool {
-    let keys_and_values = || 2.0 * problem.kv_elements() * f64::from(problem.dtype.size());
     problem.causal.is_some()
         && (2..=limits::MAX_GRID_YZ as u32).contains(&tiles)
         && u64::from(tiles) * slices > u64::from(device.sm_count)
-        && keys_and_values() <= Rates::of(device).l2_capacity / 2.0
+        && keys_stay_in_l2(problem, &Rates::of(device))
+}
+
+/// Whether L2 has room for the keys of all heads at a time, which blocks need that go through all heads. Where keys and
+/// values take more than half of it, a head after the other is faster (by 10 % at 134 MB on an H200).
+pub(crate) fn keys_stay_in_l2(problem: &Problem, rates: &Rates) -> bool {
+    2.0 * problem.kv_elements() * f64::from(problem.dtype.size()) <= rates.l2_capacity / 2.0
 }
 
 /// After how many tiles the order turns around. Where all blocks run at once, those that share an SM are about one for

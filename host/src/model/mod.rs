@@ -10,8 +10,9 @@
 //!   the step takes the longest pipe's time and `EXPOSED` of the others', or `EXPOSED_LAGGING` where the product with
 //!   values lags. Blocks that share an SM share its pipes. However many they are, no step is shorter than that of a block
 //!   that is alone, with its latencies.
-//! - Under a causal mask, SMs get equal shares of the steps, since blocks with many keys start first and meet those with
-//!   few. Yet no launch is faster than its longest block, alone.
+//! - A causal mask makes blocks uneven. Where they go through all heads side by side (`grid`), those with many keys start
+//!   first and meet those with few: SMs get equal shares, yet no launch is faster than its longest block, alone. Where a
+//!   head comes after the other, the longest block of the last one is left when an average one is done.
 //! - No launch is faster than its bytes come through L2, and from DRAM where the tensors do not fit L2.
 //! - `decode` streams keys and is bound by memory, or by what a warp takes for a tile: `stream` says how.
 //! - Where the power limit is known it lowers the clock. Power goes with the activity of the tensor cores and with
@@ -53,7 +54,7 @@ pub struct Prediction {
     pub start: f64,
     /// Steps of keys of the average block, in all rounds.
     pub steps: f64,
-    /// What the longest block, alone, takes beyond the steps of the average one: causal masks make blocks uneven.
+    /// What the longest blocks still take when the average one is done: causal masks make blocks uneven.
     pub tail: f64,
     /// Merges of the parts of the keys, in all rounds.
     pub merge: f64,
@@ -115,14 +116,18 @@ impl Prediction {
 
     /// The blocks at full clock.
     #[inline]
-    fn sm80(launch: f64, work: &Work, rounds: &Rounds, walk: &Walk) -> Self {
+    fn sm80(launch: f64, work: &Work, rounds: &Rounds, walk: &Walk, side_by_side: bool) -> Self {
         let step = work.step(rounds.at_a_time());
         let steps = walk.average * rounds.time(|blocks| work.step(blocks).total());
         Self {
             launch,
             start: rounds.per_sm * (START + work.ends),
             steps,
-            tail: (walk.longest * step.alone - steps).max(0.0),
+            tail: if side_by_side {
+                (walk.longest * step.alone - steps).max(0.0)
+            } else {
+                (walk.longest - walk.average) * step.total()
+            },
             merge: rounds.time(|blocks| work.merge(blocks)),
             step: Some(step),
             bound: (walk.longest > 0.0).then(|| step.bound()),
