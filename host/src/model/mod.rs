@@ -7,8 +7,8 @@
 //! - The busiest SM runs its blocks in *rounds*, as many at a time as fit. A round is steps of keys, and a merge where
 //!   keys are split. The start of a block and its end are no time of others.
 //! - In a *step* a block keeps three pipes busy: tensor cores, exponentials, shared memory. They overlap in part:
-//!   the step takes the longest pipe's time and `EXPOSED` of the others', or `EXPOSED_LAGGING` where the product with
-//!   values lags. Blocks that share an SM share its pipes. However many they are, no step is shorter than that of a block
+//!   the step takes the longest pipe's time and `EXPOSED` of the others', or `EXPOSED_LAGGING` of theirs and of
+//!   the copies' where the product with values lags. Blocks that share an SM share its pipes. However many they are, no step is shorter than that of a block
 //!   that is alone, with its latencies.
 //! - A causal mask makes blocks uneven. Where they go through all heads side by side (`grid`), those with many keys start
 //!   first and meet those with few: SMs get equal shares, yet no launch is faster than its longest block, alone. Where a

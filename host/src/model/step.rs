@@ -6,9 +6,9 @@ use std::fmt;
 
 /// Share of the shorter pipes' time that does not hide under the longest pipe, fitted.
 const EXPOSED: f64 = 0.65;
-/// The same where the product with values lags: it runs beside the exponentials of the next step, which wait for no
-/// maximum. Fitted.
-const EXPOSED_LAGGING: f64 = 0.48;
+/// The same where the product with values lags, of copies as well: that product runs beside the exponentials of the next
+/// step, which wait for no maximum, and beside the copies of later ones. Fitted.
+const EXPOSED_LAGGING: f64 = 0.35;
 /// What barriers, shuffles and the first of each chain of instructions cost a block that is alone, clocks a step. Fitted.
 const STEP_LATENCY: f64 = 450.0;
 /// From the issue of a copy to its first bytes from L2, clocks. Published for Hopper and Ada: 220 to 340.
@@ -27,7 +27,7 @@ pub struct Step {
     pub exponentials: f64,
     /// Shared memory busy with `ldmatrix`.
     pub shared: f64,
-    /// What the three take together, overlapping in part.
+    /// What the three take together, overlapping in part, with the copies beside them.
     pub together: f64,
     /// What a block that is alone takes, with its barriers and waits: the least time of a step.
     pub alone: f64,
@@ -104,7 +104,7 @@ pub struct Work {
     pub tensor: f64,
     exponentials: f64,
     shared: f64,
-    /// The three, overlapping in part.
+    /// The three, overlapping in part, and the copies beside them.
     together: f64,
     /// The step of a block that is alone.
     alone: f64,
@@ -127,18 +127,18 @@ impl Work {
             + f64::from((config.head_dim / 16 - config.q_steps_in_registers()) * config.row_frags());
         let shared = f64::from(config.warps) * loads * LDMATRIX_BYTES / rates.shared;
         let longest = tensor.max(exponentials).max(shared);
-        let exposed = if config.values_lag() { EXPOSED_LAGGING } else { EXPOSED };
-        let busy = longest + exposed * (tensor + exponentials + shared - longest);
+        let others = tensor + exponentials + shared - longest;
         let product = tensor.max(shared) / 2.0;
         let copy = f64::from(config.step_bytes()) / rates.copy;
         let first_keys = copy / f64::from(config.key_groups());
-        let (first_copy, last_product, wait) = if config.values_lag() {
-            // Keys and values of a step come together.
-            (2.0 * copy, product, 0.0)
+        let (busy, first_copy, last_product, wait) = if config.values_lag() {
+            // Keys and values of the first step come together.
+            (longest + EXPOSED_LAGGING * (others + 2.0 * copy), 2.0 * copy, product, 0.0)
         } else {
             // Keys are copied during the product with values, values during the rest of the step.
             let wait = |copy: f64, meanwhile: f64| (COPY_LATENCY + copy - meanwhile).max(0.0);
-            (first_keys, 0.0, wait(first_keys, product) + wait(copy, product + exponentials))
+            let wait = wait(first_keys, product) + wait(copy, product + exponentials);
+            (longest + EXPOSED * others, first_keys, 0.0, wait)
         };
         let queries = f64::from(config.q_bytes()) / rates.copy;
         let (merge_latency, merge_traffic) = match config.kv_splits {
