@@ -168,8 +168,8 @@ fn causal_blocks_that_all_run_at_once_turn_around_after_a_wave() {
     assert_eq!(plan.params.wave_order, 1 + 3);
     let plan = causal_plan(&DeviceSpec::H200, [8, 32, 256, 64], "fwd_sm80_bf16_d64_q128_kv64_w4_s2");
     assert_eq!((plan.grid, plan.params.wave_order), ([32, 8, 2], 1 + 1), "more blocks than run at once");
-    let plan = causal_plan(&DeviceSpec::H200, [1, 1, 1024, 64], "fwd_sm80_bf16_d64_q128_kv64_w4_s2");
-    assert_eq!((plan.grid, plan.params.wave_order), ([1, 1, 8], 1 + 7), "fewer blocks than SMs");
+    let plan = causal_plan(&DeviceSpec::H200, [1, 1, 17024, 64], "fwd_sm80_bf16_d64_q128_kv64_w4_s2");
+    assert_eq!((plan.grid, plan.params.wave_order), ([1, 1, 133], 1 + 7), "a block more than SMs");
 }
 
 #[test]
@@ -193,6 +193,11 @@ fn blocks_go_head_by_head_where_order_gains_nothing_or_keys_would_not_stay_in_l2
     // 17 MB are less than half of it.
     assert!(!in_tiles(causal_plan(&DeviceSpec::H200, [1, 16, 4096, 64], kernel)));
     assert!(in_tiles(causal_plan(&DeviceSpec::H200, [2, 8, 128, 64], kernel)), "one tile");
+    // 132 SMs.
+    assert!(in_tiles(causal_plan(&DeviceSpec::H200, [1, 1, 132 * 128, 64], kernel)), "a block an SM");
+    assert!(!in_tiles(causal_plan(&DeviceSpec::H200, [1, 1, 133 * 128, 64], kernel)));
+    let short = causal_plan(&DeviceSpec::H200, [1, 8, 512, 64], "fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1");
+    assert!(in_tiles(short), "128 blocks");
     assert!(in_tiles(causal_plan(&DeviceSpec::H200, [1, 1, 65536 * 128, 64], kernel)), "z ends at 65535");
     let full = Problem::contiguous(DType::Bf16, [2, 8, 8, 2048, 2048, 64]);
     let plan = |name| Plan::with_kernel(&full, &DeviceSpec::H200, Kernel::parse(name).unwrap()).unwrap();

@@ -24,14 +24,15 @@ impl Grid {
     /// The blocks of a kernel that takes the problem, whose keys are split in this way.
     pub fn new(kernel: Kernel, problem: &Problem, device: &DeviceSpec, splits: &Splits) -> Self {
         let (heads, batch) = (problem.heads_q() as u32, problem.batch() as u32);
+        let slices = u64::from(heads) * u64::from(batch);
         let tiles = (problem.q_len() as u32).div_ceil(kernel.tile_q());
         match kernel {
             Kernel::Decode(_) => {
                 let row_tiles = limits::row_tiles(problem) as u32;
                 Self { blocks: [row_tiles * splits.count, problem.heads_kv() as u32, batch], wave_order: 0 }
             }
-            Kernel::FwdSm80(config) if heads_side_by_side(problem, device, tiles) => {
-                let run_log2 = run_log2(config, device, tiles, u64::from(heads) * u64::from(batch));
+            Kernel::FwdSm80(config) if heads_side_by_side(problem, device, tiles, slices) => {
+                let run_log2 = run_log2(config, device, tiles, slices);
                 Self { blocks: [heads, batch, tiles], wave_order: 1 + run_log2 }
             }
             _ => Self { blocks: [tiles, heads, batch], wave_order: 0 },
@@ -49,13 +50,19 @@ impl Grid {
 }
 
 /// Whether blocks go through all heads before they come to the next tile of queries. Under a causal mask, tiles take
-/// unequal times, and this order shares them out evenly. It has the keys of all heads in use at a time: where they take
-/// more than half of L2, a head after the other is faster (by 10 % at 134 MB on an H200).
-fn heads_side_by_side(problem: &Problem, device: &DeviceSpec, tiles: u32) -> bool {
-    let keys_and_values = || 2.0 * problem.kv_elements() * f64::from(problem.dtype.size());
+/// unequal times, and this order shares them out evenly. Where each block has an SM to itself there is nothing to share
+/// out, and blocks of one head next to each other are faster (by 5 % at (1,8,512,64) on an H200).
+fn heads_side_by_side(problem: &Problem, device: &DeviceSpec, tiles: u32, slices: u64) -> bool {
     problem.causal.is_some()
         && (2..=limits::MAX_GRID_YZ as u32).contains(&tiles)
-        && keys_and_values() <= Rates::of(device).l2_capacity / 2.0
+        && u64::from(tiles) * slices > u64::from(device.sm_count)
+        && keys_stay_in_l2(problem, &Rates::of(device))
+}
+
+/// Whether L2 has room for the keys of all heads at a time, which blocks need that go through all heads. Where keys and
+/// values take more than half of it, a head after the other is faster (by 10 % at 134 MB on an H200).
+pub(crate) fn keys_stay_in_l2(problem: &Problem, rates: &Rates) -> bool {
+    2.0 * problem.kv_elements() * f64::from(problem.dtype.size()) <= rates.l2_capacity / 2.0
 }
 
 /// After how many tiles the order turns around. Where all blocks run at once, those that share an SM are about one for

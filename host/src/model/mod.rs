@@ -4,11 +4,15 @@
 //! rates are a device's own ([`Rates`]). What follows is the machine that it imagines. Its constants (`START`,
 //! `EXPOSED` and the others of this module) were fitted to the launches on an H200 that `docs/PERF.md` lists.
 //!
-//! - The busiest SM runs its blocks in *rounds*, as many at a time as fit. A round is a start, steps of keys, and a
-//!   merge where keys are split.
+//! - The busiest SM runs its blocks in *rounds*, as many at a time as fit. A round is steps of keys, and a merge where
+//!   keys are split. The start of a block and its end are no time of others.
 //! - In a *step* a block keeps three pipes busy: tensor cores, exponentials, shared memory. They overlap in part:
-//!   the step takes the longest pipe's time and `EXPOSED` of the others'. Blocks that share an SM share its pipes.
-//!   However many they are, no step is shorter than that of a block that is alone, with its latencies.
+//!   the step takes the longest pipe's time and `EXPOSED` of the others', or `EXPOSED_LAGGING` of theirs and of
+//!   the copies' where the product with values lags. Blocks that share an SM share its pipes. However many they are, no step is shorter than that of a block
+//!   that is alone, with its latencies.
+//! - A causal mask makes blocks uneven. Where they go through all heads side by side (`grid`), those with many keys start
+//!   first and meet those with few: SMs get equal shares, yet no launch is faster than its longest block, alone. Where a
+//!   head comes after the other, the longest block of the last one is left when an average one is done.
 //! - No launch is faster than its bytes come through L2, and from DRAM where the tensors do not fit L2.
 //! - `decode` streams keys and is bound by memory, or by what a warp takes for a tile: `stream` says how.
 //! - Where the power limit is known it lowers the clock. Power goes with the activity of the tensor cores and with
@@ -37,15 +41,16 @@ use step::Work;
 use table::Row;
 
 /// From the start of a block to its first instruction on data, and from its last store to the end, without the copies
-/// themselves: scheduling, parameters, addresses, the way to L2. Microseconds.
-const START: f64 = 0.52;
+/// themselves: scheduling, parameters, addresses, the way to L2. Blocks that share an SM pay it one after the other: those
+/// that start together take their first steps in phase, and wait for the same pipes. Microseconds, fitted.
+const START: f64 = 0.65;
 
 /// Predicted microseconds of one launch among launches back to back. The terms add up to [`Prediction::total`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Prediction {
     /// What an empty kernel takes.
     pub launch: f64,
-    /// Starts and ends of blocks, with the copies that their first step waits for.
+    /// Starts and ends of blocks: the copies that their first step waits for, and the product that comes after the last.
     pub start: f64,
     /// Steps of keys of the average block, in all rounds.
     pub steps: f64,
@@ -111,14 +116,18 @@ impl Prediction {
 
     /// The blocks at full clock.
     #[inline]
-    fn sm80(launch: f64, work: &Work, rounds: &Rounds, walk: &Walk) -> Self {
+    fn sm80(launch: f64, work: &Work, rounds: &Rounds, walk: &Walk, side_by_side: bool) -> Self {
         let step = work.step(rounds.at_a_time());
+        let steps = walk.average * rounds.time(|blocks| work.step(blocks).total());
         Self {
             launch,
-            start: rounds.time(|blocks| START + blocks * work.first_copy),
-            steps: walk.average * rounds.time(|blocks| work.step(blocks).total()),
-            // Under a causal mask the blocks with the most keys start first; further rounds fill the gaps they leave.
-            tail: (walk.longest - walk.average) * step.total() / rounds.count(),
+            start: rounds.per_sm * (START + work.ends),
+            steps,
+            tail: if side_by_side {
+                (walk.longest * step.alone - steps).max(0.0)
+            } else {
+                (walk.longest - walk.average) * step.total()
+            },
             merge: rounds.time(|blocks| work.merge(blocks)),
             step: Some(step),
             bound: (walk.longest > 0.0).then(|| step.bound()),

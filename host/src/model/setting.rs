@@ -7,6 +7,7 @@ use super::stream::Stream;
 use super::table::{Pace, Row};
 use super::{Prediction, START};
 use crate::device::DeviceSpec;
+use crate::grid;
 use crate::limits;
 use crate::problem::Problem;
 use crate::splits::Splits;
@@ -30,6 +31,8 @@ pub(crate) struct Setting<'a> {
     q_out: f64,
     /// Bytes of one key and its value.
     key: f64,
+    /// Whether L2 has room for blocks that go through all heads side by side.
+    keys_stay_in_l2: bool,
     /// Microseconds that the tensors take from DRAM, each of them once.
     dram: f64,
     /// Up to which share of the time the tensor cores may be busy at full clock.
@@ -60,6 +63,7 @@ impl<'a> Setting<'a> {
             row_tiles: limits::row_tiles_of_all_heads(problem),
             q_out,
             key: 2.0 * bytes(problem.head_dim()),
+            keys_stay_in_l2: grid::keys_stay_in_l2(problem, &rates),
             // Launches back to back find in L2 what fits there.
             dram: if tensors > rates.l2_capacity { tensors / rates.dram } else { 0.0 },
             unthrottled: rates.sustained * rates.sustained * rates.sustained,
@@ -99,7 +103,8 @@ impl<'a> Setting<'a> {
             }
             Pace::Sm80(work) => {
                 let rounds = query_blocks();
-                (rounds, Prediction::sm80(launch, work, &rounds, &walk), work.tensor)
+                let side_by_side = self.keys_stay_in_l2 && rounds.blocks > self.sm_count;
+                (rounds, Prediction::sm80(launch, work, &rounds, &walk, side_by_side), work.tensor)
             }
             Pace::Decode(stream) => {
                 let splits = Splits::planned(stream.config, self.kv_len as u32, self.row_tiles, self.device.sm_count);
@@ -122,7 +127,7 @@ impl<'a> Setting<'a> {
         let tensors = self.kv_slices * head + other;
         let stalls = rounds.count() * stream.stall;
         let dram = if tensors > self.rates.l2_capacity { tensors / self.rates.reads + stalls } else { 0.0 };
-        let floor = terms.total() - terms.steps + l2.max(dram);
+        let floor = terms.total() - terms.steps - terms.tail + l2.max(dram);
         FullClock { terms, busy: 0.0, floor, memory: if dram > l2 { Bound::Dram } else { Bound::L2 } }
     }
 

@@ -4,14 +4,15 @@ use super::rates::Rates;
 use evo_sdpa_kernels::config::FwdSm80;
 use std::fmt;
 
-/// Share of the shorter pipes' time that does not hide under the longest pipe.
+/// Share of the shorter pipes' time that does not hide under the longest pipe, fitted.
 const EXPOSED: f64 = 0.65;
-/// What two barriers, shuffles and the first of each chain of instructions cost a block that is alone, clocks a step.
-const STEP_LATENCY: f64 = 300.0;
+/// The same where the product with values lags, of copies as well: that product runs beside the exponentials of the next
+/// step, which wait for no maximum, and beside the copies of later ones. Fitted.
+const EXPOSED_LAGGING: f64 = 0.35;
+/// What barriers, shuffles and the first of each chain of instructions cost a block that is alone, clocks a step. Fitted.
+const STEP_LATENCY: f64 = 450.0;
 /// From the issue of a copy to its first bytes from L2, clocks. Published for Hopper and Ada: 220 to 340.
 const COPY_LATENCY: f64 = 300.0;
-/// What waiting for copies costs a kernel with one stage where other blocks fill most of the wait.
-const SINGLE_STAGE: f64 = 1.03;
 /// Bytes of one `ldmatrix.x4`.
 const LDMATRIX_BYTES: f64 = 512.0;
 
@@ -26,7 +27,7 @@ pub struct Step {
     pub exponentials: f64,
     /// Shared memory busy with `ldmatrix`.
     pub shared: f64,
-    /// What the three take together, overlapping in part.
+    /// What the three take together, overlapping in part, with the copies beside them.
     pub together: f64,
     /// What a block that is alone takes, with its barriers and waits: the least time of a step.
     pub alone: f64,
@@ -103,12 +104,12 @@ pub struct Work {
     pub tensor: f64,
     exponentials: f64,
     shared: f64,
-    /// The three, overlapping in part.
+    /// The three, overlapping in part, and the copies beside them.
     together: f64,
     /// The step of a block that is alone.
     alone: f64,
-    /// The copy that the first step waits for: queries and keys.
-    pub first_copy: f64,
+    /// The copies that the first step waits for, and the product with values that comes after the last one.
+    pub ends: f64,
     /// Two barriers of the merge: written before one, read behind the other.
     merge_latency: f64,
     /// Partial outputs to shared memory and back.
@@ -126,15 +127,20 @@ impl Work {
             + f64::from((config.head_dim / 16 - config.q_steps_in_registers()) * config.row_frags());
         let shared = f64::from(config.warps) * loads * LDMATRIX_BYTES / rates.shared;
         let longest = tensor.max(exponentials).max(shared);
-        let busy = longest + EXPOSED * (tensor + exponentials + shared - longest);
-        // With one stage, keys are copied during the product with values, values during the rest of the step.
-        let copy = COPY_LATENCY + f64::from(config.step_bytes()) / rates.copy;
+        let others = tensor + exponentials + shared - longest;
         let product = tensor.max(shared) / 2.0;
-        let exposed = |meanwhile: f64| (copy - meanwhile).max(0.0);
-        let (slower, wait) = match config.stages {
-            1 => (SINGLE_STAGE, exposed(product) + exposed(product + exponentials)),
-            _ => (1.0, 0.0),
+        let copy = f64::from(config.step_bytes()) / rates.copy;
+        let first_keys = copy / f64::from(config.key_groups());
+        let (busy, first_copy, last_product, wait) = if config.values_lag() {
+            // Keys and values of the first step come together.
+            (longest + EXPOSED_LAGGING * (others + 2.0 * copy), 2.0 * copy, product, 0.0)
+        } else {
+            // Keys are copied during the product with values, values during the rest of the step.
+            let wait = |copy: f64, meanwhile: f64| (COPY_LATENCY + copy - meanwhile).max(0.0);
+            let wait = wait(first_keys, product) + wait(copy, product + exponentials);
+            (longest + EXPOSED * others, first_keys, 0.0, wait)
         };
+        let queries = f64::from(config.q_bytes()) / rates.copy;
         let (merge_latency, merge_traffic) = match config.kv_splits {
             1 => (0.0, 0.0),
             splits => (2.0 * STEP_LATENCY, 2.0 * f64::from(splits) * rows * columns * 4.0 / rates.shared),
@@ -144,9 +150,9 @@ impl Work {
             tensor: time(tensor),
             exponentials: time(exponentials),
             shared: time(shared),
-            together: time(busy * slower),
+            together: time(busy),
             alone: time(busy + STEP_LATENCY + wait),
-            first_copy: time(f64::from(config.q_bytes() + config.step_bytes()) / rates.copy),
+            ends: time(queries + first_copy + last_product),
             merge_latency: time(merge_latency),
             merge_traffic: time(merge_traffic),
         }

@@ -16,11 +16,13 @@ use crate::splits::Splits;
 use evo_sdpa_kernels::config::{Decode, WARP};
 use evo_sdpa_kernels::params::Workspace;
 
-/// A tile of keys from its wait to the next one, of a warp that waits for nobody, clocks. An H200 took 0.8 us for each
-/// further step of `fwd_sm80` on few keys, whatever its size.
-const TILE_LATENCY: f64 = 1400.0;
-/// From the first copy to the first tile, microseconds, of a block that starts. Likewise.
-const FIRST_TILE: f64 = 0.5;
+/// A tile of keys from its wait to the next one, of a warp that waits for nobody, clocks: barriers, shuffles and
+/// addresses, whatever its size. Fitted with the next one to 512 and 2048 queries a head, whose keys L2 holds.
+const TILE_LATENCY: f64 = 500.0;
+/// What each key of the tile adds to that, clocks.
+const KEY_LATENCY: f64 = 25.0;
+/// From the first copy to the first tile, microseconds, of a block that starts. Fitted.
+const FIRST_TILE: f64 = 0.4;
 /// Instructions of a warp for a tile, beside those for each element of it. Counted in the simulator.
 const TILE_INSTRUCTIONS: f64 = 100.0;
 /// Elements of a tile for each further instruction of the warp. Counted in the simulator.
@@ -66,7 +68,8 @@ impl Stream {
         let partial_bytes = f64::from(workspace.partial_bytes());
         Self {
             config,
-            alone: (TILE_LATENCY / rates.clock).max(MEMORY_LATENCY / stages),
+            alone: ((TILE_LATENCY + KEY_LATENCY * f64::from(config.tile_kv)) / rates.clock)
+                .max(MEMORY_LATENCY / stages),
             shared: (instructions / ISSUE).max(bytes / rates.copy) / rates.clock,
             stall: STALL / (stages * bytes),
             partial_bytes,
@@ -77,13 +80,14 @@ impl Stream {
     /// The blocks as if memory had any rate.
     #[inline]
     pub fn terms(&self, launch: f64, splits: &Splits, rounds: &Rounds, walk: &Walk) -> Prediction {
-        // The longest block's: one that sees fewer keys leaves memory to the others.
-        let tiles = walk.longest.min(f64::from(splits.keys / self.config.step()));
+        let tiles = |walked: f64| walked.min(f64::from(splits.keys / self.config.step()));
+        let steps = tiles(walk.average) * rounds.time(|blocks| self.alone.max(blocks * self.shared));
         let combine = if splits.count > 1 { COMBINE + f64::from(splits.count) * self.partial } else { 0.0 };
         Prediction {
             launch,
             start: rounds.time(|_| START + FIRST_TILE),
-            steps: tiles * rounds.time(|blocks| self.alone.max(blocks * self.shared)),
+            steps,
+            tail: (tiles(walk.longest) * self.alone - steps).max(0.0),
             merge: rounds.time(|_| MERGE) + combine,
             bound: Some(Bound::Latency),
             ..Prediction::default()
