@@ -271,12 +271,15 @@ fn a_timed_call_gives_a_time_for_each_run() {
     let Some(gpu) = gpu_or_skip() else { return };
     let case = Case::new([1, 8, 8, 512, 512, 64]);
     let inputs = Inputs::<bf16>::generate(&case);
-    let plausible = |times: Vec<f64>| times.len() == 5 && times.iter().all(|&time| time > 0.5 && time < 1e5);
+    let plausible = |times: &[f64]| times.iter().all(|&time| time > 0.5 && time < 1e5);
     for cold in [false, true] {
         let timed = gpu.timed(inputs.views().unwrap(), &inputs.options(), None, cold).unwrap();
-        assert!(plausible(timed.device_us(5).unwrap()), "{}", timed.plan());
-        assert!(plausible(timed.call_us(5).unwrap()), "{}", timed.plan());
-        assert!(plausible(timed.launch_us(5).unwrap()), "{}", timed.plan());
+        for times in [timed.device_us(5).unwrap(), timed.call_us(5).unwrap()] {
+            assert!(times.len() == 5 && plausible(&times), "{times:?} {}", timed.plan());
+        }
+        // Other tests may keep the device so busy that there is no time for five rows of launches.
+        let launches = timed.launch_us(5).unwrap();
+        assert!((1..=5).contains(&launches.len()) && plausible(&launches), "{launches:?} {}", timed.plan());
         assert_eq!(timed.buffers() > 1, cold);
         assert!(timed.calls() as usize >= timed.buffers());
         assert_eq!(timed.while_busy(|| 7), Ok(7));
