@@ -161,7 +161,8 @@ pub unsafe fn run<I: Instance>(params: FwdParams) {
                 }
                 let mask = Mask { first_key: step * config.step(), kv_len, causal_offset: params.causal_offset };
                 // Where steps are tried first, few come here that need none.
-                if if config.values_lag() { step >= steps.full } else { mask.hides_some::<I>(&at) } {
+                let hides = if config.values_lag() { step >= steps.full } else { mask.hides_some::<I>(&at) };
+                if hides {
                     mask.apply::<I>(&params, &mut scores);
                 }
                 softmax.move_base(&mut scores, &mut out);
