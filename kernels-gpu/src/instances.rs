@@ -8,6 +8,22 @@ const fn kernel(name: &str) -> Kernel {
     Kernel::parse(name).expect("an instance is declared by a name that parses")
 }
 
+/// Declares `Instance`, the kernel of a configuration: a generic function cannot, as lengths of arrays follow from it.
+#[cfg(target_arch = "nvptx64")]
+macro_rules! instance {
+    ($config:ident) => {
+        enum Instance {}
+        impl kernels::fwd_sm80::Instance for Instance {
+            const CONFIG: config::FwdSm80 = $config;
+            type OutFrags = [[f32; 4]; $config.out_frags() as usize];
+            type ScoreFrags = [[f32; 4]; $config.score_frags() as usize];
+            type PFrags = [[u32; 4]; $config.score_frags() as usize / 2];
+            type QFrags = [[u32; 4]; $config.q_frags() as usize];
+            type Rows = [f32; 2 * $config.row_frags() as usize];
+        }
+    };
+}
+
 /// Declares the tables [`KERNELS`] and [`ENTRIES`] and, on the device, an entry point for each row.
 macro_rules! instances {
     (
@@ -43,15 +59,7 @@ macro_rules! instances {
                     Kernel::FwdSm80(config) => config,
                     _ => panic!("listed under the wrong family"),
                 };
-                enum Instance {}
-                impl kernels::fwd_sm80::Instance for Instance {
-                    const CONFIG: config::FwdSm80 = CONFIG;
-                    type OutFrags = [[f32; 4]; CONFIG.out_frags() as usize];
-                    type ScoreFrags = [[f32; 4]; CONFIG.score_frags() as usize];
-                    type PFrags = [[u32; 4]; CONFIG.score_frags() as usize / 2];
-                    type QFrags = [[u32; 4]; CONFIG.q_frags() as usize];
-                    type Rows = [f32; 2 * CONFIG.row_frags() as usize];
-                }
+                instance!(CONFIG);
                 // SAFETY: as above.
                 unsafe { kernels::fwd_sm80::run::<Instance>(params) }
             }
@@ -65,15 +73,7 @@ macro_rules! instances {
                     Kernel::Decode(config) if config.is_valid() => config.block(),
                     _ => panic!("listed under the wrong family, or not valid"),
                 };
-                enum Instance {}
-                impl kernels::fwd_sm80::Instance for Instance {
-                    const CONFIG: config::FwdSm80 = CONFIG;
-                    type OutFrags = [[f32; 4]; CONFIG.out_frags() as usize];
-                    type ScoreFrags = [[f32; 4]; CONFIG.score_frags() as usize];
-                    type PFrags = [[u32; 4]; CONFIG.score_frags() as usize / 2];
-                    type QFrags = [[u32; 4]; CONFIG.q_frags() as usize];
-                    type Rows = [f32; 2 * CONFIG.row_frags() as usize];
-                }
+                instance!(CONFIG);
                 // SAFETY: as above.
                 unsafe { kernels::decode::run::<Instance>(params) }
             }

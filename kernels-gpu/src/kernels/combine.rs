@@ -5,16 +5,16 @@
 //! splits and not of the tickets: the same input gives the same bits. The counter of the tickets goes round to zero.
 
 use super::element::pack;
+use super::epilogue::{chunk_offset, store_part};
 use super::fwd_sm80::{Instance, Position};
 use super::lse_address;
 use super::registers::Registers;
 use super::softmax::{Softmax, inverse, log_sum_exp};
 use crate::config::Decode;
-use crate::fragment::acc_column;
 use crate::params::{FwdParams, Workspace, packed_row};
 use crate::ptx::ld_st::{
     load_global_8, load_global_16, load_shared_4, load_shared_16, load_shared_f32x2, store_global_8, store_global_16,
-    store_global_f32, store_shared_4, store_shared_f32x2,
+    store_global_f32, store_shared_4,
 };
 use crate::ptx::math::{count_down, ex2, fma, max};
 use crate::ptx::{atomic, barrier, sreg};
@@ -100,42 +100,6 @@ pub unsafe fn finish<I: Instance>(
             store::<I>(params, at, row, chunk, merge(params.splits, params.scale_log2, statistic, columns));
         });
     }
-}
-
-/// Stores what the warp holds in shared memory: \[warp\]\[row\]\[column\] in f32 with `merge_pitch()` columns, behind them
-/// the statistics as \[row\]\[warp\].
-///
-/// # Safety
-/// Shared memory is free; the parts are read behind a barrier.
-#[inline(always)]
-unsafe fn store_part<I: Instance>(at: &Position, shared: u32, softmax: &Softmax<I>, out: &I::OutFrags) {
-    let config = I::CONFIG;
-    let row_bytes = config.merge_pitch() * 4;
-    let part_bytes = config.tile_q * row_bytes;
-    for half in 0..2 {
-        let row = 8 * half + at.lane / 4;
-        let part = shared + at.split * part_bytes + row * row_bytes;
-        // SAFETY: a lane has cells of its own.
-        unsafe {
-            for tile in 0..config.head_dim / 8 {
-                let o = out.get(tile);
-                let column = 8 * tile + acc_column(at.lane, 0);
-                let address = part + chunk_offset(column / 4) + column % 4 * 4;
-                store_shared_f32x2(address, [o[2 * half as usize], o[2 * half as usize + 1]]);
-            }
-            if at.lane.is_multiple_of(4) {
-                let statistics = shared + config.warps * part_bytes + (row * config.warps + at.split) * 8;
-                store_shared_f32x2(statistics, [softmax.base.get(half), softmax.row_sum.get(half)]);
-            }
-        }
-    }
-}
-
-/// Bytes from the start of a row to its 16-byte chunk `chunk`. A thread reads eight columns as two chunks; XOR of the
-/// chunk number with bit 3 keeps the eight threads of a phase on different banks.
-#[inline(always)]
-fn chunk_offset(chunk: u32) -> u32 {
-    16 * (chunk ^ (chunk >> 3 & 1))
 }
 
 /// Calls `body(row, chunk)` for the thread's share of the rows that exist, each in chunks of eight columns.

@@ -83,11 +83,47 @@ unsafe fn store_lse(params: &FwdParams, at: &Position, row: u32, lse: f32) {
     }
 }
 
-/// Merges the parts of the keys through shared memory, normalises and stores.
+/// Bytes from the start of a row to its 16-byte chunk `chunk`. A thread reads eight columns as two chunks; XOR of the
+/// chunk number with bit 3 keeps the eight threads of a phase on different banks.
+#[inline(always)]
+pub fn chunk_offset(chunk: u32) -> u32 {
+    16 * (chunk ^ (chunk >> 3 & 1))
+}
+
+/// Stores what the warp holds in shared memory: \[split\]\[row\]\[column\] in f32 with `merge_pitch()` columns, behind them
+/// the statistics as \[row\]\[split\].
 ///
-/// Partial outputs lie as \[split\]\[row\]\[column\] in f32 with `merge_pitch()` columns. A thread then reads eight
-/// columns as two 16-byte chunks; XOR of the chunk number with bit 3 keeps the eight threads of a phase on different
-/// banks.
+/// # Safety
+/// Shared memory is free; the parts are read behind a barrier.
+#[inline(always)]
+pub unsafe fn store_part<I: Instance>(at: &Position, shared: u32, softmax: &Softmax<I>, out: &I::OutFrags) {
+    let config = I::CONFIG;
+    let (tiles, splits) = (config.head_dim / 8, config.kv_splits);
+    let row_bytes = config.merge_pitch() * 4;
+    let part_bytes = config.tile_q * row_bytes;
+    let statistics = shared + splits * part_bytes;
+    // SAFETY: a lane has cells of its own.
+    unsafe {
+        for frag in 0..config.row_frags() {
+            for half in 0..2 {
+                let row = at.warp_row + 16 * frag + 8 * half + at.lane / 4;
+                let part = shared + at.split * part_bytes + row * row_bytes;
+                for tile in 0..tiles {
+                    let o = out.get(frag * tiles + tile);
+                    let column = 8 * tile + acc_column(at.lane, 0);
+                    let address = part + chunk_offset(column / 4) + column % 4 * 4;
+                    store_shared_f32x2(address, [o[2 * half as usize], o[2 * half as usize + 1]]);
+                }
+                if at.lane.is_multiple_of(4) {
+                    let statistic = [softmax.base.get(2 * frag + half), softmax.row_sum.get(2 * frag + half)];
+                    store_shared_f32x2(statistics + (row * splits + at.split) * 8, statistic);
+                }
+            }
+        }
+    }
+}
+
+/// Merges the parts of the keys through shared memory, normalises and stores.
 ///
 /// # Safety
 /// The whole block is here, converged. `never_started` when no step was processed.
@@ -105,31 +141,15 @@ pub unsafe fn merge_and_store<I: Instance>(
     let row_bytes = config.merge_pitch() * 4;
     let part_bytes = config.tile_q * row_bytes;
     let statistics = shared + splits * part_bytes;
-    let chunk_offset = |chunk: u32| 16 * (chunk ^ (chunk >> 3 & 1));
-    // SAFETY: tiles are free behind the first barrier or the last barrier B; partial results are read behind the
+    // SAFETY: tiles are free behind the first barrier or the last one of the steps; partial results are read behind the
     // second one.
     unsafe {
-        // Values may still be read by slower warps, keys and queries not: barrier B of the last step saw to that.
+        // Values may still be read by slower warps, keys and queries not: the last barrier of the steps saw to that.
         let reaches_values = config.merge_bytes() > config.q_bytes() + config.stages * config.step_bytes();
         if reaches_values || never_started {
             barrier::sync_threads();
         }
-        for frag in 0..config.row_frags() {
-            for half in 0..2 {
-                let row = at.warp_row + 16 * frag + 8 * half + at.lane / 4;
-                let part = shared + at.split * part_bytes + row * row_bytes;
-                for tile in 0..tiles {
-                    let o = out.get(frag * tiles + tile);
-                    let column = 8 * tile + acc_column(at.lane, 0);
-                    let address = part + chunk_offset(column / 4) + column % 4 * 4;
-                    store_shared_f32x2(address, [o[2 * half as usize], o[2 * half as usize + 1]]);
-                }
-                if at.lane.is_multiple_of(4) {
-                    let statistic = [softmax.base.get(2 * frag + half), softmax.row_sum.get(2 * frag + half)];
-                    store_shared_f32x2(statistics + (row * splits + at.split) * 8, statistic);
-                }
-            }
-        }
+        store_part::<I>(at, shared, softmax, out);
         barrier::sync_threads();
 
         let mut item = at.thread;

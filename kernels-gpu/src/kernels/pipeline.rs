@@ -136,7 +136,7 @@ impl Pipeline {
         if config.values_lag() {
             cp_async::wait(config.groups_in_flight() - 1);
         }
-        // SAFETY: barrier A, see the table above.
+        // SAFETY: barrier A, see the table in `fwd_sm80`.
         unsafe { barrier::sync_threads() }
     }
 
@@ -144,7 +144,7 @@ impl Pipeline {
     #[inline(always)]
     pub unsafe fn wait_keys(&self) {
         cp_async::wait(1);
-        // SAFETY: barrier B, see the table above.
+        // SAFETY: barrier B, see the table in `fwd_sm80`.
         unsafe { barrier::sync_threads() }
     }
 
@@ -152,7 +152,7 @@ impl Pipeline {
     #[inline(always)]
     pub unsafe fn wait_values(&self) {
         cp_async::wait(0);
-        // SAFETY: barrier C, see the table above.
+        // SAFETY: barrier C, see the table in `fwd_sm80`.
         unsafe { barrier::sync_threads() }
     }
 }
