@@ -67,6 +67,22 @@ fn the_planned_kernel_is_right_on_the_acceptance_shapes() {
 }
 
 #[test]
+fn blocks_that_share_keys_are_right_and_leave_the_workspace_fit_for_the_next_launch() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    let shares = |kernel: &&Kernel| matches!(kernel, Kernel::FwdSm80(config) if config.shares_keys);
+    for &kernel in KERNELS.iter().filter(shares) {
+        for splits in [1, 2, 5, 3, 8] {
+            let shape = [5, 4, 2, 200, 1000, kernel.head_dim() as usize];
+            for causal in [None, Some(Causal::BottomRight)] {
+                let dtype = kernel.dtype();
+                let case = Case { dtype, kv_lens: true, causal, splits: Some(splits), ..Case::new(shape) };
+                assert_no_faults(faults(gpu, &case, [Some(kernel)]).into_iter());
+            }
+        }
+    }
+}
+
+#[test]
 fn keys_split_between_blocks_are_right_and_pages_give_the_bits_of_contiguous_keys() {
     let Some(gpu) = gpu_or_skip() else { return };
     let is_decode = |kernel: &&Kernel| matches!(kernel, Kernel::Decode(c) if c.dtype == DType::Bf16);

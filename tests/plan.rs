@@ -216,6 +216,60 @@ fn decoding_streams_the_keys_of_a_sequence_through_one_block_an_sm() {
     }
 }
 
+/// The least predicted times of kernels whose blocks may share keys, and of those that have all keys of a row in one
+/// block; and how many parts the former have.
+fn with_and_without_sharing(problem: &Problem, device: &DeviceSpec) -> (f64, f64, u32) {
+    let candidates = Plan::candidates(problem, device).unwrap();
+    let shares = |kernel: &Kernel| matches!(kernel, Kernel::FwdSm80(config) if config.shares_keys);
+    let (shared, time) = candidates.iter().find(|(kernel, _)| shares(kernel)).unwrap();
+    let (_, other) = candidates.iter().find(|(kernel, _)| !shares(kernel)).unwrap();
+    (time.total(), other.total(), Plan::with_kernel(problem, device, *shared).unwrap().splits.count)
+}
+
+#[test]
+fn an_l4_loses_more_by_a_merge_than_its_sms_wait_for_each_other_on_512_keys() {
+    for (batch, causal, parts) in
+        [(1, None, 1), (1, Some(Causal::BottomRight), 3), (2, None, 1), (2, Some(Causal::BottomRight), 1)]
+    {
+        let problem = Problem::contiguous(DType::Bf16, [batch, 8, 8, 512, 512, 64]).with_causal(causal);
+        let (shared, other, count) = with_and_without_sharing(&problem, &DeviceSpec::L4);
+        assert!(shared >= other, "{problem}: {shared} us against {other}");
+        assert_eq!(count, parts, "{problem}");
+        let plan = Plan::new(&problem, &DeviceSpec::L4).unwrap();
+        assert_eq!((plan.splits.count, plan.workspace_bytes()), (1, 0), "{problem}: {plan}");
+    }
+}
+
+#[test]
+fn blocks_share_keys_where_few_query_rows_see_many() {
+    for (shape, parts) in [([1, 8, 8, 64, 16384, 64], 7), ([1, 8, 8, 128, 8192, 128], 7)] {
+        let problem = Problem::contiguous(DType::F16, shape);
+        let (shared, other, count) = with_and_without_sharing(&problem, &DeviceSpec::L4);
+        assert!(shared < 0.75 * other, "{problem}: {shared} us against {other}");
+        let plan = Plan::new(&problem, &DeviceSpec::L4).unwrap();
+        assert!(plan.kernel.to_string().ends_with("_b"), "{plan}");
+        assert_eq!((plan.splits.count, count), (parts, parts), "{plan}");
+        let (blocks, sm_count) = (plan.grid.iter().product::<u32>(), DeviceSpec::L4.sm_count);
+        assert!(blocks.next_multiple_of(sm_count) - blocks < 5, "few SMs have a block less than others: {plan}");
+    }
+}
+
+#[test]
+fn a_kernel_whose_blocks_share_keys_is_never_chosen_where_it_is_predicted_slower_or_does_not_split() {
+    let lengths = [1, 64, 100, 512, 2048].into_iter().flat_map(|q| [64, 512, 4096, 30000].map(|kv| (q, kv)));
+    for (device, (q_len, kv_len)) in lengths.flat_map(|lengths| DEVICES.map(|device| (device, lengths))) {
+        for (batch, head_dim, causal) in [(1, 64, None), (3, 128, Some(Causal::BottomRight)), (9, 64, None)] {
+            let shape = [batch, 8, 2, q_len, kv_len, head_dim];
+            let problem = Problem::contiguous(DType::Bf16, shape).with_causal(causal);
+            let plan = Plan::new(&problem, &device).unwrap();
+            if plan.kernel.to_string().ends_with("_b") {
+                let (shared, other, count) = with_and_without_sharing(&problem, &device);
+                assert!(shared <= other && count > 1, "{plan}: {shared} us against {other}");
+            }
+        }
+    }
+}
+
 #[test]
 fn more_parts_of_the_keys_than_a_grid_has_room_for_are_refused() {
     let problem = Problem::contiguous(DType::Bf16, [1, 32, 1, 2047, 1 << 29, 128]);
@@ -226,5 +280,5 @@ fn more_parts_of_the_keys_than_a_grid_has_room_for_are_refused() {
     let [x, ..] = plan.with_splits(most / 2).unwrap().grid;
     assert!(x.is_multiple_of(4094) && x <= i32::MAX as u32, "{x}");
     let error = plan.with_splits(u32::MAX).unwrap_err().to_string();
-    assert!(error.ends_with(&format!("allowed: at most {most} for 4094 tiles of rows of a key head")), "{error}");
+    assert!(error.ends_with(&format!("allowed: at most {most} for 4094 tiles of rows of a head")), "{error}");
 }

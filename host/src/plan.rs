@@ -10,7 +10,7 @@ use crate::nvtx::Range;
 use crate::problem::Problem;
 use crate::splits::{SplitReason, Splits};
 use crate::tuned::TunedKernels;
-use evo_sdpa_kernels::config::{Decode, Kernel};
+use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::instances::KERNELS;
 use evo_sdpa_kernels::params::{FwdParams, Workspace, kv_head_reciprocal};
 use std::fmt;
@@ -217,24 +217,24 @@ impl Plan {
 
     fn split(self, count: u32, reason: SplitReason) -> Result<Self> {
         let refused = |allowed| Err(Error::Unsupported { field: "splits", value: count.to_string(), allowed });
-        match self.kernel {
+        match self.kernel.split_step() {
             _ if count == 0 => refused("1 or more".into()),
-            Kernel::Decode(config) => {
+            Some(step) => {
                 let [x, y, z] = self.grid;
                 let x = x / self.splits.count;
                 let row_tiles = u64::from(x) * u64::from(y) * u64::from(z);
                 if count > 1 && row_tiles > Workspace::MAX_ROW_TILES.into() {
                     return refused(format!("1 for {row_tiles} tiles of rows, above {}", Workspace::MAX_ROW_TILES));
                 }
-                let splits = Splits::of_count(config, self.params.kv_len, count, reason);
+                let splits = Splits::of_count(step, self.params.kv_len, count, reason);
                 if u64::from(x) * u64::from(splits.count) > limits::MAX_GRID_X.into() {
-                    return refused(format!("at most {} for {x} tiles of rows of a key head", limits::MAX_GRID_X / x));
+                    return refused(format!("at most {} for {x} tiles of rows of a head", limits::MAX_GRID_X / x));
                 }
                 let params = FwdParams { splits: splits.count, keys_per_split: splits.keys, ..self.params };
                 Ok(Self { splits, grid: [x * splits.count, y, z], params, ..self })
             }
-            _ if count == 1 => Ok(self),
-            kernel => refused(format!("1 for {kernel}")),
+            None if count == 1 => Ok(self),
+            None => refused(format!("1 for {}", self.kernel)),
         }
     }
 
@@ -246,12 +246,12 @@ impl Plan {
         // More tiles are never split.
         let row_tiles = row_tiles.min(Workspace::MAX_ROW_TILES.into()) as u32;
         let (splits, head_dim) = (self.splits.count, self.kernel.head_dim());
-        Workspace { splits, rows: Decode::ROWS, head_dim }.bytes(row_tiles) as usize
+        Workspace { splits, rows: self.kernel.tile_q(), head_dim }.bytes(row_tiles) as usize
     }
 
     /// What the blocks along x, y and z of [`Plan::grid`] stand for.
     pub fn axes(&self) -> [&'static str; 3] {
-        Grid::axes(self.kernel, self.params.wave_order)
+        Grid::axes(self.kernel, self.grid, &self.params)
     }
 
     /// Whether there is nothing to compute.
@@ -354,9 +354,9 @@ impl fmt::Display for Plan {
             "{} grid {x}x{y}x{z} of {axes}; block {} shared {} B ({})",
             self.kernel, self.block, self.shared_bytes, self.reason
         )?;
-        match self.kernel {
-            Kernel::Decode(_) => write!(f, ", {}", self.splits),
-            _ => Ok(()),
+        match self.kernel.split_step() {
+            Some(_) => write!(f, ", {}", self.splits),
+            None => Ok(()),
         }
     }
 }

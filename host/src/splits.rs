@@ -2,12 +2,13 @@
 
 use crate::device::DeviceSpec;
 use crate::limits;
+use crate::model::Setting;
 use crate::problem::Problem;
 use evo_sdpa_kernels::config::{Decode, Kernel};
 use evo_sdpa_kernels::params::Workspace;
 use std::fmt;
 
-/// How the keys of a sequence are split between blocks, which only [`Kernel::Decode`] can.
+/// How the keys of a sequence are split between blocks, by kernels with a [`Kernel::split_step`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Splits {
     /// Number of parts, at least 1.
@@ -27,6 +28,8 @@ pub enum SplitReason {
     Forced,
     /// It was the fastest by a tuned table.
     Tuned,
+    /// The least predicted time.
+    Predicted,
     /// The most with which no SM has two blocks; one where even that gives some SM two.
     Fills {
         /// Blocks of the grid.
@@ -49,6 +52,10 @@ impl Splits {
             Kernel::Decode(config) => {
                 Self::planned(config, kv_len, limits::row_tiles_of_all_heads(problem), device.sm_count)
             }
+            Kernel::FwdSm80(config) if config.shares_keys => {
+                let count = Setting::new(problem, device).parts(kernel);
+                Self::of_count(config.step(), kv_len, count, SplitReason::Predicted)
+            }
             _ => Self::whole(kv_len),
         }
     }
@@ -62,16 +69,16 @@ impl Splits {
         // More row tiles than the workspace has counters are not split.
         let blocks = u64::from(sm_count.min(Workspace::MAX_ROW_TILES));
         let count = (blocks / row_tiles.max(1)).max(1) as u32;
-        let splits = Self::of_count(config, kv_len, count, SplitReason::Forced);
+        let splits = Self::of_count(config.step(), kv_len, count, SplitReason::Forced);
         let blocks = row_tiles.saturating_mul(splits.count.into());
         Self { reason: SplitReason::Fills { blocks, sm_count }, ..splits }
     }
 
-    /// `count` parts of whole steps, or fewer where there are not so many steps.
-    pub(crate) fn of_count(config: Decode, kv_len: u32, count: u32, reason: SplitReason) -> Self {
-        let steps = kv_len.div_ceil(config.step()).max(1);
+    /// `count` parts of whole steps of `step` keys, or fewer where there are not so many steps.
+    pub(crate) fn of_count(step: u32, kv_len: u32, count: u32, reason: SplitReason) -> Self {
+        let steps = kv_len.div_ceil(step).max(1);
         let per_split = steps.div_ceil(count.max(1));
-        Self { count: steps.div_ceil(per_split), keys: per_split * config.step(), reason }
+        Self { count: steps.div_ceil(per_split), keys: per_split * step, reason }
     }
 }
 
@@ -82,6 +89,7 @@ impl fmt::Display for Splits {
         match self.reason {
             SplitReason::Whole => Ok(()),
             SplitReason::Forced => f.write_str(", as asked for"),
+            SplitReason::Predicted => f.write_str(", least predicted time"),
             SplitReason::Tuned => f.write_str(", as in the tuned table"),
             SplitReason::Fills { blocks, sm_count } => write!(f, ": {blocks} blocks for {sm_count} SMs"),
         }
@@ -111,7 +119,7 @@ mod tests {
         let step = decode().step();
         for kv_len in [0, 1, step - 1, step, step + 1, 10 * step, 1000 * step + 3] {
             for count in [1, 2, 3, 7, 64, 5000] {
-                let splits = Splits::of_count(decode(), kv_len, count, SplitReason::Forced);
+                let splits = Splits::of_count(step, kv_len, count, SplitReason::Forced);
                 assert!(splits.keys.is_multiple_of(step) && splits.count >= 1 && splits.count <= count.max(1));
                 assert!(splits.count * splits.keys >= kv_len);
                 assert!((splits.count - 1) * splits.keys < kv_len.max(1), "{kv_len} keys in {count} parts: {splits}");

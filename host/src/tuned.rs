@@ -199,7 +199,7 @@ impl Key {
 impl Choice {
     fn of_row(row: &TunedRow) -> Option<Self> {
         let kernel = Kernel::parse(&row.kernel)?;
-        let most = if matches!(kernel, Kernel::Decode(_)) { u32::MAX } else { 1 };
+        let most = if kernel.split_step().is_some() { u32::MAX } else { 1 };
         let fits = row.splits.is_none_or(|splits| (1..=most).contains(&splits));
         let choice = Self { index: limits::index(kernel)?, us: row.us, splits: row.splits };
         fits.then_some(choice)

@@ -41,8 +41,11 @@ fn sm80(config: FwdSm80) -> Counts {
     let split = config.kv_splits > 1;
     Counts {
         // At the start and at the end of a step; with one stage also before each group of keys and before values; two around
-        // the merge.
-        bar_sync: 2 + if config.values_lag() { 0 } else { config.key_groups() + 1 } + if split { 2 } else { 0 },
+        // the merge; where blocks share keys, two around the ticket.
+        bar_sync: 2
+            + if config.values_lag() { 0 } else { config.key_groups() + 1 }
+            + if split { 2 } else { 0 }
+            + if config.shares_keys { 2 } else { 0 },
         // Around a warp's own rows of the output tile.
         bar_warp_sync: if split { 0 } else { 2 },
         // A row lies in four lanes: two shuffles for its maximum, two for its sum at the end.
@@ -187,6 +190,13 @@ mod tests {
         assert_eq!(counts.ldmatrix, 24 + 12);
         // 16 rows a pass: queries in 1; keys, values of 64 in 4, once at the start and once in the loop; three spans.
         assert_eq!(counts.cp_async, 3 * (1 + 2 * (4 + 4)));
+    }
+
+    #[test]
+    fn blocks_that_share_keys_have_two_barriers_more_and_nothing_else() {
+        let counts = |name| expected(Entry::parse(name).unwrap());
+        let alone = counts("fwd_sm80_bf16_d64_q64_kv64_w4_s2");
+        assert_eq!(counts("fwd_sm80_bf16_d64_q64_kv64_w4_s2_b"), Counts { bar_sync: 4, ..alone });
     }
 
     #[test]

@@ -10,8 +10,9 @@ use evo_sdpa_kernels::instances::ENTRIES;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Largest size of all PTX files together: they travel inside the crate.
-pub const MAX_BYTES: usize = 6 << 20;
+/// Largest size of all PTX files together: they travel inside the crate. The kernels whose blocks share keys brought
+/// them above 6 MiB; compressed, as in a package, they are a seventh.
+pub const MAX_BYTES: usize = 7 << 20;
 
 /// Something that a gate found.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -85,6 +85,7 @@ impl FwdScalar {
 ///
 /// A block has `row_warps() * kv_splits` warps. Warps with the same split number share keys and own different
 /// rows; the splits of one row range own different keys of each step and merge through shared memory at the end.
+/// With `shares_keys`, several blocks own different keys of one tile of rows, and merge through a workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FwdSm80 {
     /// Type of q, k, v and out: [`DType::F16`] or [`DType::Bf16`].
@@ -101,6 +102,8 @@ pub struct FwdSm80 {
     pub kv_splits: u32,
     /// How many steps of keys, and of values, have room in shared memory at once.
     pub stages: u32,
+    /// Whether the keys of a sequence may be split between blocks.
+    pub shares_keys: bool,
 }
 
 impl FwdSm80 {
@@ -122,7 +125,7 @@ impl FwdSm80 {
             && self.copy_rows().is_multiple_of(8)
             && self.stages >= 1
             && self.stages <= 3
-            && (self.kv_splits == 1 || self.merge_bytes() <= self.shared_bytes())
+            && (self.kv_splits == 1 || (!self.shares_keys && self.merge_bytes() <= self.shared_bytes()))
     }
 
     /// Smallest head dim that the kernel takes; a smaller one is a narrower kernel's.
@@ -182,7 +185,9 @@ impl FwdSm80 {
         let spare = match (self.values_lag(), self.rows_per_warp(), self.head_dim) {
             (true, 32, ..=96) => 100 + 8 * (self.stages - 2),
             (true, 16, ..=32) => 76,
+            (true, 16, 128..) if self.shares_keys => 72,
             (true, 16, 128..) => 64,
+            (false, 16, 256) => 68,
             _ => 56,
         };
         let taken = self.rows_per_warp() * (self.head_dim + self.tile_kv) / WARP + spare;
@@ -330,6 +335,7 @@ impl Decode {
             warps: self.warps,
             kv_splits: self.warps,
             stages: self.stages,
+            shares_keys: false,
         }
     }
 
@@ -432,6 +438,15 @@ impl Kernel {
     /// Blocks that fit an SM by the register budget.
     pub const fn min_blocks_per_sm(self) -> u32 {
         blocks_by_registers(self.register_budget(), self.threads())
+    }
+
+    /// Where the keys of a sequence may be split between blocks: of how many keys a part is a multiple.
+    pub const fn split_step(self) -> Option<u32> {
+        match self {
+            Kernel::FwdSm80(k) if k.shares_keys => Some(k.step()),
+            Kernel::Decode(k) => Some(k.step()),
+            Kernel::FwdScalar(_) | Kernel::FwdSm80(_) => None,
+        }
     }
 }
 

@@ -125,6 +125,7 @@ instances! {
         fwd_sm80_f16_d32_q32_kv128_w8_x4_s1
         fwd_sm80_f16_d64_q128_kv64_w4_s2
         fwd_sm80_f16_d64_q64_kv64_w4_s2
+        fwd_sm80_f16_d64_q64_kv64_w4_s2_b
         fwd_sm80_f16_d64_q64_kv64_w4_x2_s2
         fwd_sm80_f16_d64_q32_kv128_w8_x4_s1
         fwd_sm80_f16_d64_q32_kv64_w8_x4_s1
@@ -134,6 +135,7 @@ instances! {
         fwd_sm80_f16_d128_q128_kv32_w4_s2
         fwd_sm80_f16_d128_q64_kv64_w4_s2
         fwd_sm80_f16_d128_q64_kv32_w4_s2
+        fwd_sm80_f16_d128_q64_kv32_w4_s2_b
         fwd_sm80_f16_d128_q64_kv32_w4_x2_s2
         fwd_sm80_f16_d128_q32_kv64_w8_x4_s1
         fwd_sm80_f16_d128_q32_kv32_w8_x4_s1
@@ -148,6 +150,7 @@ instances! {
         fwd_sm80_bf16_d64_q128_kv64_w4_s2
         fwd_sm80_bf16_d64_q128_kv64_w4_s3
         fwd_sm80_bf16_d64_q64_kv64_w4_s2
+        fwd_sm80_bf16_d64_q64_kv64_w4_s2_b
         fwd_sm80_bf16_d64_q64_kv64_w4_x2_s2
         fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1
         fwd_sm80_bf16_d64_q32_kv64_w8_x4_s1
@@ -157,6 +160,7 @@ instances! {
         fwd_sm80_bf16_d128_q128_kv32_w4_s2
         fwd_sm80_bf16_d128_q64_kv64_w4_s2
         fwd_sm80_bf16_d128_q64_kv32_w4_s2
+        fwd_sm80_bf16_d128_q64_kv32_w4_s2_b
         fwd_sm80_bf16_d128_q64_kv32_w4_x2_s2
         fwd_sm80_bf16_d128_q32_kv64_w8_x4_s1
         fwd_sm80_bf16_d128_q32_kv32_w8_x4_s1

@@ -4,6 +4,7 @@
 //! fwd_scalar_f32
 //! fwd_sm80_bf16_d64_q128_kv64_w4_s2       128 query rows, 64 keys a step, 4 warps, 2 stages
 //! fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1    8 warps that split the keys of a step 4 ways, 128 keys each
+//! fwd_sm80_bf16_d64_q64_kv64_w4_s2_b      blocks that share the keys of a sequence
 //! decode_bf16_d128_q16_kv16_w4_s4         16 query rows, 16 keys a step of each of 4 warps, 4 stages
 //! merge_states_f32
 //! mma_rate_bf16
@@ -25,7 +26,8 @@ impl fmt::Display for Kernel {
                 if c.kv_splits > 1 {
                     write!(f, "_x{}", c.kv_splits)?;
                 }
-                write!(f, "_s{}", c.stages)
+                write!(f, "_s{}", c.stages)?;
+                f.write_str(if c.shares_keys { "_b" } else { "" })
             }
             Kernel::Decode(c) => write!(
                 f,
@@ -137,6 +139,10 @@ impl Kernel {
             None => (1, rest),
         };
         let (stages, rest) = read!(rest.number("_s"));
+        let (shares_keys, rest) = match rest.skip("_b") {
+            Some(rest) if !decode => (true, rest),
+            _ => (false, rest),
+        };
         if !rest.rest.is_empty() {
             return None;
         }
@@ -144,7 +150,8 @@ impl Kernel {
             let decode = Decode { dtype, head_dim, tile_kv, warps, stages };
             return if tile_q == Decode::ROWS { Some(Kernel::Decode(decode)) } else { None };
         }
-        Some(Kernel::FwdSm80(FwdSm80 { dtype, head_dim, tile_q, tile_kv, warps, kv_splits, stages }))
+        let config = FwdSm80 { dtype, head_dim, tile_q, tile_kv, warps, kv_splits, stages, shares_keys };
+        Some(Kernel::FwdSm80(config))
     }
 }
 
@@ -201,12 +208,15 @@ mod tests {
             "fwd_sm80_bf16_d64_q128_kv64_w4_s2_",
             "fwd_sm80_bf16_d064_q128_kv64_w4_s2",
             "fwd_sm80_bf16_d64_q128_kv64_w4_x1_s2",
+            "fwd_sm80_bf16_d64_q128_kv64_w4_b_s2",
+            "fwd_sm80_bf16_d64_q128_kv64_w4_s2_b_b",
             "fwd_sm80_bf16_d_q128_kv64_w4_s2",
             "fwd_sm80_bf16_d64_q1234567_kv64_w4_s2",
             "fwd_sm90_bf16_d64_q128_kv64_w4_s2",
             "decode_bf16_d128_q32_kv16_w4_s4",
             "decode_bf16_d128_q16_kv16_w4_x2_s4",
             "decode_bf16_d128_q16_kv16_w4",
+            "decode_bf16_d128_q16_kv16_w4_s4_b",
             "mma_rate_",
             "mma_rate_f64",
             "mma_rate_f16_",

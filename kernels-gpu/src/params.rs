@@ -41,7 +41,7 @@ impl Strides {
 ///
 /// The block lies at 0x210 of the constant bank. A cold 64-byte line costs a block over a hundred cycles each, so
 /// what the first copies need fills the first two lines (48 and 64 bytes), and the next 16 bytes are for the end. What
-/// `decode` alone needs comes last.
+/// only `decode` and kernels whose blocks share keys need comes last.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FwdParams {
@@ -76,8 +76,8 @@ pub struct FwdParams {
     pub causal_offset: i32,
     /// Softmax scale times log2(e), positive and finite.
     pub scale_log2: f32,
-    /// 0: the grid is (query tiles, heads, batch). Else it is (heads, batch, query tiles), and every second run of
-    /// `2^(wave_order - 1)` tiles goes backwards: see [`boustrophedon`].
+    /// 0: the grid is (query tiles, heads, batch). Else it is (heads of a group, batch, query tiles of all groups), and every
+    /// second run of `2^(wave_order - 1)` tiles of a group goes backwards: see [`boustrophedon`].
     pub wave_order: u16,
     /// Number of query heads.
     pub heads_q: u16,
@@ -88,7 +88,7 @@ pub struct FwdParams {
     /// `decode`: page numbers, 32-bit \[batch, pages_per_sequence\]; 0 when keys and values are contiguous, which is
     /// one page for each sequence. `k` and `v` are \[pages, heads_kv, page rows, head_dim\] with it.
     pub block_table: u64,
-    /// `decode`: memory of a [`Workspace`]; 0 with one split.
+    /// Where keys are split between blocks: memory of a [`Workspace`]; 0 with one split.
     pub workspace: u64,
     /// `decode`: [`kv_head_reciprocal`] of `q_len`, for [`packed_row`].
     pub q_len_reciprocal: u64,
@@ -97,9 +97,9 @@ pub struct FwdParams {
     /// `decode`: key `j` of a sequence is row `j % 2^page_shift` of page `j / 2^page_shift`; at least 4, and 31 when
     /// keys are contiguous.
     pub page_shift: u32,
-    /// `decode`: into how many parts the keys of a sequence are split between blocks.
+    /// Into how many parts the keys of a sequence are split between blocks, at least 1.
     pub splits: u32,
-    /// `decode`: keys of a part, a multiple of the kernel's `tile_kv`.
+    /// Keys of a part; where keys are split, a multiple of the kernel's step.
     pub keys_per_split: u32,
     /// `decode`: query heads that share a key head.
     pub group: u32,

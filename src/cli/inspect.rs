@@ -150,7 +150,7 @@ impl Inspect {
         writeln!(out, "why        {}", plan.reason)?;
         let axes = plan.axes().join(", ");
         writeln!(out, "grid       {x} x {y} x {z} blocks ({axes}) of {} threads", plan.block)?;
-        if let Kernel::Decode(_) = plan.kernel {
+        if plan.kernel.split_step().is_some() {
             writeln!(out, "splits     {}", plan.splits)?;
         }
         writeln!(out, "shared     {} B of {} B", plan.shared_bytes, self.arch.shared_per_block)?;

@@ -48,7 +48,12 @@ fn cases(kernel: Kernel) -> Vec<Case> {
             };
             // Without a key, the queries are the last thing that lies in shared memory.
             let [none, one_step, more] = [0, step - 5, kv_len].map(|kv_len| case(q_len, kv_len, config.head_dim));
-            vec![none, one_step, Case { causal, ..more }]
+            let mut cases = vec![none, one_step, Case { causal, ..more }];
+            if config.shares_keys {
+                // Two parts, the second of which is short; the first has the step that all rows see.
+                cases.push(Case { splits: Some(2), causal: Some(Causal::Offset(i64::from(step))), ..more });
+            }
+            cases
         }
         Kernel::Decode(config) => {
             // No key; one block of a step; two of them; two of more steps than stages. A row of the tile is missing, or

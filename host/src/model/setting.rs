@@ -2,6 +2,7 @@
 
 use super::rates::Rates;
 use super::schedule::{Rounds, Walk};
+use super::shared::Shared;
 use super::step::Bound;
 use super::stream::Stream;
 use super::table::{Pace, Row};
@@ -10,7 +11,8 @@ use crate::device::DeviceSpec;
 use crate::grid;
 use crate::limits;
 use crate::problem::Problem;
-use crate::splits::Splits;
+use crate::splits::{SplitReason, Splits};
+use evo_sdpa_kernels::config::Kernel;
 
 /// A problem, validated, on a device.
 pub(crate) struct Setting<'a> {
@@ -31,8 +33,8 @@ pub(crate) struct Setting<'a> {
     q_out: f64,
     /// Bytes of one key and its value.
     key: f64,
-    /// Whether L2 has room for blocks that go through all heads side by side.
-    keys_stay_in_l2: bool,
+    /// Groups of heads that blocks may take side by side.
+    groups: Option<u32>,
     /// Microseconds that the tensors take from DRAM, each of them once.
     dram: f64,
     /// Up to which share of the time the tensor cores may be busy at full clock.
@@ -63,7 +65,7 @@ impl<'a> Setting<'a> {
             row_tiles: limits::row_tiles_of_all_heads(problem),
             q_out,
             key: 2.0 * bytes(problem.head_dim()),
-            keys_stay_in_l2: grid::keys_stay_in_l2(problem, &rates),
+            groups: grid::groups_of_heads(problem, &rates),
             // Launches back to back find in L2 what fits there.
             dram: if tensors > rates.l2_capacity { tensors / rates.dram } else { 0.0 },
             unthrottled: rates.sustained * rates.sustained * rates.sustained,
@@ -103,9 +105,11 @@ impl<'a> Setting<'a> {
             }
             Pace::Sm80(work) => {
                 let rounds = query_blocks();
-                let side_by_side = self.keys_stay_in_l2 && rounds.blocks > self.sm_count;
-                (rounds, Prediction::sm80(launch, work, &rounds, &walk, side_by_side), work.tensor)
+                let tiles = row.tile_q.quotient_up(self.q_len);
+                let groups = grid::side_by_side(self.groups, tiles, rounds.blocks as u64, self.device.sm_count);
+                (rounds, Prediction::sm80(launch, work, &rounds, &walk, groups.is_some()), work.tensor)
             }
+            Pace::Shared(shared) => return self.shared(shared, row, &walk).1,
             Pace::Decode(stream) => {
                 let splits = Splits::planned(stream.config, self.kv_len as u32, self.row_tiles, self.device.sm_count);
                 let rounds = rounds(self.row_tiles as f64 * f64::from(splits.count));
@@ -114,6 +118,43 @@ impl<'a> Setting<'a> {
         };
         let (floor, memory) = self.memory_floor(&rounds, &walk);
         FullClock { terms, busy: rounds.blocks * walk.average * tensor / self.sm_count, floor, memory }
+    }
+
+    /// Into how many parts a kernel whose blocks share keys splits them.
+    pub(crate) fn parts(&self, kernel: Kernel) -> u32 {
+        let rows = Row::of(Rates::family(self.device), self.problem);
+        let Some(row) = rows.iter().find(|row| row.kernel == kernel) else { return 1 };
+        match &row.pace {
+            Pace::Shared(shared) if self.q_len > 0 && self.slices > 0.0 => {
+                self.shared(shared, row, &Walk::new(row, self)).0.count
+            }
+            _ => 1,
+        }
+    }
+
+    /// The prediction for `fwd_sm80` whose blocks share keys, with the splits that have the least time.
+    fn shared(&self, shared: &Shared, row: &Row, walk: &Walk) -> (Splits, FullClock) {
+        let tiles = f64::from(row.tile_q.quotient_up(self.q_len)) * self.slices;
+        let of_parts = |parts| {
+            let splits = Splits::of_count(shared.config.step(), self.kv_len as u32, parts, SplitReason::Predicted);
+            let count = f64::from(splits.count);
+            let rounds = Rounds::new(tiles * count, self.resident(row), self.sm_count);
+            let walk = Walk {
+                average: walk.average / count,
+                longest: walk.longest.min(f64::from(splits.keys / shared.config.step())),
+                keys: walk.keys / count,
+            };
+            let terms = shared.terms(self.rates.launch, splits.count, &rounds, &walk);
+            let partials = if splits.count > 1 { 2.0 * rounds.blocks * shared.partial_bytes } else { 0.0 };
+            let (floor, memory) = self.memory_floor(&rounds, &walk);
+            let floor = floor + partials / self.rates.l2;
+            let busy = rounds.blocks * walk.average * shared.work.tensor / self.sm_count;
+            (splits, FullClock { terms, busy, floor, memory })
+        };
+        let whole = of_parts(1);
+        let balanced = tiles / self.sm_count * walk.average * shared.work.step(1.0).together;
+        let others = shared.parts(tiles, whole.1.terms.steps + whole.1.terms.tail, balanced);
+        others.map(of_parts).fold(whole, |best, other| if other.1.least() < best.1.least() { other } else { best })
     }
 
     /// The prediction for `decode`: keys and values once from memory, and from L2 once for each tile of rows.

@@ -3,6 +3,7 @@
 use super::divisor::Divisor;
 use super::rates::Rates;
 use super::schedule::Ramp;
+use super::shared::Shared;
 use super::step::Work;
 use super::stream::Stream;
 use crate::device;
@@ -45,6 +46,8 @@ pub(super) enum Pace {
     Scalar(f64),
     /// Steps of keys.
     Sm80(Work),
+    /// The same, where several blocks may share them.
+    Shared(Shared),
     /// Tiles of keys on their way from memory.
     Decode(Stream),
 }
@@ -55,6 +58,7 @@ impl Row {
         let kernel = KERNELS[index];
         let (step, pace) = match kernel {
             Kernel::FwdScalar(_) => (WARP, Pace::Scalar(SCALAR_STEP / rates.clock)),
+            Kernel::FwdSm80(config) if config.shares_keys => (config.step(), Pace::Shared(Shared::new(config, rates))),
             Kernel::FwdSm80(config) => (config.step(), Pace::Sm80(Work::new(config, rates))),
             Kernel::Decode(config) => (config.step(), Pace::Decode(Stream::new(config, rates))),
         };

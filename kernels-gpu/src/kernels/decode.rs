@@ -44,6 +44,7 @@ pub unsafe fn run<I: Instance>(params: FwdParams) {
         block_row: (block - split * row_tiles) * Decode::ROWS,
         warp_row: 0,
         split: thread / WARP,
+        part: split,
         lane: thread % WARP,
         thread,
     };

@@ -29,12 +29,17 @@
 //! | B, C, D | keys, values, the first half of later keys | |
 //!
 //! The first half of K is that of every part into which keys are split, so that all warps have something to begin with.
+//!
+//! With `shares_keys` several blocks have the same rows, and each a part of the keys: keys count from the block's first
+//! one, in masks as in copies. A block whose part is hidden from all its rows takes no step. At the end each leaves a
+//! partial result, and the last one to do so merges them ([`super::shared_keys`]).
 
 use super::element::{mma_m16n8k16, pack};
 use super::epilogue;
 use super::pipeline::Pipeline;
 use super::registers::Registers;
 use super::sequence_keys;
+use super::shared_keys;
 use super::softmax::Softmax;
 use super::tile::OperandAddress;
 use crate::config::{FwdSm80, WARP};
@@ -77,6 +82,8 @@ pub struct Position {
     pub warp_row: u32,
     /// Which part of a step's keys the warp owns.
     pub split: u32,
+    /// Which part of the sequence's keys the block owns.
+    pub part: u32,
     /// Lane of the warp.
     pub lane: u32,
     /// Thread of the block.
@@ -91,15 +98,22 @@ impl Position {
         let warp = thread / WARP;
         let [x, y, z] = [sreg::block_idx_x(), sreg::block_idx_y(), sreg::block_idx_z()];
         // Under a causal mask later rows see more keys: they start first.
-        let (tile, head, batch) = if params.wave_order == 0 {
-            (sreg::grid_dim_x() - 1 - x, y, z)
-        } else {
-            let tiles = sreg::grid_dim_z();
-            (tiles - 1 - boustrophedon(z, tiles, u32::from(params.wave_order) - 1), x, y)
-        };
+        let (mut tile, mut part) = (sreg::grid_dim_x() - 1 - x, 0);
+        let (mut head, mut batch) = (y, z);
+        if config.shares_keys {
+            // Blocks that share a tile start together.
+            (tile, part) = (tile / params.splits.max(1), tile % params.splits.max(1));
+        } else if params.wave_order > 0 {
+            (head, batch) = (x, y);
+            let tiles = params.q_len.div_ceil(config.tile_q);
+            let group = z / tiles.max(1);
+            head += group * sreg::grid_dim_x();
+            tile = tiles - 1 - boustrophedon(z - group * tiles, tiles, u32::from(params.wave_order) - 1);
+        }
         Self {
             batch,
             head,
+            part,
             block_row: tile * config.tile_q,
             warp_row: warp % config.row_warps() * config.rows_per_warp(),
             split: warp / config.row_warps(),
@@ -121,11 +135,18 @@ pub unsafe fn run<I: Instance>(params: FwdParams) {
     // SAFETY: the caller's promise; every thread of the block takes the same path through the barriers, as all
     // conditions around them depend on the block alone.
     unsafe {
-        let kv_len = sequence_keys(&params, at.batch);
+        let (mut kv_len, mut causal_offset) = (sequence_keys(&params, at.batch), params.causal_offset);
+        let mut first_key = 0;
+        if config.shares_keys {
+            // Keys count from the block's first one.
+            first_key = at.part * params.keys_per_split;
+            kv_len = (kv_len - first_key as i32).min(params.keys_per_split as i32).max(0);
+            causal_offset -= first_key as i32;
+        }
         let end_row = (at.block_row + config.tile_q).min(params.q_len);
-        let steps = kv_steps(at.block_row as i32, end_row as i32 - 1, kv_len, params.causal_offset, config.step());
+        let steps = kv_steps(at.block_row as i32, end_row as i32 - 1, kv_len, causal_offset, config.step());
 
-        let pipeline = Pipeline::start::<I>(&params, &at, steps.total, kv_len as u32);
+        let pipeline = Pipeline::start::<I>(&params, &at, first_key, steps.total, kv_len as u32);
         let shared = sreg::dynamic_shared();
         let q = Queries::<I>::load(shared, &at);
         let mut out = I::OutFrags::splat([0.0; 4]);
@@ -143,15 +164,16 @@ pub unsafe fn run<I: Instance>(params: FwdParams) {
             pipeline.begin_step(step, total);
             let keys = pipeline.keys(step);
             let mut scores = I::ScoreFrags::splat([0.0; 4]);
+            let mask = Mask { first_key: step * config.step(), kv_len, causal_offset };
             let mut done = false;
-            if config.values_lag() {
-                if step < first_optimistic {
-                    done = try_step(&pipeline, step, &q, &at, &mut softmax, &mut scores, &mut p, &mut out);
-                } else if step + 1 < total {
+            if config.values_lag() && step < first_optimistic {
+                done = try_step(&pipeline, step, &q, &at, &mut softmax, &mut scores, &mut p, &mut out);
+            }
+            // Where values lag, no barrier is in here: a warp stays out of a step that its mask hides.
+            if !done && (!config.values_lag() || !mask.hides_all::<I>(&at)) {
+                if config.values_lag() && step >= first_optimistic && step + 1 < total {
                     multiply_values::<I>(&p, pipeline.values(step + 1), 0..parts, &at, &mut out);
                 }
-            }
-            if !done {
                 scores = I::ScoreFrags::splat([0.0; 4]);
                 let first_parts = parts / config.key_groups();
                 multiply_keys(&q, keys, 0..first_parts, &at, &mut scores);
@@ -159,11 +181,10 @@ pub unsafe fn run<I: Instance>(params: FwdParams) {
                     pipeline.wait_keys();
                     multiply_keys(&q, keys, first_parts..parts, &at, &mut scores);
                 }
-                let mask = Mask { first_key: step * config.step(), kv_len, causal_offset: params.causal_offset };
                 // Where steps are tried first, few come here that need none.
                 let hides = if config.values_lag() { step >= steps.full } else { mask.hides_some::<I>(&at) };
                 if hides {
-                    mask.apply::<I>(&params, &mut scores);
+                    mask.apply::<I>(&params, &at, &mut scores);
                 }
                 softmax.move_base(&mut scores, &mut out);
                 for part in 0..parts {
@@ -182,6 +203,9 @@ pub unsafe fn run<I: Instance>(params: FwdParams) {
 
         softmax.finish();
         let at = Position::current(config, &params);
+        if config.shares_keys && !shared_keys::merge::<I>(&params, &at, shared, &mut softmax, &mut out) {
+            return;
+        }
         if config.kv_splits == 1 {
             epilogue::store::<I>(&params, &at, shared, &softmax, &out);
         } else {
@@ -240,11 +264,20 @@ impl Mask {
         end_key as i32 > visible_keys((at.block_row + at.warp_row) as i32, self.kv_len, self.causal_offset)
     }
 
+    /// Whether no row of the warp sees a key of its part of the step.
+    #[inline(always)]
+    fn hides_all<I: Instance>(&self, at: &Position) -> bool {
+        let first_key = self.first_key + at.split * I::CONFIG.tile_kv;
+        let last_row = at.block_row + at.warp_row + I::CONFIG.rows_per_warp() - 1;
+        first_key as i32 >= visible_keys(last_row as i32, self.kv_len, self.causal_offset)
+    }
+
     /// Sets scores of hidden keys to -inf.
     #[inline(always)]
-    fn apply<I: Instance>(&self, params: &FwdParams, scores: &mut I::ScoreFrags) {
+    fn apply<I: Instance>(&self, params: &FwdParams, at: &Position, scores: &mut I::ScoreFrags) {
         let tiles = I::CONFIG.tile_kv / 8;
-        let at = Position::current(I::CONFIG, params);
+        // Where keys are split, ptxas has registers to keep where the warp stands; elsewhere it spills them.
+        let at = if I::CONFIG.kv_splits > 1 { *at } else { Position::current(I::CONFIG, params) };
         let first_column = (self.first_key + at.split * I::CONFIG.tile_kv + at.lane % 4 * 2) as i32;
         for frag in 0..I::CONFIG.row_frags() {
             for half in 0..2 {

@@ -11,6 +11,7 @@ pub mod mma_rate;
 mod pages;
 mod pipeline;
 mod registers;
+mod shared_keys;
 mod softmax;
 mod tile;
 

@@ -17,9 +17,16 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts the copies of the queries and of the first stages, and waits for the queries and the first keys.
+    /// Starts the copies of the queries and of the first stages, and waits for the queries and the first keys. Keys count
+    /// from `first_key` on.
     #[inline(always)]
-    pub unsafe fn start<I: Instance>(params: &FwdParams, at: &Position, total: u32, kv_len: u32) -> Self {
+    pub unsafe fn start<I: Instance>(
+        params: &FwdParams,
+        at: &Position,
+        first_key: u32,
+        total: u32,
+        kv_len: u32,
+    ) -> Self {
         let config = I::CONFIG;
         let copy =
             |address, stride, head| TileCopy::new(config, at.thread, address, stride, at.batch, head, params.head_dim);
@@ -28,8 +35,8 @@ impl Pipeline {
         let k_shared = shared + config.q_bytes();
         let pipeline = Self {
             config,
-            k: copy(params.k, &params.k_stride, kv_head),
-            v: copy(params.v, &params.v_stride, kv_head),
+            k: copy(params.k + params.k_stride.row_offset(first_key), &params.k_stride, kv_head),
+            v: copy(params.v + params.v_stride.row_offset(first_key), &params.v_stride, kv_head),
             k_shared,
             v_shared: k_shared + config.stages * config.step_bytes(),
         };

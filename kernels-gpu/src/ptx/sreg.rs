@@ -61,15 +61,6 @@ pub fn grid_dim_y() -> u32 {
     value
 }
 
-/// `%nctaid.z`.
-#[inline(always)]
-pub fn grid_dim_z() -> u32 {
-    let value;
-    // SAFETY: reads a special register.
-    unsafe { asm!("mov.u32 {}, %nctaid.z;", out(reg32) value, options(nomem, nostack)) }
-    value
-}
-
 /// Address of the dynamic shared memory in the shared window, a multiple of 1024.
 #[inline(always)]
 pub fn dynamic_shared() -> u32 {

@@ -211,7 +211,7 @@ impl<'a> Session<'a> {
                 kernel: Some(KernelRecord {
                     name,
                     chosen,
-                    splits: matches!(kernel, Kernel::Decode(_)).then_some(plan.splits.count),
+                    splits: kernel.split_step().map(|_| plan.splits.count),
                     sha256: Sha256::digest(&source).iter().map(|byte| format!("{byte:02x}")).collect(),
                     registers: found.registers,
                     local_bytes: found.local_bytes,
