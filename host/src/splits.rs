@@ -53,8 +53,8 @@ impl Splits {
                 Self::planned(config, kv_len, limits::row_tiles_of_all_heads(problem), device.sm_count)
             }
             Kernel::FwdSm80(config) if config.shares_keys => {
-                let count = Setting::new(problem, device).parts(kernel);
-                Self::of_count(config.step(), kv_len, count, SplitReason::Predicted)
+                let planned = Setting::new(problem, device).splits(kernel);
+                planned.unwrap_or(Self::whole(kv_len))
             }
             _ => Self::whole(kv_len),
         }

@@ -13,6 +13,7 @@ use crate::limits;
 use crate::problem::Problem;
 use crate::splits::{SplitReason, Splits};
 use evo_sdpa_kernels::config::Kernel;
+use evo_sdpa_kernels::params::Workspace;
 
 /// A problem, validated, on a device.
 pub(crate) struct Setting<'a> {
@@ -120,41 +121,51 @@ impl<'a> Setting<'a> {
         FullClock { terms, busy: rounds.blocks * walk.average * tensor / self.sm_count, floor, memory }
     }
 
-    /// Into how many parts a kernel whose blocks share keys splits them.
-    pub(crate) fn parts(&self, kernel: Kernel) -> u32 {
+    /// How a kernel whose blocks share keys splits them.
+    pub(crate) fn splits(&self, kernel: Kernel) -> Option<Splits> {
+        if self.q_len == 0 || self.slices == 0.0 {
+            return None;
+        }
         let rows = Row::of(Rates::family(self.device), self.problem);
-        let Some(row) = rows.iter().find(|row| row.kernel == kernel) else { return 1 };
+        let row = rows.iter().find(|row| row.kernel == kernel)?;
         match &row.pace {
-            Pace::Shared(shared) if self.q_len > 0 && self.slices > 0.0 => {
-                self.shared(shared, row, &Walk::new(row, self)).0.count
-            }
-            _ => 1,
+            Pace::Shared(shared) => Some(self.shared(shared, row, &Walk::new(row, self)).0),
+            _ => None,
         }
     }
 
-    /// The prediction for `fwd_sm80` whose blocks share keys, with the splits that have the least time.
+    /// The prediction for `fwd_sm80` whose blocks share keys, with the number of parts that takes the least time: one, or
+    /// the most with which no SM has more than so many blocks, for as many as fit.
     fn shared(&self, shared: &Shared, row: &Row, walk: &Walk) -> (Splits, FullClock) {
         let tiles = f64::from(row.tile_q.quotient_up(self.q_len)) * self.slices;
-        let of_parts = |parts| {
-            let splits = Splits::of_count(shared.config.step(), self.kv_len as u32, parts, SplitReason::Predicted);
-            let count = f64::from(splits.count);
-            let rounds = Rounds::new(tiles * count, self.resident(row), self.sm_count);
-            let walk = Walk {
-                average: walk.average / count,
-                longest: walk.longest.min(f64::from(splits.keys / shared.config.step())),
-                keys: walk.keys / count,
-            };
-            let terms = shared.terms(self.rates.launch, splits.count, &rounds, &walk);
-            let partials = if splits.count > 1 { 2.0 * rounds.blocks * shared.partial_bytes } else { 0.0 };
-            let (floor, memory) = self.memory_floor(&rounds, &walk);
-            let floor = floor + partials / self.rates.l2;
-            let busy = rounds.blocks * walk.average * shared.work.tensor / self.sm_count;
-            (splits, FullClock { terms, busy, floor, memory })
+        let whole = self.in_parts(1, shared, row, walk, tiles);
+        if tiles > f64::from(Workspace::MAX_ROW_TILES) {
+            return whole;
+        }
+        let blocks_per_sm = 1..=self.resident(row);
+        let parts = blocks_per_sm.map(|blocks| (f64::from(blocks) * self.sm_count / tiles) as u32);
+        parts.filter(|&parts| parts > 1).fold(whole, |best, parts| {
+            let other = self.in_parts(parts, shared, row, walk, tiles);
+            if other.1.least() < best.1.least() { other } else { best }
+        })
+    }
+
+    /// The same with so many parts, or fewer where there are not so many steps, for so many tiles of rows.
+    fn in_parts(&self, parts: u32, shared: &Shared, row: &Row, walk: &Walk, tiles: f64) -> (Splits, FullClock) {
+        let splits = Splits::of_count(shared.config.step(), self.kv_len as u32, parts, SplitReason::Predicted);
+        let count = f64::from(splits.count);
+        let rounds = Rounds::new(tiles * count, self.resident(row), self.sm_count);
+        let walk = Walk {
+            average: walk.average / count,
+            longest: walk.longest.min(f64::from(splits.keys / shared.config.step())),
+            keys: walk.keys / count,
         };
-        let whole = of_parts(1);
-        let balanced = tiles / self.sm_count * walk.average * shared.work.step(1.0).together;
-        let others = shared.parts(tiles, whole.1.terms.steps + whole.1.terms.tail, balanced);
-        others.map(of_parts).fold(whole, |best, other| if other.1.least() < best.1.least() { other } else { best })
+        let terms = shared.terms(self.rates.launch, splits.count, &rounds, &walk);
+        let partials = if splits.count > 1 { 2.0 * rounds.blocks * shared.partial_bytes } else { 0.0 };
+        let (floor, memory) = self.memory_floor(&rounds, &walk);
+        let floor = floor + partials / self.rates.l2;
+        let busy = rounds.blocks * walk.average * shared.work.tensor / self.sm_count;
+        (splits, FullClock { terms, busy, floor, memory })
     }
 
     /// The prediction for `decode`: keys and values once from memory, and from L2 once for each tile of rows.

@@ -12,7 +12,7 @@ const EXPOSED_LAGGING: f64 = 0.35;
 /// What barriers, shuffles and the first of each chain of instructions cost a block that is alone, clocks a step. Fitted.
 const STEP_LATENCY: f64 = 450.0;
 /// From the issue of a copy to its first bytes from L2, clocks. Published for Hopper and Ada: 220 to 340.
-pub const COPY_LATENCY: f64 = 300.0;
+const COPY_LATENCY: f64 = 300.0;
 /// Bytes of one `ldmatrix.x4`.
 const LDMATRIX_BYTES: f64 = 512.0;
 

@@ -38,7 +38,7 @@ const STALL: f64 = 120e3;
 const MERGE: f64 = 0.6;
 /// The merge of the blocks, but for the partial results that the last of them reads: partial results to memory, the
 /// ticket, the first partial result. Microseconds, fitted.
-pub const COMBINE: f64 = 3.1;
+const COMBINE: f64 = 3.1;
 
 /// What a block of a `decode` kernel does: microseconds of its SM.
 pub struct Stream {

@@ -11,7 +11,9 @@ use super::fwd_sm80::{Instance, Position};
 use super::registers::Registers;
 use super::softmax::Softmax;
 use crate::params::{FwdParams, Workspace};
-use crate::ptx::ld_st::{load_global_8, load_global_16, load_shared_4, store_global_8, store_global_16, store_shared_4};
+use crate::ptx::ld_st::{
+    load_global_8, load_global_16, load_shared_4, store_global_8, store_global_16, store_shared_4,
+};
 use crate::ptx::math::{count_down, ex2, fma, max};
 use crate::ptx::{atomic, barrier};
 
