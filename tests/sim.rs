@@ -339,7 +339,10 @@ fn no_order_of_blocks_changes_a_bit() {
         let tile_by_tile = in_order(0, [6, 3, 2]);
         assert!(expected.check(&tile_by_tile).passes(), "{kernel}");
         for wave_order in [1, 2, 3, 4, 17] {
-            assert!(in_order(wave_order, [3, 2, 6]) == tile_by_tile, "{kernel} {wave_order}");
+            // All heads side by side, and three groups of one.
+            for grid in [[3, 2, 6], [1, 2, 18]] {
+                assert!(in_order(wave_order, grid) == tile_by_tile, "{kernel} {wave_order} {grid:?}");
+            }
         }
     }
 }
