@@ -52,6 +52,9 @@ fn cases(kernel: Kernel) -> Vec<Case> {
             if config.shares_keys {
                 // Two parts, the second of which is short; the first has the step that all rows see.
                 cases.push(Case { splits: Some(2), causal: Some(Causal::Offset(i64::from(step))), ..more });
+            } else {
+                // Two tiles are more blocks than SMs: they go through heads side by side.
+                cases.push(Case { causal: Some(Causal::BottomRight), ..case(config.tile_q + 3, 9, config.head_dim) });
             }
             cases
         }
@@ -70,7 +73,8 @@ fn cases(kernel: Kernel) -> Vec<Case> {
 
 fn simulator(ptx: &str) -> Simulator {
     let options = Options { max_instructions: MAX_INSTRUCTIONS, ..Options::default() };
-    Simulator::new(ptx).unwrap().with_spec(DeviceSpec::H200).with_options(options)
+    let spec = DeviceSpec { sm_count: 1, ..DeviceSpec::H200 };
+    Simulator::new(ptx).unwrap().with_spec(spec).with_options(options)
 }
 
 /// What gave a mutant away.
