@@ -15,6 +15,9 @@ use crate::splits::{SplitReason, Splits};
 use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::params::Workspace;
 
+/// Up to how many parts of the keys are tried one by one: they share out evenly what is little more than a block an SM.
+const FEW_PARTS: u32 = 4;
+
 /// A problem, validated, on a device.
 pub(crate) struct Setting<'a> {
     problem: &'a Problem,
@@ -134,7 +137,7 @@ impl<'a> Setting<'a> {
         }
     }
 
-    /// The prediction for `fwd_sm80` whose blocks share keys, with the number of parts that takes the least time: one, or
+    /// The prediction for `fwd_sm80` whose blocks share keys, with the number of parts that takes the least time: a few, or
     /// the most with which no SM has more than so many blocks, for as many as fit.
     fn shared(&self, shared: &Shared, row: &Row, walk: &Walk) -> (Splits, FullClock) {
         let tiles = f64::from(row.tile_q.quotient_up(self.q_len)) * self.slices;
@@ -144,7 +147,7 @@ impl<'a> Setting<'a> {
         }
         let blocks_per_sm = 1..=self.resident(row);
         let parts = blocks_per_sm.map(|blocks| (f64::from(blocks) * self.sm_count / tiles) as u32);
-        parts.filter(|&parts| parts > 1).fold(whole, |best, parts| {
+        (2..=FEW_PARTS).chain(parts.filter(|&parts| parts > FEW_PARTS)).fold(whole, |best, parts| {
             let other = self.in_parts(parts, shared, row, walk, tiles);
             if other.1.least() < best.1.least() { other } else { best }
         })
