@@ -15,9 +15,6 @@ use crate::splits::{SplitReason, Splits};
 use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::params::Workspace;
 
-/// Up to how many parts of the keys are tried one by one: they share out evenly what is little more than a block an SM.
-const FEW_PARTS: u32 = 4;
-
 /// A problem, validated, on a device.
 pub(crate) struct Setting<'a> {
     problem: &'a Problem,
@@ -137,23 +134,32 @@ impl<'a> Setting<'a> {
         }
     }
 
-    /// The prediction for `fwd_sm80` whose blocks share keys, with the number of parts that takes the least time: a few, or
+    /// The prediction for `fwd_sm80` whose blocks share keys, with the number of parts that takes the least time: one, or
     /// the most with which no SM has more than so many blocks, for as many as fit.
+    #[inline]
     fn shared(&self, shared: &Shared, row: &Row, walk: &Walk) -> (Splits, FullClock) {
         let tiles = f64::from(row.tile_q.quotient_up(self.q_len)) * self.slices;
+        let most = self.resident(row);
+        let (mut best, mut least) = (1, f64::INFINITY);
+        if tiles <= f64::from(Workspace::MAX_ROW_TILES) {
+            for blocks_per_sm in 1..=most {
+                let parts = f64::from(blocks_per_sm) * self.sm_count / tiles;
+                let time = shared.steps_and_merge(parts, f64::from(blocks_per_sm), walk.longest);
+                if parts >= 2.0 && time < least {
+                    (best, least) = (parts as u32, time);
+                }
+            }
+        }
         let whole = self.in_parts(1, shared, row, walk, tiles);
-        if tiles > f64::from(Workspace::MAX_ROW_TILES) {
+        if best == 1 {
             return whole;
         }
-        let blocks_per_sm = 1..=self.resident(row);
-        let parts = blocks_per_sm.map(|blocks| (f64::from(blocks) * self.sm_count / tiles) as u32);
-        (2..=FEW_PARTS).chain(parts.filter(|&parts| parts > FEW_PARTS)).fold(whole, |best, parts| {
-            let other = self.in_parts(parts, shared, row, walk, tiles);
-            if other.1.least() < best.1.least() { other } else { best }
-        })
+        let other = self.in_parts(best, shared, row, walk, tiles);
+        if other.1.least() < whole.1.least() { other } else { whole }
     }
 
     /// The same with so many parts, or fewer where there are not so many steps, for so many tiles of rows.
+    #[inline]
     fn in_parts(&self, parts: u32, shared: &Shared, row: &Row, walk: &Walk, tiles: f64) -> (Splits, FullClock) {
         let splits = Splits::of_count(shared.config.step(), self.kv_len as u32, parts, SplitReason::Predicted);
         let count = f64::from(splits.count);

@@ -47,6 +47,12 @@ impl Shared {
         }
     }
 
+    /// What `blocks` of an SM take for the steps and the merge of so many parts of `steps` steps.
+    #[inline]
+    pub fn steps_and_merge(&self, parts: f64, blocks: f64, steps: f64) -> f64 {
+        steps / parts * self.work.step(blocks).total() + parts * self.read + blocks * self.write
+    }
+
     /// The blocks at full clock, `parts` of them for each tile of rows.
     #[inline]
     pub fn terms(&self, launch: f64, parts: u32, rounds: &Rounds, walk: &Walk) -> Prediction {
