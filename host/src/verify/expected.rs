@@ -2,12 +2,14 @@
 
 use super::inputs::Inputs;
 use crate::compare::{Comparison, compare_lse, compare_out};
-use crate::cpu::{Output, reference};
+use crate::cpu::Output;
+use crate::cpu::reference::{self, Exact};
 use crate::error::Result;
 use crate::layout::Layout;
 use crate::nvtx;
 use crate::problem::{Causal, Options};
 use crate::tensor::{Element, TensorView};
+use rayon::prelude::*;
 use std::fmt;
 use std::ops::Range;
 
@@ -45,14 +47,14 @@ impl Expected {
         let [q, k, v] = inputs.views()?;
         let mut expected = Self { heads, q_len, head_dim, share: q_len, out: vec![], plain: vec![], lse: vec![] };
         if problem.flops() <= WHOLE_FLOPS {
-            expected.append(q, k, v, &inputs.options())?;
+            expected.append(Part::compute(q, k, v, &inputs.options())?);
             return Ok(expected);
         }
         let row_flops = 4.0 * problem.kv_len() as f64 * head_dim as f64;
         let affordable = (MAX_FLOPS / row_flops / heads as f64) as usize;
         expected.share = q_len.div_ceil(heads).min(affordable).max(1);
         let group = problem.heads_q() / problem.heads_kv();
-        for head in 0..heads {
+        let of_head = |head| {
             let (b, h) = (head / problem.heads_q(), head % problem.heads_q());
             let rows = expected.rows(head);
             let options = Options {
@@ -62,8 +64,11 @@ impl Expected {
             };
             let keys = 0..problem.kv_len();
             let (k, v) = (part(k, b, h / group, keys.clone())?, part(v, b, h / group, keys)?);
-            expected.append(part(q, b, h, rows)?, k, v, &options)?;
-        }
+            Part::compute(part(q, b, h, rows)?, k, v, &options)
+        };
+        // A head has few rows, and many keys to convert.
+        let parts = (0..heads).into_par_iter().map(of_head).collect::<Result<Vec<_>>>()?;
+        parts.into_iter().for_each(|part| expected.append(part));
         Ok(expected)
     }
 
@@ -83,18 +88,10 @@ impl Expected {
         if self.q_len == 0 { 1.0 } else { self.share as f64 / self.q_len as f64 }
     }
 
-    fn append<T: Element>(
-        &mut self,
-        q: TensorView<T>,
-        k: TensorView<T>,
-        v: TensorView<T>,
-        options: &Options,
-    ) -> Result<()> {
-        let exact = reference::attention(q, k, v, options)?;
-        self.out.extend(exact.out);
-        self.lse.extend(exact.lse);
-        self.plain.extend(reference::plain(q, k, v, options)?);
-        Ok(())
+    fn append(&mut self, part: Part) {
+        self.out.extend(part.exact.out);
+        self.lse.extend(part.exact.lse);
+        self.plain.extend(part.plain);
     }
 
     /// The query rows that a head answers for.
@@ -111,6 +108,18 @@ impl Expected {
             (head * self.q_len + start) * width..(head * self.q_len + end) * width
         });
         heads.flat_map(|range| tensor.get(range).unwrap_or_default()).copied().collect()
+    }
+}
+
+/// The exact answer for some rows, and the plain one.
+struct Part {
+    exact: Exact,
+    plain: Vec<f64>,
+}
+
+impl Part {
+    fn compute<T: Element>(q: TensorView<T>, k: TensorView<T>, v: TensorView<T>, options: &Options) -> Result<Self> {
+        Ok(Self { exact: reference::attention(q, k, v, options)?, plain: reference::plain(q, k, v, options)? })
     }
 }
 

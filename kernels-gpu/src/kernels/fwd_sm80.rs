@@ -47,7 +47,7 @@ use crate::fragment::{ldmatrix_chunks_first, ldmatrix_rows_first};
 use crate::mask::{kv_steps, visible_keys};
 use crate::params::{FwdParams, boustrophedon};
 use crate::ptx::ldmatrix::{ldmatrix_x4, ldmatrix_x4_trans};
-use crate::ptx::{fence_schedule, opaque, sreg};
+use crate::ptx::{begin_block, fence_schedule, opaque, sreg};
 use core::ops::Range;
 
 /// Most m16 tiles of a warp.
@@ -161,6 +161,10 @@ pub unsafe fn run<I: Instance>(params: FwdParams) {
         let mut step = steps.total;
         while step > 0 {
             step -= 1;
+            // Without it, (2,8,2048,64) takes 5 % longer on an H200, (4,32,4096,64) 3 %.
+            if config.interleaves() && config.row_frags() == 2 && config.kv_splits == 1 {
+                begin_block();
+            }
             pipeline.begin_step(step, total);
             let keys = pipeline.keys(step);
             let mut scores = I::ScoreFrags::splat([0.0; 4]);
