@@ -30,12 +30,12 @@ pub fn opaque(value: u32) -> u32 {
     same
 }
 
-/// A label that nothing jumps to: ptxas begins a basic block there, and assigns registers in another way.
+/// A label that nothing jumps to, local to its braces: ptxas begins a basic block there, and assigns registers in another
+/// way.
 #[inline(always)]
-#[expect(named_asm_labels, reason = "the braces make it a local one")]
 pub fn begin_block() {
     // SAFETY: no instruction.
-    unsafe { core::arch::asm!("{{", "begin:", "}}", options(nomem, nostack)) }
+    unsafe { core::arch::asm!("{{ begin: }}", options(nomem, nostack)) }
 }
 
 /// `pmevent`: an event for a profiler that asks for it, and for nobody else; ptxas moves no instruction across it.
