@@ -170,7 +170,7 @@ impl<'a> Setting<'a> {
             keys: walk.keys / count,
         };
         let terms = shared.terms(self.rates.launch, splits.count, &rounds, &walk);
-        let partials = if splits.count > 1 { 2.0 * rounds.blocks * shared.partial_bytes } else { 0.0 };
+        let partials = partials(&splits, &rounds, shared.partial_bytes);
         let (floor, memory) = self.memory_floor(&rounds, &walk);
         let floor = floor + partials / self.rates.l2;
         let busy = rounds.blocks * walk.average * shared.work.tensor / self.sm_count;
@@ -181,8 +181,7 @@ impl<'a> Setting<'a> {
     #[inline]
     fn stream(&self, stream: &Stream, splits: &Splits, rounds: &Rounds, walk: &Walk) -> FullClock {
         let terms = stream.terms(self.rates.launch, splits, rounds, walk);
-        // Written by one block, read by another.
-        let partials = if splits.count > 1 { 2.0 * rounds.blocks * stream.partial_bytes } else { 0.0 };
+        let partials = partials(splits, rounds, stream.partial_bytes);
         let (head, other) = (walk.keys * self.key, self.q_out + partials);
         let l2 = (self.row_tiles as f64 * head + other) / self.rates.l2;
         let tensors = self.kv_slices * head + other;
@@ -197,6 +196,11 @@ impl<'a> Setting<'a> {
         let l2 = (self.q_out + rounds.blocks * walk.keys * self.key) / self.rates.l2;
         (self.rates.launch + START + l2.max(self.dram), if self.dram > l2 { Bound::Dram } else { Bound::L2 })
     }
+}
+
+/// Bytes of the partial results of blocks that share keys, `bytes` each: written by one block, read by another.
+fn partials(splits: &Splits, rounds: &Rounds, bytes: f64) -> f64 {
+    if splits.count > 1 { 2.0 * rounds.blocks * bytes } else { 0.0 }
 }
 
 /// A prediction without the power limit.

@@ -9,15 +9,15 @@ use super::epilogue::{chunk_offset, store_part};
 use super::fwd_sm80::{Instance, Position};
 use super::lse_address;
 use super::registers::Registers;
-use super::softmax::{Softmax, inverse, log_sum_exp};
+use super::softmax::{Softmax, finite_base, inverse, log_sum_exp};
+use super::ticket::is_last;
 use crate::config::Decode;
 use crate::params::{FwdParams, Workspace, packed_row};
 use crate::ptx::ld_st::{
-    load_global_8, load_global_16, load_shared_4, load_shared_16, load_shared_f32x2, store_global_8, store_global_16,
-    store_global_f32, store_shared_4,
+    load_global_8, load_global_16, load_shared_16, load_shared_f32x2, store_global_8, store_global_16, store_global_f32,
 };
 use crate::ptx::math::{count_down, ex2, fma, max};
-use crate::ptx::{atomic, barrier, sreg};
+use crate::ptx::{barrier, sreg};
 
 /// Partial results that are on their way at once.
 const BATCH: u32 = 4;
@@ -39,7 +39,6 @@ struct Partial {
 pub unsafe fn finish<I: Instance>(
     params: &FwdParams,
     at: &Position,
-    split: u32,
     shared: u32,
     softmax: &Softmax<I>,
     out: &I::OutFrags,
@@ -62,7 +61,7 @@ pub unsafe fn finish<I: Instance>(
         let workspace = Workspace { splits: params.splits, rows: Decode::ROWS, head_dim: config.head_dim };
         let heads = sreg::grid_dim_y();
         let tile = (at.batch * heads + at.head) * row_tiles + at.block_row / Decode::ROWS;
-        let own = params.workspace + workspace.partial(tile, split);
+        let own = params.workspace + workspace.partial(tile, at.part);
         for_each_item::<I>(params, at, |row, chunk| {
             let partial = merge_warps::<I>(params, shared, row, chunk);
             let columns = partial.columns.map(f32::to_bits);
@@ -75,15 +74,7 @@ pub unsafe fn finish<I: Instance>(
             }
         });
 
-        // The first thread's ticket speaks for the block: it releases what the barrier ordered before it, and acquires
-        // for what the next barrier orders behind it.
-        barrier::sync_threads();
-        if at.thread == 0 {
-            let counter = params.workspace + workspace.counter(tile);
-            store_shared_4(shared, atomic::take_ticket(counter, params.splits - 1));
-        }
-        barrier::sync_threads();
-        if load_shared_4(shared) != params.splits - 1 {
+        if !is_last(at.thread, params.workspace + workspace.counter(tile), params.splits, shared) {
             return;
         }
         for_each_item::<I>(params, at, |row, chunk| {
@@ -154,8 +145,7 @@ fn merge(
         first += BATCH;
         left = count_down(left);
     }
-    // A part without a key has -inf, and -inf - -inf would be NaN.
-    let base = if row_max == f32::NEG_INFINITY { 0.0 } else { row_max };
+    let base = finite_base(row_max);
     let mut merged = Partial { row_max, row_sum: 0.0, columns: [0.0; 8] };
     let (mut first, mut left) = (0, count.div_ceil(BATCH));
     while left > 0 {

@@ -53,7 +53,7 @@ pub unsafe fn run<I: Instance>(params: FwdParams) {
     unsafe {
         let kv_len = sequence_keys(&params, at.batch);
         let shared = sreg::dynamic_shared();
-        let stream = Stream::new(config, &params, &at, split, shared, kv_len);
+        let stream = Stream::new(config, &params, &at, shared, kv_len);
         let mut ahead = [[0; MAX_PARTS]; MAX_STAGES];
         for stage in 0..config.stages {
             *ahead.at(stage) = stream.pages(stage);
@@ -103,7 +103,7 @@ pub unsafe fn run<I: Instance>(params: FwdParams) {
         }
 
         softmax.finish();
-        combine::finish::<I>(&params, &at, split, shared, &softmax, &out);
+        combine::finish::<I>(&params, &at, shared, &softmax, &out);
     }
 }
 
@@ -132,14 +132,14 @@ struct Stream {
 
 impl Stream {
     #[inline(always)]
-    fn new(config: FwdSm80, params: &FwdParams, at: &Position, split: u32, shared: u32, kv_len: i32) -> Self {
+    fn new(config: FwdSm80, params: &FwdParams, at: &Position, shared: u32, kv_len: i32) -> Self {
         let packed = |row| packed_row(row, params.q_len, params.q_len_reciprocal);
         let last = (at.block_row + Decode::ROWS).min(params.packed_rows) - 1;
         // Rows of one head end with its last row in the block, rows of several with the last of all.
         let (head, row) = packed(last);
         let last_row = if packed(at.block_row).0 == head { row } else { params.q_len - 1 };
         let visible = visible_keys(last_row as i32, kv_len, params.causal_offset) as u32;
-        let begin = split * params.keys_per_split;
+        let begin = at.part * params.keys_per_split;
         let end = visible.min(begin + params.keys_per_split);
         let tiles = end.saturating_sub(begin).div_ceil(config.tile_kv);
         let copy = |address, stride| WarpCopy::new(config, at.lane, address, stride, at.head, params.head_dim);

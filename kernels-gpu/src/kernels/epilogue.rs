@@ -4,7 +4,7 @@ use super::element::pack;
 use super::fwd_sm80::{Instance, Position};
 use super::lse_address;
 use super::registers::Registers;
-use super::softmax::{Softmax, inverse, log_sum_exp};
+use super::softmax::{Softmax, finite_base, inverse, log_sum_exp};
 use crate::config::WARP;
 use crate::fragment::acc_column;
 use crate::params::FwdParams;
@@ -199,7 +199,7 @@ unsafe fn merge_statistics(address: u32, splits: u32, scale_log2: f32) -> Merged
             parts[2 * pair as usize + i] = part;
         }
     }
-    let base = if row_max == f32::NEG_INFINITY { 0.0 } else { row_max };
+    let base = finite_base(row_max);
     let mut weights = [0.0f32; MAX_SPLITS];
     let mut row_sum = 0.0;
     for split in 0..splits as usize {

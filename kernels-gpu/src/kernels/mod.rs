@@ -13,6 +13,7 @@ mod pipeline;
 mod registers;
 mod shared_keys;
 mod softmax;
+mod ticket;
 mod tile;
 
 use crate::params::FwdParams;

@@ -9,13 +9,11 @@
 
 use super::fwd_sm80::{Instance, Position};
 use super::registers::Registers;
-use super::softmax::Softmax;
+use super::softmax::{Softmax, finite_base};
+use super::ticket::is_last;
 use crate::params::{FwdParams, Workspace};
-use crate::ptx::ld_st::{
-    load_global_8, load_global_16, load_shared_4, store_global_8, store_global_16, store_shared_4,
-};
+use crate::ptx::ld_st::{load_global_8, load_global_16, store_global_8, store_global_16};
 use crate::ptx::math::{count_down, ex2, fma, max};
-use crate::ptx::{atomic, barrier};
 
 /// Where a lane has its share of a part's results.
 struct Lane {
@@ -78,16 +76,9 @@ pub unsafe fn merge<I: Instance>(
             }
         }
 
-        // The first thread's ticket speaks for the block: it releases what the barrier ordered before it, and acquires
-        // for what the next barrier orders behind it.
-        barrier::sync_threads();
+        // The query tile is the epilogue's.
         let slot = shared + config.q_bytes();
-        if at.thread == 0 {
-            let counter = params.workspace + workspace.counter(tile);
-            store_shared_4(slot, atomic::take_ticket(counter, params.splits - 1));
-        }
-        barrier::sync_threads();
-        if load_shared_4(slot) != params.splits - 1 {
+        if !is_last(at.thread, params.workspace + workspace.counter(tile), params.splits, slot) {
             return false;
         }
 
@@ -109,9 +100,7 @@ pub unsafe fn merge<I: Instance>(
             let mut weights = I::Rows::splat(0.0);
             for row in 0..rows {
                 let [part_base, part_sum] = load_global_8(lane.statistic(part, row)).map(f32::from_bits);
-                // A part without a key has -inf, and -inf - -inf would be NaN.
-                let finite = if base.get(row) == f32::NEG_INFINITY { 0.0 } else { base.get(row) };
-                let weight = ex2((part_base - finite) * params.scale_log2);
+                let weight = ex2((part_base - finite_base(base.get(row))) * params.scale_log2);
                 *weights.at(row) = weight;
                 *softmax.row_sum.at(row) = fma(weight, part_sum, softmax.row_sum.get(row));
             }

@@ -78,8 +78,7 @@ impl<I: Instance> Softmax<I> {
                 new = max(new, butterfly(new, 2));
             }
             *self.base.at(row) = new;
-            // Without a visible key the maximum is -inf, and -inf - -inf would be NaN.
-            let finite = if new == f32::NEG_INFINITY { 0.0 } else { new };
+            let finite = finite_base(new);
             let factor = ex2((old - finite) * self.scale_log2);
             *bases.at(row) = finite;
             *self.row_sum.at(row) *= factor;
@@ -127,6 +126,12 @@ impl<I: Instance> Softmax<I> {
             *self.row_sum.at(row) = sum;
         }
     }
+}
+
+/// A base to subtract: without a visible key the maximum is -inf, and -inf - -inf would be NaN.
+#[inline(always)]
+pub fn finite_base(row_max: f32) -> f32 {
+    if row_max == f32::NEG_INFINITY { 0.0 } else { row_max }
 }
 
 /// Log-sum-exp in natural logarithm of a row with base `base` and sum `row_sum`; -inf for a row without keys.
