@@ -1,23 +1,19 @@
 //! The decode kernels in the simulator: keys split between warps and blocks, and keys in pages.
 
 use evo_sdpa::half::bf16;
-use evo_sdpa::sim::ptx_sim::{Device, Launch, Module, Options as SimOptions, WarpOrder};
-use evo_sdpa::verify::{Case, Expected, Inputs};
+use evo_sdpa::sim::ptx_sim::{Options as SimOptions, WarpOrder};
+use evo_sdpa::verify::{Case, Inputs};
 use evo_sdpa::{
-    Causal, DType, Decode, DevicePointers, DeviceSpec, Element, Error, KERNELS, Kernel, Layout, Options, PTX_SM80,
-    Pages, Plan, Problem, Simulator, cpu, with_element,
+    Causal, DType, Decode, DeviceSpec, Element, Error, KERNELS, Kernel, Layout, Options, Pages, Plan, Problem,
+    Simulator, cpu, with_element,
 };
 use paged::Paged;
+use splits::{assert_launches_share_a_workspace, assert_no_faults};
 use std::sync::OnceLock;
 
+mod launch;
 mod paged;
-
-/// Fails with all of `faults`.
-#[track_caller]
-fn assert_no_faults(faults: impl Iterator<Item = String>) {
-    let faults: Vec<_> = faults.collect();
-    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
-}
+mod splits;
 
 fn simulator() -> &'static Simulator {
     static SIMULATOR: OnceLock<Simulator> = OnceLock::new();
@@ -38,22 +34,8 @@ fn case(config: Decode, [batch, heads_q, heads_kv, q_len, kv_len]: [usize; 5]) -
 }
 
 /// What is wrong with the answers of a kernel to `case`, with the keys in so many parts.
-fn faults(config: Decode, case: &Case, splits: &[u32]) -> Vec<String> {
-    with_element!(case.dtype, T => {
-        let inputs = Inputs::<T>::generate(case);
-        let expected = Expected::compute(&inputs).unwrap();
-        let [q, k, v] = inputs.views().unwrap();
-        let fault = |&splits: &u32| {
-            let options = Options { splits: Some(splits), ..inputs.options() };
-            let kernel = Kernel::Decode(config);
-            let answer = simulator().attention(q, k, v, &options, Some(kernel)).unwrap();
-            let verdict = expected.check(&answer.output);
-            let what = if answer.report.is_clean() { verdict.to_string() } else { answer.report.to_string() };
-            let fine = answer.report.is_clean() && verdict.passes();
-            (!fine).then(|| format!("{kernel} {case} in {splits} splits: {what}"))
-        };
-        splits.iter().filter_map(fault).collect()
-    })
+fn faults(config: Decode, case: &Case, parts: &[u32]) -> Vec<String> {
+    splits::faults(simulator(), Kernel::Decode(config), case, parts)
 }
 
 #[test]
@@ -164,51 +146,12 @@ fn same_bits_in_any_order<T: Element>(config: Decode, case: &Case) {
     assert_eq!(run(SimOptions { warp_order: WarpOrder::Reverse, ..SimOptions::default() }), first);
 }
 
-/// Launches of different plans on one device, with one workspace that is zeroed once.
 #[test]
 fn every_launch_leaves_the_workspace_fit_for_the_next_one() {
     let config = decode_kernels().find(|config| config.dtype == DType::Bf16).unwrap();
-    let module = Module::parse(PTX_SM80).unwrap();
-    let mut device = Device::new();
-    let bytes = 1 << 20;
-    let workspace = device.upload(&vec![0; bytes]);
-    for (batch, splits) in [(3, 2), (1, 3), (2, 4), (3, 2)] {
-        let case = case(config, [batch, 4, 2, 1, 12 * config.step() as usize]);
-        let inputs = Inputs::<bf16>::generate(&case);
-        let expected = Expected::compute(&inputs).unwrap();
-        let kernel = Kernel::Decode(config);
-        let plan =
-            Plan::with_kernel(&inputs.problem(), &DeviceSpec::H200, kernel).unwrap().with_splits(splits).unwrap();
-        assert!(plan.workspace_bytes() <= bytes && plan.splits.count == splits, "{plan}");
-        let raw = |data: &[bf16]| data.iter().flat_map(|x| x.to_bits().to_le_bytes()).collect::<Vec<_>>();
-        let [q, k, v] = [&inputs.q, &inputs.k, &inputs.v].map(|data| device.upload_read_only(&raw(data)));
-        let (out, lse) = (device.alloc(inputs.q.len() * 2), device.alloc(batch * 4 * 4));
-        let [q, k, v, out_address, lse_address, workspace] =
-            [q, k, v, out, lse, workspace].map(|buffer| buffer.address());
-        let pointers =
-            DevicePointers { q, k, v, out: out_address, lse: lse_address, workspace, ..DevicePointers::default() };
-        // SAFETY: the parameter block has no padding.
-        let params: [u8; 176] = unsafe { std::mem::transmute(plan.bind(&pointers).unwrap()) };
-        let launch = Launch {
-            entry: &kernel.to_string(),
-            grid: plan.grid,
-            block: [plan.block, 1, 1],
-            shared_bytes: plan.shared_bytes,
-            params: &params,
-            options: SimOptions::default(),
-        };
-        let report = device.launch(&module, &launch).unwrap();
-        assert!(report.is_clean(), "{report}");
-        let words = |buffer| device.download(buffer).unwrap();
-        let output = cpu::Output {
-            out: words(out).chunks(2).map(|b| bf16::from_le_bytes(b.try_into().unwrap())).collect(),
-            lse: words(lse).chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
-        };
-        let verdict = expected.check(&output);
-        assert!(verdict.passes(), "{verdict}");
-    }
-    let counters = &device.download(workspace).unwrap()[..65536];
-    assert!(counters.iter().all(|&byte| byte == 0));
+    let call = |(batch, parts)| (case(config, [batch, 4, 2, 1, 12 * config.step() as usize]), parts);
+    let calls = [(3, 2), (1, 3), (2, 4), (3, 2)].map(call);
+    assert_launches_share_a_workspace(&DeviceSpec::H200, Kernel::Decode(config), calls);
 }
 
 #[test]

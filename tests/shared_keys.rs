@@ -1,20 +1,16 @@
 //! The `fwd_sm80` kernels whose blocks share keys, in the simulator: parts of the keys, their merge, the workspace.
 
-use evo_sdpa::half::bf16;
-use evo_sdpa::sim::ptx_sim::{Device, Launch, Module, Options as SimOptions, WarpOrder};
-use evo_sdpa::verify::{Case, Expected, Inputs, Storage};
+use evo_sdpa::sim::ptx_sim::{Options as SimOptions, WarpOrder};
+use evo_sdpa::verify::{Case, Inputs, Storage};
 use evo_sdpa::{
-    Causal, DType, DevicePointers, DeviceSpec, Element, Error, KERNELS, Kernel, Options, PTX_SM80, Plan, Problem,
-    Simulator, cpu, with_element,
+    Causal, DType, DeviceSpec, Element, Error, KERNELS, Kernel, Options, PTX_SM80, Plan, Problem, Simulator,
+    with_element,
 };
+use splits::{assert_launches_share_a_workspace, assert_no_faults};
 use std::sync::OnceLock;
 
-/// Fails with all of `faults`.
-#[track_caller]
-fn assert_no_faults(faults: impl Iterator<Item = String>) {
-    let faults: Vec<_> = faults.collect();
-    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
-}
+mod launch;
+mod splits;
 
 /// Every number of parts, up to more than some case has steps.
 const PARTS: [u32; 5] = [1, 2, 3, 4, 5];
@@ -40,20 +36,7 @@ fn case(kernel: Kernel, [batch, heads_q, heads_kv, q_len, kv_len]: [usize; 5]) -
 
 /// What is wrong with the answers of a kernel to `case`, with the keys in so many parts.
 fn faults(kernel: Kernel, case: Case, parts: &[u32]) -> Vec<String> {
-    with_element!(case.dtype, T => {
-        let inputs = Inputs::<T>::generate(&case);
-        let expected = Expected::compute(&inputs).unwrap();
-        let [q, k, v] = inputs.views().unwrap();
-        let fault = |&splits: &u32| {
-            let options = Options { splits: Some(splits), ..inputs.options() };
-            let answer = simulator().attention(q, k, v, &options, Some(kernel)).unwrap();
-            let verdict = expected.check(&answer.output);
-            let what = if answer.report.is_clean() { verdict.to_string() } else { answer.report.to_string() };
-            let fine = answer.report.is_clean() && verdict.passes();
-            (!fine).then(|| format!("{kernel} {case} in {splits} parts: {what}"))
-        };
-        parts.iter().filter_map(fault).collect()
-    })
+    splits::faults(simulator(), kernel, &case, parts)
 }
 
 #[test]
@@ -146,48 +129,12 @@ fn last_block_first(ptx: &str) -> String {
     lines.collect()
 }
 
-/// Launches of different plans on one device, with one workspace that is zeroed once.
 #[test]
 fn every_launch_leaves_the_workspace_fit_for_the_next_one() {
     let (kernel, step) = kernels().find(|(kernel, _)| kernel.dtype() == DType::Bf16).unwrap();
-    let module = Module::parse(PTX_SM80).unwrap();
-    let mut device = Device::new();
-    let bytes = 1 << 20;
-    let workspace = device.upload(&vec![0; bytes]);
-    for (batch, parts) in [(3, 2), (1, 3), (2, 6), (3, 2)] {
-        let inputs = Inputs::<bf16>::generate(&case(kernel, [batch, 2, 1, 67, 6 * step]));
-        let expected = Expected::compute(&inputs).unwrap();
-        let plan = Plan::with_kernel(&inputs.problem(), &DeviceSpec::L4, kernel).unwrap().with_splits(parts).unwrap();
-        assert!(plan.workspace_bytes() <= bytes && plan.splits.count == parts, "{plan}");
-        let raw = |data: &[bf16]| data.iter().flat_map(|x| x.to_bits().to_le_bytes()).collect::<Vec<_>>();
-        let [q, k, v] = [&inputs.q, &inputs.k, &inputs.v].map(|data| device.upload_read_only(&raw(data)));
-        let (out, lse) = (device.alloc(inputs.q.len() * 2), device.alloc(batch * 2 * 67 * 4));
-        let [q, k, v, out_address, lse_address, workspace] =
-            [q, k, v, out, lse, workspace].map(|buffer| buffer.address());
-        let pointers =
-            DevicePointers { q, k, v, out: out_address, lse: lse_address, workspace, ..DevicePointers::default() };
-        // SAFETY: the parameter block has no padding.
-        let params: [u8; 176] = unsafe { std::mem::transmute(plan.bind(&pointers).unwrap()) };
-        let launch = Launch {
-            entry: &kernel.to_string(),
-            grid: plan.grid,
-            block: [plan.block, 1, 1],
-            shared_bytes: plan.shared_bytes,
-            params: &params,
-            options: SimOptions::default(),
-        };
-        let report = device.launch(&module, &launch).unwrap();
-        assert!(report.is_clean(), "{report}");
-        let words = |buffer| device.download(buffer).unwrap();
-        let output = cpu::Output {
-            out: words(out).chunks(2).map(|b| bf16::from_le_bytes(b.try_into().unwrap())).collect(),
-            lse: words(lse).chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
-        };
-        let verdict = expected.check(&output);
-        assert!(verdict.passes(), "{verdict}");
-    }
-    let counters = &device.download(workspace).unwrap()[..65536];
-    assert!(counters.iter().all(|&byte| byte == 0));
+    let call = |(batch, parts)| (case(kernel, [batch, 2, 1, 67, 6 * step]), parts);
+    let calls = [(3, 2), (1, 3), (2, 6), (3, 2)].map(call);
+    assert_launches_share_a_workspace(&DeviceSpec::L4, kernel, calls);
 }
 
 #[test]

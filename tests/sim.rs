@@ -5,12 +5,14 @@ use evo_sdpa::sim::ptx_sim::{self, Arch, Class, Delivery, Mma, Options, Reconver
 use evo_sdpa::sim::{Simulated, work};
 use evo_sdpa::verify::{Case, Expected, Inputs, Kind, Storage};
 use evo_sdpa::{
-    Causal, DType, Decode, DevicePointers, DeviceSpec, ENTRIES, Element, Entry, Error, KERNELS, Kernel, MmaRate,
-    PTX_SM80, Plan, Simulator, TensorView, cpu, half, ptx_text, with_element,
+    Causal, DType, Decode, DeviceSpec, ENTRIES, Element, Entry, Error, KERNELS, Kernel, MmaRate, PTX_SM80, Plan,
+    Simulator, TensorView, cpu, half, ptx_text, with_element,
 };
+use launch::launch;
 use std::sync::OnceLock;
 
 mod common;
+mod launch;
 
 /// The most work of a case; it spares the scalar kernels, which take ten times as long as the others, the large ones.
 const MAX_WORK: u64 = 2_500_000;
@@ -294,33 +296,6 @@ fn a_head_of_512_queries_and_keys_is_simulated_in_an_instant() {
     assert!(best.as_millis() < 150, "{best:?}");
 }
 
-/// A plan, for which there is no whole call, on the tensors of `inputs`.
-fn launch(module: &ptx_sim::Module, plan: &Plan, inputs: &Inputs<half::bf16>) -> cpu::Output<half::bf16> {
-    let mut device = ptx_sim::Device::new();
-    let raw = |data: &[half::bf16]| data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>();
-    let [q, k, v] = [&inputs.q, &inputs.k, &inputs.v].map(|data| device.upload_read_only(&raw(data)).address());
-    let rows = inputs.q.len() / plan.params.head_dim as usize;
-    let (out, lse) = (device.alloc(inputs.q.len() * 2), device.alloc(rows * 4));
-    let pointers = DevicePointers { q, k, v, out: out.address(), lse: lse.address(), ..DevicePointers::default() };
-    // SAFETY: the parameter block has no padding.
-    let params: [u8; 176] = unsafe { std::mem::transmute(plan.bind(&pointers).unwrap()) };
-    let launch = ptx_sim::Launch {
-        entry: &plan.kernel.to_string(),
-        grid: plan.grid,
-        block: [plan.block, 1, 1],
-        shared_bytes: plan.shared_bytes,
-        params: &params,
-        options: Options::default(),
-    };
-    let report = device.launch(module, &launch).unwrap();
-    assert!(report.is_clean(), "{report}");
-    let words = |buffer| device.download(buffer).unwrap();
-    cpu::Output {
-        out: words(out).chunks(2).map(|b| half::bf16::from_le_bytes(b.try_into().unwrap())).collect(),
-        lse: words(lse).chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
-    }
-}
-
 #[test]
 fn no_order_of_blocks_changes_a_bit() {
     let module = ptx_sim::Module::parse(PTX_SM80).unwrap();
@@ -334,7 +309,7 @@ fn no_order_of_blocks_changes_a_bit() {
         let expected = Expected::compute(&inputs).unwrap();
         let mut in_order = |wave_order, grid| {
             (plan.params.wave_order, plan.grid) = (wave_order, grid);
-            launch(&module, &plan, &inputs)
+            launch(&mut ptx_sim::Device::new(), &module, &plan, &inputs, 0)
         };
         let tile_by_tile = in_order(0, [6, 3, 2]);
         assert!(expected.check(&tile_by_tile).passes(), "{kernel}");
