@@ -5,6 +5,7 @@
 //! fwd_sm80_bf16_d64_q128_kv64_w4_s2       128 query rows, 64 keys a step, 4 warps, 2 stages
 //! fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1    8 warps that split the keys of a step 4 ways, 128 keys each
 //! fwd_sm80_bf16_d64_q64_kv64_w4_s2_b      blocks that share the keys of a sequence
+//! fwd_sm90_bf16_d128_q128_kv128_s2        128 query rows, 128 keys a step, 2 stages, with TMA and wgmma
 //! decode_bf16_d128_q16_kv16_w4_s4         16 query rows, 16 keys a step of each of 4 warps, 4 stages
 //! merge_states_f32
 //! mma_rate_bf16
@@ -12,7 +13,7 @@
 //!
 //! Parsing runs at compile time too: an instance of a kernel is declared by its name alone.
 
-use crate::config::{DType, Decode, FwdScalar, FwdSm80, Kernel};
+use crate::config::{DType, Decode, FwdScalar, FwdSm80, FwdSm90, Kernel};
 use crate::entry::{Entry, MmaRate};
 use crate::merge::MergeStates;
 use core::fmt;
@@ -28,6 +29,9 @@ impl fmt::Display for Kernel {
                 }
                 write!(f, "_s{}", c.stages)?;
                 f.write_str(if c.shares_keys { "_b" } else { "" })
+            }
+            Kernel::FwdSm90(c) => {
+                write!(f, "fwd_sm90_{}_d{}_q{}_kv{}_s{}", c.dtype, c.head_dim, c.tile_q, c.tile_kv, c.stages)
             }
             Kernel::Decode(c) => write!(
                 f,
@@ -123,6 +127,15 @@ impl Kernel {
         if let Some(rest) = name.skip("fwd_scalar_") {
             let (dtype, rest) = read!(rest.dtype());
             return if rest.rest.is_empty() { Some(Kernel::FwdScalar(FwdScalar { dtype })) } else { None };
+        }
+        if let Some(rest) = name.skip("fwd_sm90_") {
+            let (dtype, rest) = read!(rest.dtype());
+            let (head_dim, rest) = read!(rest.number("_d"));
+            let (tile_q, rest) = read!(rest.number("_q"));
+            let (tile_kv, rest) = read!(rest.number("_kv"));
+            let (stages, rest) = read!(rest.number("_s"));
+            let config = FwdSm90 { dtype, head_dim, tile_q, tile_kv, stages };
+            return if rest.rest.is_empty() { Some(Kernel::FwdSm90(config)) } else { None };
         }
         let (decode, rest) = match name.skip("decode_") {
             Some(rest) => (true, rest),

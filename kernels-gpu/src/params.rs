@@ -107,6 +107,65 @@ pub struct FwdParams {
     pub packed_rows: u32,
 }
 
+/// A tensor map of the CUDA driver (`CUtensorMap`): what TMA must know of a tensor. Only the driver writes one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorMap(pub [u64; 16]);
+
+/// Parameters of `fwd_sm90`, passed by value and aligned to 64 bytes, as tensor maps must be: Rust's alignment of a
+/// parameter cannot say so, so that kernel-builder writes it into the text.
+///
+/// The maps have the axes \[batch, head, row, column\], column first, and boxes of 64 columns (128 bytes, 128-byte
+/// swizzle) by the rows of a tile; for `out` by those of a warpgroup. Elements out of range are copied as zeros, and not
+/// stored.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FwdSm90Params {
+    /// Queries, boxes of `tile_q` rows.
+    pub q_map: TensorMap,
+    /// Keys, boxes of `tile_kv` rows.
+    pub k_map: TensorMap,
+    /// Values, boxes of `tile_kv` rows.
+    pub v_map: TensorMap,
+    /// Output, boxes of [`FwdSm90::GROUP_ROWS`](crate::config::FwdSm90::GROUP_ROWS) rows.
+    pub out_map: TensorMap,
+    /// What other forward kernels take too.
+    pub fwd: FwdParams,
+    /// The order of the tiles.
+    pub tiles: TileOrder,
+}
+
+/// In which order persistent blocks take the tiles of a launch: in groups of slices (a slice is a head of a sequence, in
+/// the order \[batch, head\]), whose keys the L2 cache can hold; in a group from the last rows to the first ones, which
+/// have the fewest keys under a causal mask; of equal rows slice after slice.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TileOrder {
+    /// All tiles: `row_tiles * slices`.
+    pub count: u32,
+    /// Tiles of a slice.
+    pub row_tiles: u32,
+    /// Slices of a group, at least 1.
+    pub group: u32,
+    /// Heads of a sequence and sequences.
+    pub slices: u32,
+}
+
+impl TileOrder {
+    /// Tile of rows and slice of the tile that comes at position `index`, below `count`.
+    #[inline(always)]
+    pub const fn get(&self, index: u32) -> (u32, u32) {
+        let group_tiles = self.row_tiles * self.group;
+        let group = index / group_tiles;
+        let within = index - group * group_tiles;
+        let first = group * self.group;
+        let left = self.slices - first;
+        let width = if left < self.group { left } else { self.group };
+        let rank = within / width;
+        (self.row_tiles - 1 - rank, first + within - rank * width)
+    }
+}
+
 /// Position `index` of `count` where every second run of `2^run_log2` goes backwards: 0 1 3 2 4 5 6 for `run_log2` 1.
 ///
 /// Blocks that share an SM are one run apart: where the first of them has the most work of its run, the second has the
