@@ -135,6 +135,15 @@ pub struct FwdSm90Params {
     pub tiles: TileOrder,
 }
 
+/// `dividend / divisor`, and 0 without a divisor: a panic has no place in a kernel.
+#[inline(always)]
+pub const fn quotient(dividend: u32, divisor: u32) -> u32 {
+    match dividend.checked_div(divisor) {
+        Some(quotient) => quotient,
+        None => 0,
+    }
+}
+
 /// In which order persistent blocks take the tiles of a launch: in groups of slices (a slice is a head of a sequence, in
 /// the order \[batch, head\]), whose keys the L2 cache can hold; in a group from the last rows to the first ones, which
 /// have the fewest keys under a causal mask; of equal rows slice after slice.
@@ -156,12 +165,12 @@ impl TileOrder {
     #[inline(always)]
     pub const fn get(&self, index: u32) -> (u32, u32) {
         let group_tiles = self.row_tiles * self.group;
-        let group = index / group_tiles;
+        let group = quotient(index, group_tiles);
         let within = index - group * group_tiles;
         let first = group * self.group;
         let left = self.slices - first;
         let width = if left < self.group { left } else { self.group };
-        let rank = within / width;
+        let rank = quotient(within, width);
         (self.row_tiles - 1 - rank, first + within - rank * width)
     }
 }

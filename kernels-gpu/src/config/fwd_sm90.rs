@@ -106,9 +106,9 @@ impl FwdSm90 {
     /// SM, multiples of 8 (`setmaxnreg`).
     pub const fn role_registers(self) -> (u32, u32) {
         match self.groups() {
-            1 | 2 => (24, 240),
+            1 | 2 => (40, 232),
             3 => (32, 160),
-            _ => (24, 112),
+            _ => (32, 112),
         }
     }
 

@@ -6,6 +6,7 @@ mod element;
 mod epilogue;
 pub mod fwd_scalar;
 pub mod fwd_sm80;
+pub mod fwd_sm90;
 pub mod merge_states;
 pub mod mma_rate;
 mod pages;

@@ -15,7 +15,7 @@ use crate::ptx::shuffle::{all, butterfly};
 
 /// Bound of the sum of a lane's probabilities in a step that keeps its base. Each of them is then a finite f16, and the
 /// sum of 2^30 keys a finite f32.
-const LIMIT: f32 = 32768.0;
+pub const LIMIT: f32 = 32768.0;
 
 /// Row statistics of a warp: entry `2 * row_frag + half` is row `16 * row_frag + 8 * half + lane / 4`.
 pub struct Softmax<I: Instance> {

@@ -176,3 +176,19 @@ pub unsafe fn store_shared_4(address: u32, value: u32) {
     // SAFETY: the caller's promise.
     unsafe { asm!("st.shared.b32 [{}], {};", in(reg32) address, in(reg32) value, options(nostack)) }
 }
+
+/// `st.shared.v4.b32`.
+///
+/// # Safety
+/// `address` is a 16-byte aligned writable shared address.
+#[inline(always)]
+pub unsafe fn store_shared_16(address: u32, value: [u32; 4]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "st.shared.v4.b32 [{}], {{{}, {}, {}, {}}};",
+            in(reg32) address, in(reg32) value[0], in(reg32) value[1], in(reg32) value[2], in(reg32) value[3],
+            options(nostack),
+        );
+    }
+}

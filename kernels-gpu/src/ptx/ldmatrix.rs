@@ -37,3 +37,18 @@ pub unsafe fn ldmatrix_x4_trans(address: u32) -> [u32; 4] {
     }
     r
 }
+
+/// `stmatrix.sync.aligned.m8n8.x4.shared.b16` (sm_90): four 8x8 matrices of 16-bit elements, the other way round.
+///
+/// # Safety
+/// As [`ldmatrix_x4`].
+#[inline(always)]
+pub unsafe fn stmatrix_x4(address: u32, r: [u32; 4]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "stmatrix.sync.aligned.m8n8.x4.shared.b16 [{}], {{{}, {}, {}, {}}};",
+            in(reg32) address, in(reg32) r[0], in(reg32) r[1], in(reg32) r[2], in(reg32) r[3], options(nostack),
+        );
+    }
+}

@@ -11,9 +11,12 @@ pub mod cvt;
 pub mod ld_st;
 pub mod ldmatrix;
 pub mod math;
+pub mod mbarrier;
 pub mod mma;
 pub mod shuffle;
 pub mod sreg;
+pub mod tma;
+pub mod wgmma;
 
 /// `trap`: ends the kernel with an error.
 pub fn trap() -> ! {

@@ -1,0 +1,601 @@
+//! `fwd_sm90`: FlashAttention's forward pass with TMA and wgmma, in the roles of FlashAttention-3 (arXiv 2407.08608).
+//!
+//! Blocks are persistent. In each, a warp copies (the producer), and warpgroups multiply (the consumers), each 64 query
+//! rows of the block's tile. Keys are walked in steps of `tile_kv`, from the last step down to step 0, so that the steps
+//! that need a mask come first. A consumer's step is
+//!
+//! ```text
+//! start S = Q K(j)^T     start O += P V(j+1)     wait S     P = softmax(S)     wait O     pack P
+//! ```
+//!
+//! so that the product with values runs under the softmax, and that of one warpgroup under the products of the next one:
+//! named barriers let them start their products by turns. Tiles of a block are chained where there is room for two query
+//! tiles: the first product of the next tile starts beside the last one of this tile.
+//!
+//! ```text
+//! producer    Q(t) K(n-1) | K(j-1) V(j), j = n-1 .. 1 | Q(t+1) K(t+1, n-1) V(0) | ...      where tiles are chained
+//!             Q(t) K(n-1) | K(j-1) V(j), j = n-1 .. 1 | V(0) Q(t+1) K(t+1, n-1) | ...      where not
+//! ```
+//!
+//! | barrier | a phase ends with | says |
+//! |---|---|---|
+//! | `q.full`, `k.full`, `v.full`, one a stage | the producer's arrival and all bytes of the boxes | the tile is there; with `q.full`, the number of the tile too |
+//! | `q.empty` | an arrival of each consumer warp behind its last product with keys; where tiles are not chained, behind the store of the output, which takes the place of the queries | the producer may copy |
+//! | `k.empty`, `v.empty` | an arrival of each consumer warp behind the wait for the product | the producer may copy |
+//! | `patch` | the bytes of values that hold rows past a sequence's own length | the producer may clear these rows, and then arrives at `v.full` |
+//! | named 1 + g | 128 threads of warpgroup g that wait, 128 of the one before that arrive | warpgroup g may start its products |
+//! | named 5 + g | the threads of warpgroup g | the output rows of the group may be written, are written |
+//!
+//! The first steps of a tile move the base of the softmax, later ones keep it ([`softmax`]).
+
+mod epilogue;
+mod recompute;
+mod shared;
+mod softmax;
+
+use super::element::pack;
+use super::registers::Registers;
+use super::sequence_keys;
+use crate::config::{FwdSm90, WARP};
+use crate::mask::visible_keys;
+use crate::params::{FwdParams, FwdSm90Params, TensorMap, TileOrder, kv_head, quotient};
+use crate::ptx::ld_st::{load_shared_4, store_shared_4, store_shared_16};
+use crate::ptx::wgmma::{self, Accumulators, Roles, descriptor};
+use crate::ptx::{atomic, barrier, mbarrier, shuffle, sreg, tma};
+use shared::{Shared, Turn};
+use softmax::{Softmax, rescale};
+
+/// A kernel of the table: its configuration and the register arrays that follow from it.
+pub trait Instance {
+    /// The configuration that the entry name spells.
+    const CONFIG: FwdSm90;
+    /// Output accumulators, `head_dim / 8` m64n8 fragments.
+    type OutFrags: Registers<[f32; 4]> + Accumulators;
+    /// Scores, then probabilities, `tile_kv / 8` m64n8 fragments.
+    type ScoreFrags: Registers<[f32; 4]> + Accumulators;
+    /// Probabilities, `tile_kv / 16` m64k16 fragments.
+    type PFrags: Registers<[u32; 4]>;
+}
+
+impl<I: Instance> Roles for I {
+    const COPYING: u32 = I::CONFIG.role_registers().0;
+    const MULTIPLYING: u32 = I::CONFIG.role_registers().1;
+}
+
+/// The generic addresses of the tensor maps.
+#[derive(Clone, Copy)]
+struct Maps {
+    q: u64,
+    k: u64,
+    v: u64,
+    out: u64,
+}
+
+impl Maps {
+    /// Those at the start of the parameters, which are at `address`.
+    #[inline(always)]
+    fn at(address: u64) -> Self {
+        let map = |index: u64| address + index * size_of::<TensorMap>() as u64;
+        Self { q: map(0), k: map(1), v: map(2), out: map(3) }
+    }
+}
+
+/// A tile of query rows, and the steps of keys that it walks.
+#[derive(Clone, Copy)]
+struct Tile {
+    batch: u32,
+    head: u32,
+    /// Its first query row.
+    first_row: u32,
+    /// Number of keys of its sequence.
+    kv_len: i32,
+    /// Steps, at least one: a tile that sees no key masks all of one.
+    steps: u32,
+    /// Steps, counted from the first key, in which all rows see all keys, and before which every row saw one.
+    plain_steps: u32,
+}
+
+impl Tile {
+    #[inline(always)]
+    unsafe fn get<I: Instance>(params: &FwdParams, order: &TileOrder, index: u32) -> Self {
+        let config = I::CONFIG;
+        let (tile, slice) = order.get(index);
+        let heads = u32::from(params.heads_q);
+        let batch = quotient(slice, heads);
+        let first_row = tile * config.tile_q;
+        let end_row = (first_row + config.tile_q).min(params.q_len);
+        // SAFETY: the sequence exists.
+        let kv_len = unsafe { sequence_keys(params, batch) };
+        let visible = |row: u32| visible_keys(row as i32, kv_len, params.causal_offset) as u32;
+        let steps = visible(end_row - 1).div_ceil(config.tile_kv).max(1);
+        let plain_steps = (visible(first_row).max(1) - 1) / config.tile_kv;
+        Self { batch, head: slice - batch * heads, first_row, kv_len, steps, plain_steps: plain_steps.min(steps - 1) }
+    }
+}
+
+/// Where a consumer thread stands in its block.
+#[derive(Clone, Copy)]
+struct Lane {
+    /// Warpgroup, not counting the producer's.
+    group: u32,
+    /// Thread, not counting the producer's.
+    thread: u32,
+    lane: u32,
+}
+
+impl Lane {
+    #[inline(always)]
+    unsafe fn current() -> Self {
+        let thread = sreg::thread_idx_x() - FwdSm90::GROUP_THREADS;
+        // SAFETY: converged. The same in all lanes, which ptxas then knows.
+        let group = unsafe { shuffle::broadcast_u32(thread / FwdSm90::GROUP_THREADS, 0) };
+        Self { group, thread, lane: thread % WARP }
+    }
+
+    #[inline(always)]
+    fn warp_of_group(&self) -> u32 {
+        self.thread / WARP % 4
+    }
+
+    /// First row of the warp in the block's tile.
+    #[inline(always)]
+    fn first_row(&self) -> u32 {
+        self.group * FwdSm90::GROUP_ROWS + self.warp_of_group() * 16
+    }
+
+    /// The named barrier of the warpgroup's turn to multiply.
+    #[inline(always)]
+    fn turn_barrier(group: u32) -> u32 {
+        1 + group
+    }
+
+    /// The named barrier that the warpgroup has for itself.
+    #[inline(always)]
+    fn own_barrier(&self) -> u32 {
+        5 + self.group
+    }
+}
+
+/// The kernel. `address` is the generic address of the parameters in their place.
+///
+/// # Safety
+/// Launched with the grid, block and shared memory of a plan, whose parameters these are.
+#[inline(always)]
+pub unsafe fn run<I: Instance>(params: FwdSm90Params, address: u64) {
+    const { assert!(I::CONFIG.is_valid()) };
+    let config = I::CONFIG;
+    let shared = Shared::new::<I>();
+    let maps = Maps::at(address);
+    let thread = sreg::thread_idx_x();
+    // SAFETY: barriers are made before anybody uses them; each warpgroup is converged in its role.
+    unsafe {
+        if thread == 0 {
+            shared.init(config.groups() * 4);
+        }
+        barrier::sync_threads();
+        if thread < FwdSm90::GROUP_THREADS {
+            wgmma::shrink_registers::<I>();
+            if thread < WARP {
+                produce::<I>(&params.fwd, &params.tiles, &maps, &shared);
+            }
+        } else {
+            wgmma::grow_registers::<I>();
+            Consumer::<I>::run(&params.fwd, &params.tiles, &maps, &shared);
+        }
+    }
+}
+
+/// The warp that copies.
+#[inline(always)]
+unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Maps, shared: &Shared) {
+    let config = I::CONFIG;
+    let lane = sreg::thread_idx_x();
+    let (mut q_turn, mut k_turn, mut v_turn) = (Turn::EMPTY, Turn::EMPTY, Turn::EMPTY);
+    let mut patch_parity = 0;
+    // SAFETY: tiles are empty when they are filled, and maps and barriers those of the launch.
+    unsafe {
+        for map in [maps.q, maps.k, maps.v] {
+            tma::prefetch(map, lane == 0);
+        }
+        let load = |map: u64, shared: u32, rows: u32, corner: [u32; 3], bytes_at: u32| {
+            for span in 0..config.spans() {
+                let corner = [64 * span, corner[0], corner[1], corner[2]];
+                tma::load(shared + span * rows * FwdSm90::SPAN_BYTES, map, corner, bytes_at, lane == 0);
+            }
+        };
+        let mut load_queries = |index: u32, tile: &Tile| {
+            shared.q.wait_empty(q_turn);
+            if lane == 0 {
+                store_shared_4(shared.index(q_turn), index);
+            }
+            barrier::sync_warp();
+            let full = shared.q.full(q_turn);
+            if index < order.count {
+                mbarrier::arrive_expecting(full, config.q_bytes(), lane == 0);
+                load(maps.q, shared.q.tile(q_turn), config.tile_q, [tile.first_row, tile.head, tile.batch], full);
+            } else {
+                mbarrier::arrive(full, lane == 0);
+            }
+            q_turn.advance(&shared.q);
+        };
+        let head_kv = |tile: &Tile| kv_head(tile.head, params.kv_head_reciprocal);
+        let mut load_keys = |tile: &Tile, step: u32| {
+            shared.k.wait_empty(k_turn);
+            let full = shared.k.full(k_turn);
+            mbarrier::arrive_expecting(full, config.kv_bytes(), lane == 0);
+            let corner = [step * config.tile_kv, head_kv(tile), tile.batch];
+            load(maps.k, shared.k.tile(k_turn), config.tile_kv, corner, full);
+            k_turn.advance(&shared.k);
+        };
+        let mut load_values = |tile: &Tile, step: u32| {
+            shared.v.wait_empty(v_turn);
+            let (full, values) = (shared.v.full(v_turn), shared.v.tile(v_turn));
+            let corner = [step * config.tile_kv, head_kv(tile), tile.batch];
+            let own_rows = tile.kv_len - (step * config.tile_kv) as i32;
+            // Rows behind the sequence's own length are somebody's memory, where 0 * NaN would be NaN.
+            if own_rows < config.tile_kv as i32 && tile.kv_len < params.kv_len as i32 {
+                mbarrier::arrive_expecting(shared.patch(), config.kv_bytes(), lane == 0);
+                load(maps.v, values, config.tile_kv, corner, shared.patch());
+                mbarrier::wait(shared.patch(), patch_parity);
+                patch_parity ^= 1;
+                let mut row = own_rows.max(0) as u32 * 8 + lane;
+                while row < config.tile_kv * 8 {
+                    for span in 0..config.spans() {
+                        store_shared_16(values + span * config.tile_kv * FwdSm90::SPAN_BYTES + row * 16, [0; 4]);
+                    }
+                    row += WARP;
+                }
+                tma::fence_shared();
+                barrier::sync_warp();
+                mbarrier::arrive(full, lane == 0);
+            } else {
+                mbarrier::arrive_expecting(full, config.kv_bytes(), lane == 0);
+                load(maps.v, values, config.tile_kv, corner, full);
+            }
+            v_turn.advance(&shared.v);
+        };
+
+        let mut index = sreg::block_idx_x();
+        let mut tile = Tile::get::<I>(params, order, index);
+        load_queries(index, &tile);
+        load_keys(&tile, tile.steps - 1);
+        while index < order.count {
+            let next = next_tile(params, order, index, lane);
+            let mut step = tile.steps - 1;
+            while step > 0 {
+                load_keys(&tile, step - 1);
+                load_values(&tile, step);
+                step -= 1;
+            }
+            if !config.chains() {
+                load_values(&tile, 0);
+            }
+            let next_tile = Tile::get::<I>(params, order, next.min(order.count - 1));
+            load_queries(next, &next_tile);
+            if next < order.count {
+                load_keys(&next_tile, next_tile.steps - 1);
+            }
+            if config.chains() {
+                load_values(&tile, 0);
+            }
+            (index, tile) = (next, next_tile);
+        }
+    }
+}
+
+/// The tile that the block takes behind tile `index`; `order.count` or more where there is none.
+///
+/// With a counter, blocks take the tiles beyond their first ones as they come: as many tickets are taken as there are
+/// tiles, as each block takes one in vain, and the counter goes round to zero.
+#[inline(always)]
+unsafe fn next_tile(params: &FwdParams, order: &TileOrder, index: u32, lane: u32) -> u32 {
+    let blocks = sreg::grid_dim_x();
+    if params.workspace == 0 {
+        return index + blocks;
+    }
+    let mut ticket = 0;
+    if lane == 0 {
+        // SAFETY: the launch has the counter for itself.
+        ticket = unsafe { atomic::take_ticket(params.workspace, order.count - 1) };
+    }
+    // SAFETY: converged.
+    blocks + unsafe { shuffle::broadcast_u32(ticket, 0) }
+}
+
+/// A warpgroup that multiplies.
+struct Consumer<'a, I: Instance> {
+    params: &'a FwdParams,
+    shared: &'a Shared,
+    at: Lane,
+    k_turn: Turn,
+    v_turn: Turn,
+    softmax: Softmax,
+    out: I::OutFrags,
+    p: I::PFrags,
+}
+
+impl<'a, I: Instance> Consumer<'a, I> {
+    #[inline(always)]
+    unsafe fn run(params: &'a FwdParams, order: &'a TileOrder, maps: &Maps, shared: &'a Shared) {
+        let config = I::CONFIG;
+        let mut q_turn = Turn::FULL;
+        // SAFETY: the warpgroup is converged throughout; conditions depend on the block alone.
+        unsafe {
+            let mut this = Self {
+                params,
+                shared,
+                at: Lane::current(),
+                k_turn: Turn::FULL,
+                v_turn: Turn::FULL,
+                softmax: Softmax::new(params.scale_log2),
+                out: I::OutFrags::splat([0.0; 4]),
+                p: I::PFrags::splat([0; 4]),
+            };
+            if config.groups() > 1 && this.at.group == config.groups() - 1 {
+                barrier::arrive_some(Lane::turn_barrier(0), 2 * FwdSm90::GROUP_THREADS);
+            }
+            shared.q.wait_full(q_turn);
+            let mut index = load_shared_4(shared.index(q_turn));
+            let mut tile = Tile::get::<I>(params, order, index);
+            let mut first = true;
+            loop {
+                if first || !config.chains() {
+                    this.first_step(&tile, shared.q.tile(q_turn));
+                }
+                first = false;
+                let q = shared.q.tile(q_turn);
+                let mut step = tile.steps - 1;
+                while step > tile.plain_steps {
+                    step -= 1;
+                    this.careful_step(&tile, step, q);
+                }
+                while step > 0 {
+                    step -= 1;
+                    this.plain_step(&tile, step, q);
+                }
+                if config.chains() {
+                    shared.q.release(q_turn, this.at.lane);
+                    q_turn.advance(&shared.q);
+                    shared.q.wait_full(q_turn);
+                    index = load_shared_4(shared.index(q_turn));
+                    if index < order.count {
+                        let next = Tile::get::<I>(params, order, index);
+                        let factors = this.chain(&tile, &next, shared.q.tile(q_turn));
+                        epilogue::store::<I>(maps.out, shared, &tile, &this.at, factors, &this.out);
+                        this.out = I::OutFrags::splat([0.0; 4]);
+                        tile = next;
+                        continue;
+                    }
+                }
+                let factors = this.last_values(&tile);
+                epilogue::store::<I>(maps.out, shared, &tile, &this.at, factors, &this.out);
+                if config.chains() {
+                    break;
+                }
+                // The output has the place of the queries.
+                tma::wait_reads(this.at.thread.is_multiple_of(FwdSm90::GROUP_THREADS));
+                barrier::sync_some(this.at.own_barrier(), FwdSm90::GROUP_THREADS);
+                shared.q.release(q_turn, this.at.lane);
+                q_turn.advance(&shared.q);
+                shared.q.wait_full(q_turn);
+                index = load_shared_4(shared.index(q_turn));
+                if index >= order.count {
+                    break;
+                }
+                tile = Tile::get::<I>(params, order, index);
+                this.out = I::OutFrags::splat([0.0; 4]);
+            }
+            tma::wait_all();
+        }
+    }
+
+    /// Starts `Q K^T`.
+    #[inline(always)]
+    unsafe fn start_keys(&self, q: u32) -> I::ScoreFrags {
+        let config = I::CONFIG;
+        let mut scores = I::ScoreFrags::splat([0.0; 4]);
+        let group = self.at.group * FwdSm90::GROUP_ROWS * FwdSm90::SPAN_BYTES;
+        let (q, k) = (descriptor(q + group, 16), descriptor(self.shared.k.tile(self.k_turn), 16));
+        // SAFETY: the tiles are full.
+        unsafe {
+            wgmma::fence();
+            for step in 0..config.head_dim / 16 {
+                let (span, column) = (step / 4, step % 4 * 2);
+                let rows = |rows: u32| span * rows * FwdSm90::SPAN_BYTES / 16 + column;
+                let (a, b) = (q + rows(config.tile_q), k + rows(config.tile_kv));
+                if step == 0 {
+                    scores.begin(config.dtype, a, b);
+                } else {
+                    scores.add(config.dtype, a, b);
+                }
+            }
+            wgmma::commit_group();
+        }
+        scores
+    }
+
+    /// Starts `out += P V`.
+    #[inline(always)]
+    unsafe fn start_values(&mut self) {
+        let config = I::CONFIG;
+        let v = descriptor(self.shared.v.tile(self.v_turn), config.tile_kv * FwdSm90::SPAN_BYTES);
+        // SAFETY: the tile is full.
+        unsafe {
+            wgmma::fence();
+            for step in 0..config.tile_kv / 16 {
+                let rows = step * 16 * FwdSm90::SPAN_BYTES / 16;
+                self.out.add_values(config.dtype, self.p.get(step), v + rows);
+            }
+            wgmma::commit_group();
+        }
+    }
+
+    /// The product with keys has ended.
+    #[inline(always)]
+    unsafe fn end_keys(&mut self, scores: &mut I::ScoreFrags) {
+        for i in 0..I::CONFIG.tile_kv / 8 {
+            wgmma::settle(scores.at(i));
+        }
+        // SAFETY: the warp has read the tile.
+        unsafe { self.shared.k.release(self.k_turn, self.at.lane) };
+        self.k_turn.advance(&self.shared.k);
+    }
+
+    /// The product with values has ended.
+    #[inline(always)]
+    unsafe fn end_values(&mut self) {
+        for i in 0..I::CONFIG.head_dim / 8 {
+            wgmma::settle(self.out.at(i));
+        }
+        for i in 0..I::CONFIG.tile_kv / 16 {
+            wgmma::keep(self.p.get(i));
+        }
+        // SAFETY: the warp has read the tile.
+        unsafe { self.shared.v.release(self.v_turn, self.at.lane) };
+        self.v_turn.advance(&self.shared.v);
+    }
+
+    /// Starts `S = Q K^T` and the product with the values of the step before, and waits for the scores.
+    #[inline(always)]
+    unsafe fn products(&mut self, q: u32) -> I::ScoreFrags {
+        let groups = I::CONFIG.groups();
+        // SAFETY: waits for what the products read; the warpgroups take turns.
+        unsafe {
+            self.shared.k.wait_full(self.k_turn);
+            if groups > 1 {
+                barrier::sync_some(Lane::turn_barrier(self.at.group), 2 * FwdSm90::GROUP_THREADS);
+            }
+            let mut scores = self.start_keys(q);
+            self.shared.v.wait_full(self.v_turn);
+            self.start_values();
+            if groups > 1 {
+                let next = if self.at.group == groups - 1 { 0 } else { self.at.group + 1 };
+                barrier::arrive_some(Lane::turn_barrier(next), 2 * FwdSm90::GROUP_THREADS);
+            }
+            wgmma::wait_group::<1>();
+            self.end_keys(&mut scores);
+            scores
+        }
+    }
+
+    /// Without this ptxas moves the wait for the product with values above the exponentials.
+    #[inline(always)]
+    unsafe fn pin(&self, value: f32) {
+        let address = self.shared.sink() + self.at.thread % FwdSm90::GROUP_THREADS * 4;
+        // SAFETY: nobody reads it.
+        unsafe { store_shared_4(address, value.to_bits()) }
+    }
+
+    /// The first step of a tile, with no product with values beside it.
+    #[inline(always)]
+    unsafe fn first_step(&mut self, tile: &Tile, q: u32) {
+        self.softmax = Softmax::new(self.params.scale_log2);
+        // SAFETY: the queries are there.
+        unsafe {
+            self.shared.k.wait_full(self.k_turn);
+            let mut scores = self.start_keys(q);
+            wgmma::wait_group::<0>();
+            self.end_keys(&mut scores);
+            self.mask(tile, tile.steps - 1, &mut scores);
+            self.softmax.move_base::<I>(&mut scores);
+            self.pack(&scores);
+        }
+    }
+
+    /// A step that needs a mask.
+    #[inline(always)]
+    unsafe fn careful_step(&mut self, tile: &Tile, step: u32, q: u32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut scores = self.products(q);
+            self.mask(tile, step, &mut scores);
+            let factors = self.softmax.move_base::<I>(&mut scores);
+            self.pin(self.softmax.row_sum[0] + self.softmax.row_sum[1]);
+            wgmma::wait_group::<0>();
+            self.end_values();
+            rescale::<I>(&mut self.out, factors);
+            self.pack(&scores);
+        }
+    }
+
+    /// A step in which every row sees every key.
+    #[inline(always)]
+    unsafe fn plain_step(&mut self, tile: &Tile, step: u32, q: u32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut scores = self.products(q);
+            let sums = self.softmax.exponentiate::<I>(&mut scores, self.softmax.base);
+            self.pin(sums[0] + sums[1]);
+            wgmma::wait_group::<0>();
+            self.end_values();
+            if !self.softmax.keep_base(sums) {
+                scores = recompute::scores::<I>(self.params, tile, &self.at, step * I::CONFIG.tile_kv);
+                let factors = self.softmax.move_base::<I>(&mut scores);
+                rescale::<I>(&mut self.out, factors);
+            }
+            self.pack(&scores);
+        }
+    }
+
+    /// The last product of `tile` and the first one of the next tile, which is `next`. Gives the factors that normalise
+    /// the output.
+    #[inline(always)]
+    unsafe fn chain(&mut self, tile: &Tile, next: &Tile, q: u32) -> [f32; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut scores = self.products(q);
+            let factors = epilogue::finish(self.params, tile, &self.at, &self.softmax);
+            self.softmax = Softmax::new(self.params.scale_log2);
+            self.mask(next, next.steps - 1, &mut scores);
+            self.softmax.move_base::<I>(&mut scores);
+            self.pin(self.softmax.row_sum[0] + self.softmax.row_sum[1]);
+            wgmma::wait_group::<0>();
+            self.end_values();
+            self.pack(&scores);
+            factors
+        }
+    }
+
+    /// The last product of `tile`, behind which none comes. Gives the factors that normalise the output.
+    #[inline(always)]
+    unsafe fn last_values(&mut self, tile: &Tile) -> [f32; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.shared.v.wait_full(self.v_turn);
+            self.start_values();
+            let factors = epilogue::finish(self.params, tile, &self.at, &self.softmax);
+            wgmma::wait_group::<0>();
+            self.end_values();
+            factors
+        }
+    }
+
+    /// Sets scores of hidden keys to -inf.
+    #[inline(always)]
+    fn mask(&self, tile: &Tile, step: u32, scores: &mut I::ScoreFrags) {
+        let first_column = (step * I::CONFIG.tile_kv + self.at.lane % 4 * 2) as i32;
+        for half in 0..2 {
+            let row = tile.first_row + self.at.first_row() + 8 * half + self.at.lane / 4;
+            let visible = visible_keys(row as i32, tile.kv_len, self.params.causal_offset) - first_column;
+            for fragment in 0..I::CONFIG.tile_kv / 8 {
+                let s = scores.at(fragment);
+                for i in 0..2 {
+                    if (8 * fragment + i) as i32 >= visible {
+                        s[(2 * half + i) as usize] = f32::NEG_INFINITY;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The probabilities, rounded to the element type, as operands of the product with values.
+    #[inline(always)]
+    fn pack(&mut self, scores: &I::ScoreFrags) {
+        let pair = |x, y| pack(I::CONFIG.dtype, x, y);
+        for i in 0..I::CONFIG.tile_kv / 16 {
+            let (left, right) = (scores.get(2 * i), scores.get(2 * i + 1));
+            *self.p.at(i) =
+                [pair(left[0], left[1]), pair(left[2], left[3]), pair(right[0], right[1]), pair(right[2], right[3])];
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! From accumulators to the output tensor: through shared memory, and from there in boxes.
+
+use super::shared::Shared;
+use super::softmax::Softmax;
+use super::{Instance, Lane, Tile};
+use crate::config::FwdSm90;
+use crate::kernels::element::pack;
+use crate::kernels::lse_address;
+use crate::kernels::registers::Registers;
+use crate::kernels::softmax::{inverse, log_sum_exp};
+use crate::params::FwdParams;
+use crate::ptx::ld_st::store_global_f32;
+use crate::ptx::ldmatrix::stmatrix_x4;
+use crate::ptx::{barrier, tma};
+
+/// Ends the softmax of the warpgroup's rows: stores their log-sum-exp where it is wanted, and gives the factors that
+/// normalise the output.
+///
+/// # Safety
+/// All lanes of the warp are converged.
+#[inline(always)]
+pub unsafe fn finish(params: &FwdParams, tile: &Tile, at: &Lane, softmax: &Softmax) -> [f32; 2] {
+    // SAFETY: the caller's promise; the rows exist.
+    unsafe {
+        let sums = softmax.row_sums();
+        for half in 0..2 {
+            let row = tile.first_row + at.first_row() + 8 * half as u32 + at.lane / 4;
+            let address = lse_address(params, tile.batch, tile.head, row);
+            if at.lane.is_multiple_of(4) && address != 0 && row < params.q_len {
+                store_global_f32(address, log_sum_exp(softmax.base[half], sums[half], params.scale_log2));
+            }
+        }
+        [inverse(sums[0]), inverse(sums[1])]
+    }
+}
+
+/// Normalises and stores the rows of a warpgroup.
+///
+/// # Safety
+/// The warpgroup is here, converged; nobody else uses its rows of the output tile.
+#[inline(always)]
+pub unsafe fn store<I: Instance>(
+    out_map: u64,
+    shared: &Shared,
+    tile: &Tile,
+    at: &Lane,
+    factors: [f32; 2],
+    out: &I::OutFrags,
+) {
+    let config = I::CONFIG;
+    let group_rows = shared.out::<I>() + at.group * FwdSm90::GROUP_ROWS * FwdSm90::SPAN_BYTES;
+    let span_bytes = config.tile_q * FwdSm90::SPAN_BYTES;
+    let speaks = at.thread.is_multiple_of(FwdSm90::GROUP_THREADS);
+    // SAFETY: the caller's promise; the barriers order the warpgroup's accesses to its rows.
+    unsafe {
+        // The boxes of the tile before have left.
+        tma::wait_reads(speaks);
+        barrier::sync_some(at.own_barrier(), FwdSm90::GROUP_THREADS);
+        // A lane gives the address of a row of one of four 8x8 matrices: rows first, then 16-byte chunks.
+        let row = at.warp_of_group() * 16 + at.lane % 16;
+        let row_address = group_rows + row * FwdSm90::SPAN_BYTES;
+        for pair in 0..config.head_dim / 16 {
+            let chunk = pair % 4 * 2 + at.lane / 16;
+            let address = row_address + pair / 4 * span_bytes + 16 * (chunk ^ row % 8);
+            let (left, right) = (out.get(2 * pair), out.get(2 * pair + 1));
+            let word = |o: [f32; 4], half: usize| {
+                pack(config.dtype, o[2 * half] * factors[half], o[2 * half + 1] * factors[half])
+            };
+            stmatrix_x4(address, [word(left, 0), word(left, 1), word(right, 0), word(right, 1)]);
+        }
+        tma::fence_shared();
+        barrier::sync_some(at.own_barrier(), FwdSm90::GROUP_THREADS);
+        for span in 0..config.spans() {
+            let row = tile.first_row + at.group * FwdSm90::GROUP_ROWS;
+            tma::store(out_map, [64 * span, row, tile.head, tile.batch], group_rows + span * span_bytes, speaks);
+        }
+        tma::commit_group(speaks);
+    }
+}

@@ -1,0 +1,186 @@
+//! What lies where in a block's shared memory, and whose turn it is there.
+
+use super::Instance;
+use crate::config::FwdSm90;
+use crate::ptx::{mbarrier, sreg};
+
+/// Most tiles of a ring.
+const MAX_STAGES: u32 = 4;
+
+/// A ring of tiles: for each stage one barrier that ends a phase when the tile is full, and one when it is free again.
+#[derive(Clone, Copy)]
+pub struct Ring {
+    /// The first `full` barrier; the `empty` ones are [`MAX_STAGES`] further.
+    barriers: u32,
+    /// The first tile.
+    tiles: u32,
+    tile_bytes: u32,
+    stages: u32,
+}
+
+/// Where a thread stands in a ring: the stage that comes next, and the parity of its phase.
+#[derive(Clone, Copy)]
+pub struct Turn {
+    stage: u32,
+    parity: u32,
+}
+
+impl Turn {
+    /// The first turn of whoever waits for full tiles.
+    pub const FULL: Self = Self { stage: 0, parity: 0 };
+    /// The first turn of whoever waits for empty tiles, which they all are in the beginning: no wait for the phase
+    /// before the first one.
+    pub const EMPTY: Self = Self { stage: 0, parity: 1 };
+
+    /// Goes on to the next stage of `ring`.
+    #[inline(always)]
+    pub fn advance(&mut self, ring: &Ring) {
+        self.stage += 1;
+        if self.stage == ring.stages {
+            self.stage = 0;
+            self.parity ^= 1;
+        }
+    }
+}
+
+impl Ring {
+    /// Address of the tile.
+    #[inline(always)]
+    pub fn tile(&self, turn: Turn) -> u32 {
+        self.tiles + turn.stage * self.tile_bytes
+    }
+
+    /// The barrier at which the tile's bytes count.
+    #[inline(always)]
+    pub fn full(&self, turn: Turn) -> u32 {
+        self.barriers + 8 * turn.stage
+    }
+
+    /// The barrier at which the tile's readers arrive.
+    #[inline(always)]
+    fn empty(&self, turn: Turn) -> u32 {
+        self.barriers + 8 * (MAX_STAGES + turn.stage)
+    }
+
+    /// Waits until the tile is full.
+    ///
+    /// # Safety
+    /// The barriers are initialised.
+    #[inline(always)]
+    pub unsafe fn wait_full(&self, turn: Turn) {
+        // SAFETY: the caller's promise.
+        unsafe { mbarrier::wait(self.full(turn), turn.parity) }
+    }
+
+    /// Waits until the tile is empty.
+    ///
+    /// # Safety
+    /// The barriers are initialised.
+    #[inline(always)]
+    pub unsafe fn wait_empty(&self, turn: Turn) {
+        // SAFETY: the caller's promise.
+        unsafe { mbarrier::wait(self.empty(turn), turn.parity) }
+    }
+
+    /// The warp has read the tile.
+    ///
+    /// # Safety
+    /// The barriers are initialised; all lanes are here.
+    #[inline(always)]
+    pub unsafe fn release(&self, turn: Turn, lane: u32) {
+        // SAFETY: the caller's promise.
+        unsafe { mbarrier::arrive(self.empty(turn), lane == 0) }
+    }
+
+    /// # Safety
+    /// One thread of the block does it, before all others use the barriers.
+    #[inline(always)]
+    unsafe fn init(&self, readers: u32) {
+        for stage in 0..self.stages {
+            let turn = Turn { stage, parity: 0 };
+            // SAFETY: the caller's promise.
+            unsafe {
+                mbarrier::init(self.full(turn), 1);
+                mbarrier::init(self.empty(turn), readers);
+            }
+        }
+    }
+}
+
+/// The whole of it: barriers, query tiles, keys, values, output tile.
+#[derive(Clone, Copy)]
+pub struct Shared {
+    /// Query tiles.
+    pub q: Ring,
+    /// Tiles of keys.
+    pub k: Ring,
+    /// Tiles of values.
+    pub v: Ring,
+    base: u32,
+}
+
+impl Shared {
+    /// The layout that the configuration of `I` calls for.
+    #[inline(always)]
+    pub fn new<I: Instance>() -> Self {
+        let config = I::CONFIG;
+        let base = sreg::dynamic_shared();
+        let ring = |index: u32, tiles: u32, tile_bytes, stages| Ring {
+            barriers: base + index * 2 * MAX_STAGES * 8,
+            tiles: base + tiles,
+            tile_bytes,
+            stages,
+        };
+        let (q_bytes, kv_bytes) = (config.q_bytes(), config.kv_bytes());
+        let q = FwdSm90::BARRIER_BYTES;
+        let k = q + config.q_stages() * q_bytes;
+        let v = k + config.stages * kv_bytes;
+        Self {
+            q: ring(0, q, q_bytes, config.q_stages()),
+            k: ring(1, k, kv_bytes, config.stages),
+            v: ring(2, v, kv_bytes, config.stages),
+            base,
+        }
+    }
+
+    /// Initialises all barriers.
+    ///
+    /// # Safety
+    /// One thread of the block does it, before all others use them.
+    #[inline(always)]
+    pub unsafe fn init(&self, readers: u32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.q.init(readers);
+            self.k.init(readers);
+            self.v.init(readers);
+            mbarrier::init(self.patch(), 1);
+            mbarrier::fence_init();
+        }
+    }
+
+    /// Barrier at which bytes of values count that are not for the readers yet.
+    #[inline(always)]
+    pub fn patch(&self) -> u32 {
+        self.base + 3 * 2 * MAX_STAGES * 8
+    }
+
+    /// Where the number of the tile is whose queries are in the stage of `turn`.
+    #[inline(always)]
+    pub fn index(&self, turn: Turn) -> u32 {
+        self.patch() + 8 + 4 * turn.stage
+    }
+
+    /// Four bytes for each thread of a warpgroup that are written and never read.
+    #[inline(always)]
+    pub fn sink(&self) -> u32 {
+        self.base + 512
+    }
+
+    /// The output tile: behind everything else, or where the queries were.
+    #[inline(always)]
+    pub fn out<I: Instance>(&self) -> u32 {
+        let config = I::CONFIG;
+        if config.chains() { self.v.tiles + config.stages * config.kv_bytes() } else { self.q.tiles }
+    }
+}

@@ -1,0 +1,72 @@
+//! Barriers in shared memory (sm_90), 8 bytes each. A phase of one is over when all arrivals and all bytes that it expects
+//! are there; the parity of phases alternates and begins with 0.
+//!
+//! What one thread of a warp does has its condition inside the instruction: a branch makes ptxas take the loop around it
+//! for divergent, and it then moves descriptors of products from lane to lane.
+
+use core::arch::asm;
+
+/// `mbarrier.init`: `arrivals` end a phase.
+///
+/// # Safety
+/// `barrier` is an address in shared memory that holds no barrier in use.
+#[inline(always)]
+pub unsafe fn init(barrier: u32, arrivals: u32) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("mbarrier.init.shared::cta.b64 [{}], {};", in(reg32) barrier, in(reg32) arrivals, options(nostack)) }
+}
+
+/// `fence.mbarrier_init`: copies may use the barriers that the thread has made.
+#[inline(always)]
+pub fn fence_init() {
+    // SAFETY: orders memory accesses.
+    unsafe { asm!("fence.mbarrier_init.release.cluster;", options(nostack)) }
+}
+
+/// `mbarrier.arrive` by threads whose `arrives` holds.
+///
+/// # Safety
+/// `barrier` is a barrier.
+#[inline(always)]
+pub unsafe fn arrive(barrier: u32, arrives: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "{{ .reg .pred p; setp.ne.u32 p, {1}, 0; @p mbarrier.arrive.shared::cta.b64 _, [{0}]; }}",
+            in(reg32) barrier, in(reg32) u32::from(arrives), options(nostack),
+        );
+    }
+}
+
+/// `mbarrier.arrive.expect_tx` by threads whose `arrives` holds: the phase also waits for `bytes` of copies.
+///
+/// # Safety
+/// `barrier` is a barrier.
+#[inline(always)]
+pub unsafe fn arrive_expecting(barrier: u32, bytes: u32, arrives: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "{{ .reg .pred p; setp.ne.u32 p, {2}, 0; \
+             @p mbarrier.arrive.expect_tx.shared::cta.b64 _, [{0}], {1}; }}",
+            in(reg32) barrier, in(reg32) bytes, in(reg32) u32::from(arrives), options(nostack),
+        );
+    }
+}
+
+/// Waits for the end of the phase with this `parity`; does not wait where that is the phase before the one that runs.
+///
+/// # Safety
+/// `barrier` is a barrier.
+#[inline(always)]
+#[allow(named_asm_labels)] // The label is local to its braces.
+pub unsafe fn wait(barrier: u32, parity: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "{{ .reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64 done, [{0}], {1}; \
+             @!done bra again; }}",
+            in(reg32) barrier, in(reg32) parity, options(nostack),
+        );
+    }
+}
