@@ -79,21 +79,25 @@ impl FwdSm90 {
         self.spans() * self.tile_kv * Self::SPAN_BYTES
     }
 
-    /// Whether the next tile's queries and the output have room of their own, so that tiles overlap: the first product
-    /// of the next tile runs beside the last one of this tile. Else there is one query tile, and the output takes its
-    /// place.
-    pub const fn chains(self) -> bool {
+    /// Whether there is room for a second query tile and for an output tile. Else the queries of the next tile are copied
+    /// once this tile has no more use for its own, and the output goes from registers to global memory.
+    const fn is_roomy(self) -> bool {
         self.tiles_bytes(3) <= Self::MAX_SHARED
     }
 
     /// Query tiles in shared memory.
     pub const fn q_stages(self) -> u32 {
-        if self.chains() { 2 } else { 1 }
+        if self.is_roomy() { 2 } else { 1 }
     }
 
-    /// Dynamic shared memory of a block, bytes: barriers, query tiles, key stages, value stages, output tile.
+    /// Whether the output goes through a tile in shared memory.
+    pub const fn stages_output(self) -> bool {
+        self.is_roomy()
+    }
+
+    /// Dynamic shared memory of a block, bytes: barriers, query tiles, key stages, value stages, output tile if there is one.
     pub const fn shared_bytes(self) -> u32 {
-        self.tiles_bytes(if self.chains() { 3 } else { 1 })
+        self.tiles_bytes(if self.is_roomy() { 3 } else { 1 })
     }
 
     const MAX_SHARED: u32 = 227 * 1024;
@@ -106,7 +110,7 @@ impl FwdSm90 {
     /// SM, multiples of 8 (`setmaxnreg`).
     pub const fn role_registers(self) -> (u32, u32) {
         match self.groups() {
-            1 | 2 => (40, 232),
+            1 | 2 => (24, 240),
             3 => (32, 160),
             _ => (32, 112),
         }

@@ -9,18 +9,18 @@
 //! ```
 //!
 //! so that the product with values runs under the softmax, and that of one warpgroup under the products of the next one:
-//! named barriers let them start their products by turns. Tiles of a block are chained where there is room for two query
-//! tiles: the first product of the next tile starts beside the last one of this tile.
+//! named barriers let them start their products by turns. Tiles of a block are chained: the first product of the next tile
+//! starts beside the last one of this tile.
 //!
 //! ```text
-//! producer    Q(t) K(n-1) | K(j-1) V(j), j = n-1 .. 1 | Q(t+1) K(t+1, n-1) V(0) | ...      where tiles are chained
-//!             Q(t) K(n-1) | K(j-1) V(j), j = n-1 .. 1 | V(0) Q(t+1) K(t+1, n-1) | ...      where not
+//! producer    Q(t) K(n-1) | K(j-1) V(j), j = n-1 .. 1 | Q(t+1) K(t+1, n-1) V(0) | ...      with two query tiles
+//!             Q(t) K(n-1) | K(j-1) V(j), j = n-1 .. 1 | V(0) K(t+1, n-1) Q(t+1) | ...      with one
 //! ```
 //!
 //! | barrier | a phase ends with | says |
 //! |---|---|---|
 //! | `q.full`, `k.full`, `v.full`, one a stage | the producer's arrival and all bytes of the boxes | the tile is there; with `q.full`, the number of the tile too |
-//! | `q.empty` | an arrival of each consumer warp behind its last product with keys; where tiles are not chained, behind the store of the output, which takes the place of the queries | the producer may copy |
+//! | `q.empty` | an arrival of each consumer warp behind its last product with keys | the producer may copy |
 //! | `k.empty`, `v.empty` | an arrival of each consumer warp behind the wait for the product | the producer may copy |
 //! | `patch` | the bytes of values that hold rows past a sequence's own length | the producer may clear these rows, and then arrives at `v.full` |
 //! | named 1 + g | 128 threads of warpgroup g that wait, 128 of the one before that arrive | warpgroup g may start its products |
@@ -85,6 +85,8 @@ impl Maps {
 struct Tile {
     batch: u32,
     head: u32,
+    /// The key head of `head`.
+    head_kv: u32,
     /// Its first query row.
     first_row: u32,
     /// Number of keys of its sequence.
@@ -105,11 +107,13 @@ impl Tile {
         let first_row = tile * config.tile_q;
         let end_row = (first_row + config.tile_q).min(params.q_len);
         // SAFETY: the sequence exists.
-        let kv_len = unsafe { sequence_keys(params, batch) };
+        let kv_len = unsafe { shuffle::broadcast_u32(sequence_keys(params, batch) as u32, 0) } as i32;
         let visible = |row: u32| visible_keys(row as i32, kv_len, params.causal_offset) as u32;
         let steps = visible(end_row - 1).div_ceil(config.tile_kv).max(1);
         let plain_steps = (visible(first_row).max(1) - 1) / config.tile_kv;
-        Self { batch, head: slice - batch * heads, first_row, kv_len, steps, plain_steps: plain_steps.min(steps - 1) }
+        let head = slice - batch * heads;
+        let head_kv = kv_head(head, params.kv_head_reciprocal);
+        Self { batch, head, head_kv, first_row, kv_len, steps, plain_steps: plain_steps.min(steps - 1) }
     }
 }
 
@@ -218,19 +222,18 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
             }
             q_turn.advance(&shared.q);
         };
-        let head_kv = |tile: &Tile| kv_head(tile.head, params.kv_head_reciprocal);
         let mut load_keys = |tile: &Tile, step: u32| {
             shared.k.wait_empty(k_turn);
             let full = shared.k.full(k_turn);
             mbarrier::arrive_expecting(full, config.kv_bytes(), lane == 0);
-            let corner = [step * config.tile_kv, head_kv(tile), tile.batch];
+            let corner = [step * config.tile_kv, tile.head_kv, tile.batch];
             load(maps.k, shared.k.tile(k_turn), config.tile_kv, corner, full);
             k_turn.advance(&shared.k);
         };
         let mut load_values = |tile: &Tile, step: u32| {
             shared.v.wait_empty(v_turn);
             let (full, values) = (shared.v.full(v_turn), shared.v.tile(v_turn));
-            let corner = [step * config.tile_kv, head_kv(tile), tile.batch];
+            let corner = [step * config.tile_kv, tile.head_kv, tile.batch];
             let own_rows = tile.kv_len - (step * config.tile_kv) as i32;
             // Rows behind the sequence's own length are somebody's memory, where 0 * NaN would be NaN.
             if own_rows < config.tile_kv as i32 && tile.kv_len < params.kv_len as i32 {
@@ -260,38 +263,43 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
         load_queries(index, &tile);
         load_keys(&tile, tile.steps - 1);
         while index < order.count {
-            let next = next_tile(params, order, index, lane);
             let mut step = tile.steps - 1;
             while step > 0 {
                 load_keys(&tile, step - 1);
                 load_values(&tile, step);
                 step -= 1;
             }
-            if !config.chains() {
+            // As late as the copies allow, so that blocks with short tiles take more of them.
+            let next = next_tile(params, order, lane);
+            let next_tile = Tile::get::<I>(params, order, next.min(order.count - 1));
+            if config.q_stages() > 1 {
+                load_queries(next, &next_tile);
+            } else {
+                // These are free before the queries are.
                 load_values(&tile, 0);
             }
-            let next_tile = Tile::get::<I>(params, order, next.min(order.count - 1));
-            load_queries(next, &next_tile);
             if next < order.count {
                 load_keys(&next_tile, next_tile.steps - 1);
             }
-            if config.chains() {
+            if config.q_stages() > 1 {
                 load_values(&tile, 0);
+            } else {
+                load_queries(next, &next_tile);
             }
             (index, tile) = (next, next_tile);
         }
     }
 }
 
-/// The tile that the block takes behind tile `index`; `order.count` or more where there is none.
+/// The tile that the block takes next; `order.count` or more where there is none.
 ///
-/// With a counter, blocks take the tiles beyond their first ones as they come: as many tickets are taken as there are
-/// tiles, as each block takes one in vain, and the counter goes round to zero.
+/// Blocks take the tiles beyond their first ones as they come. As many tickets are taken as there are tiles, as each block
+/// takes one in vain, so that the counter goes round to zero.
 #[inline(always)]
-unsafe fn next_tile(params: &FwdParams, order: &TileOrder, index: u32, lane: u32) -> u32 {
+unsafe fn next_tile(params: &FwdParams, order: &TileOrder, lane: u32) -> u32 {
     let blocks = sreg::grid_dim_x();
-    if params.workspace == 0 {
-        return index + blocks;
+    if order.count <= blocks {
+        return order.count;
     }
     let mut ticket = 0;
     if lane == 0 {
@@ -335,14 +343,10 @@ impl<'a, I: Instance> Consumer<'a, I> {
                 barrier::arrive_some(Lane::turn_barrier(0), 2 * FwdSm90::GROUP_THREADS);
             }
             shared.q.wait_full(q_turn);
-            let mut index = load_shared_4(shared.index(q_turn));
+            let index = shuffle::broadcast_u32(load_shared_4(shared.index(q_turn)), 0);
             let mut tile = Tile::get::<I>(params, order, index);
-            let mut first = true;
+            this.first_step(&tile, shared.q.tile(q_turn));
             loop {
-                if first || !config.chains() {
-                    this.first_step(&tile, shared.q.tile(q_turn));
-                }
-                first = false;
                 let q = shared.q.tile(q_turn);
                 let mut step = tile.steps - 1;
                 while step > tile.plain_steps {
@@ -353,38 +357,21 @@ impl<'a, I: Instance> Consumer<'a, I> {
                     step -= 1;
                     this.plain_step(&tile, step, q);
                 }
-                if config.chains() {
-                    shared.q.release(q_turn, this.at.lane);
-                    q_turn.advance(&shared.q);
-                    shared.q.wait_full(q_turn);
-                    index = load_shared_4(shared.index(q_turn));
-                    if index < order.count {
-                        let next = Tile::get::<I>(params, order, index);
-                        let factors = this.chain(&tile, &next, shared.q.tile(q_turn));
-                        epilogue::store::<I>(maps.out, shared, &tile, &this.at, factors, &this.out);
-                        this.out = I::OutFrags::splat([0.0; 4]);
-                        tile = next;
-                        continue;
-                    }
-                }
-                let factors = this.last_values(&tile);
-                epilogue::store::<I>(maps.out, shared, &tile, &this.at, factors, &this.out);
-                if config.chains() {
-                    break;
-                }
-                // The output has the place of the queries.
-                tma::wait_reads(this.at.thread.is_multiple_of(FwdSm90::GROUP_THREADS));
-                barrier::sync_some(this.at.own_barrier(), FwdSm90::GROUP_THREADS);
                 shared.q.release(q_turn, this.at.lane);
                 q_turn.advance(&shared.q);
                 shared.q.wait_full(q_turn);
-                index = load_shared_4(shared.index(q_turn));
+                let index = shuffle::broadcast_u32(load_shared_4(shared.index(q_turn)), 0);
                 if index >= order.count {
                     break;
                 }
-                tile = Tile::get::<I>(params, order, index);
+                let next = Tile::get::<I>(params, order, index);
+                let factors = this.chain(&tile, &next, shared.q.tile(q_turn));
+                epilogue::store::<I>(params, maps.out, shared, &tile, &this.at, factors, &this.out);
                 this.out = I::OutFrags::splat([0.0; 4]);
+                tile = next;
             }
+            let factors = this.last_values(&tile);
+            epilogue::store::<I>(params, maps.out, shared, &tile, &this.at, factors, &this.out);
             tma::wait_all();
         }
     }

@@ -7,6 +7,8 @@ unsafe extern "C" {
     fn shfl_sync_idx_f32(members: u32, value: f32, lane: u32, clamp: u32) -> f32;
     #[link_name = "llvm.nvvm.shfl.sync.idx.i32"]
     fn shfl_sync_idx_i32(members: u32, value: u32, lane: u32, clamp: u32) -> u32;
+    #[link_name = "llvm.nvvm.shfl.sync.bfly.i32"]
+    fn shfl_sync_bfly_i32(members: u32, value: u32, lane_mask: u32, clamp: u32) -> u32;
     #[link_name = "llvm.nvvm.vote.any.sync"]
     fn vote_any_sync(members: u32, value: bool) -> bool;
     #[link_name = "llvm.nvvm.vote.all.sync"]
@@ -61,4 +63,32 @@ pub unsafe fn broadcast_u32(value: u32, lane: u32) -> u32 {
 pub unsafe fn any(value: bool) -> bool {
     // SAFETY: the caller's promise.
     unsafe { vote_any_sync(u32::MAX, value) }
+}
+
+/// Lanes whose numbers differ by `lane_mask` swap the second word of the lower one and the first word of the upper one.
+///
+/// # Safety
+/// Every lane of the warp arrives, converged.
+#[inline(always)]
+unsafe fn transpose_pair([first, second]: [u32; 2], lane: u32, lane_mask: u32) -> [u32; 2] {
+    let upper = lane & lane_mask != 0;
+    // SAFETY: the caller's promise.
+    let taken = unsafe { shfl_sync_bfly_i32(u32::MAX, if upper { first } else { second }, lane_mask, 31) };
+    if upper { [taken, second] } else { [first, taken] }
+}
+
+/// Word `i` of lane `j` of four becomes word `j` of lane `i`.
+///
+/// # Safety
+/// Every lane of the warp arrives, converged.
+#[inline(always)]
+pub unsafe fn transpose_quad(words: [u32; 4], lane: u32) -> [u32; 4] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let [a, b] = transpose_pair([words[0], words[1]], lane, 1);
+        let [c, d] = transpose_pair([words[2], words[3]], lane, 1);
+        let [a, c] = transpose_pair([a, c], lane, 2);
+        let [b, d] = transpose_pair([b, d], lane, 2);
+        [a, b, c, d]
+    }
 }

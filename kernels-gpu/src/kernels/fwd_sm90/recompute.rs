@@ -7,9 +7,9 @@
 use super::{Instance, Lane, Tile};
 use crate::kernels::element::mma_m16n8k16;
 use crate::kernels::registers::Registers;
-use crate::params::{FwdParams, Strides, kv_head};
+use crate::params::{FwdParams, Strides};
 use crate::ptx::ld_st::load_global_4;
-use crate::ptx::opaque;
+use crate::ptx::{fence_schedule, opaque};
 
 /// Unscaled scores of the warp's rows against all keys of a step that starts at `first_key`, every one of which exists.
 ///
@@ -19,9 +19,8 @@ use crate::ptx::opaque;
 pub unsafe fn scores<I: Instance>(params: &FwdParams, tile: &Tile, at: &Lane, first_key: u32) -> I::ScoreFrags {
     let config = I::CONFIG;
     let mut scores = I::ScoreFrags::splat([0.0; 4]);
-    let head_kv = kv_head(tile.head, params.kv_head_reciprocal);
     let q = params.q + params.q_stride.slice_offset(tile.batch, tile.head);
-    let k = params.k + params.k_stride.slice_offset(tile.batch, head_kv);
+    let k = params.k + params.k_stride.slice_offset(tile.batch, tile.head_kv);
     // Rows past the end are copies of the last one, and not stored.
     let row = |half: u32| {
         let row = tile.first_row + at.first_row() + 8 * half + at.lane / 4;
@@ -51,6 +50,8 @@ pub unsafe fn scores<I: Instance>(params: &FwdParams, tile: &Tile, at: &Lane, fi
                 let key = first_key + 8 * tile + at.lane / 4;
                 let b = [pair(k, &params.k_stride, key, column), pair(k, &params.k_stride, key, column + 8)];
                 mma_m16n8k16(config.dtype, scores.at(tile), a, b);
+                // Else ptxas loads all keys before it multiplies, and spills.
+                fence_schedule();
             }
         }
         step += 1;

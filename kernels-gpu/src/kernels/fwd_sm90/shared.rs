@@ -177,10 +177,9 @@ impl Shared {
         self.base + 512
     }
 
-    /// The output tile: behind everything else, or where the queries were.
+    /// The output tile, where there is one.
     #[inline(always)]
     pub fn out<I: Instance>(&self) -> u32 {
-        let config = I::CONFIG;
-        if config.chains() { self.v.tiles + config.stages * config.kv_bytes() } else { self.q.tiles }
+        self.v.tiles + I::CONFIG.stages * I::CONFIG.kv_bytes()
     }
 }
