@@ -92,7 +92,7 @@ ptxas info    : Used 128 registers, used 1 barriers, 40 bytes cumulative stack s
         let report = parse_report(SPILLED).unwrap();
         assert_eq!(report.resources.static_shared, 1024);
         assert_eq!(
-            report.defects("sm_90", Some(64)),
+            report.defects("sm_90", None),
             [Defect::Stack { arch: "sm_90", bytes: 40 }, Defect::Spills { arch: "sm_90", bytes: 80 }]
         );
     }
