@@ -113,7 +113,7 @@ fn check_sizes<const N: usize>(sizes: [(&'static str, usize, usize); N]) -> Resu
 }
 
 fn check_strides(field: &'static str, layout: &Layout, dtype: DType) -> Result<()> {
-    for axis in 0..3 {
+    for (axis, name) in AXES.iter().enumerate().take(3) {
         let bytes = layout.strides()[axis] as u64 * u64::from(dtype.size());
         let limit = if axis == 2 { u64::from(MAX_ROW_STRIDE) } else { 1 << 32 } * ROW_ALIGNMENT;
         let allowed = match bytes {
@@ -122,7 +122,7 @@ fn check_strides(field: &'static str, layout: &Layout, dtype: DType) -> Result<(
             bytes if bytes >= limit => format!("below {limit} bytes"),
             _ => continue,
         };
-        let value = format!("a stride of {bytes} bytes along {}", AXES[axis]);
+        let value = format!("a stride of {bytes} bytes along {name}");
         return Err(Error::Layout { field, value, allowed });
     }
     Ok(())

@@ -49,7 +49,7 @@ struct Aligned(TensorMap);
 
 /// The maps of the latest launch. The next one is often like it, and need not encode them again.
 #[derive(Default)]
-pub(super) struct LatestMaps(Mutex<Option<Encoded>>);
+pub(super) struct LatestMaps(Mutex<Option<Box<Encoded>>>);
 
 struct Encoded {
     tensors: [(TiledTensor, u64); 4],
@@ -67,7 +67,7 @@ impl LatestMaps {
         for (map, (tensor, address)) in maps.iter_mut().zip(&tensors) {
             *map = encode(tensor, *address)?;
         }
-        *latest = Some(Encoded { tensors, maps });
+        *latest = Some(Box::new(Encoded { tensors, maps }));
         Ok(maps)
     }
 }

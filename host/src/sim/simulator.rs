@@ -79,13 +79,13 @@ impl Simulator {
     /// Runs a plan to its end. Nothing is launched where [`Plan::is_empty`].
     pub(super) fn launch(&self, device: &mut Device, plan: &Plan, pointers: &DevicePointers) -> Result<Report> {
         let params = plan.bind(pointers)?;
-        if plan.tensors().is_some() {
-            return Err(Error::Unsupported {
+        plan.with_maps(params, |_| {
+            Err(Error::Unsupported {
                 field: "kernel",
                 value: plan.kernel.to_string(),
                 allowed: "kernels without tensor maps in the simulator".into(),
-            });
-        }
+            })
+        })?;
         let params = bytes(params);
         self.launch_entry(device, Entry::Forward(plan.kernel), plan.grid, &params)
     }
