@@ -5,7 +5,7 @@
 
 use evo_sdpa::gpu::sys::*;
 use evo_sdpa::gpu::{Gpu, Kernels};
-use evo_sdpa::{Causal, DType, DevicePointers, Error, Options, PTX_SM80, Plan, Problem, Result, TensorView, cpu};
+use evo_sdpa::{Causal, DType, DevicePointers, Error, Options, PTX, Plan, Problem, Result, TensorView, cpu};
 use std::ptr::null_mut;
 
 const SHAPE: [usize; 4] = [2, 4, 60, 64];
@@ -13,7 +13,7 @@ const BYTES: usize = SHAPE[0] * SHAPE[1] * SHAPE[2] * SHAPE[3] * size_of::<f32>(
 
 /// Panics when the driver refuses a call, or the answer differs from the CPU's.
 pub fn main() -> Result<()> {
-    if let Err(Error::NoDevice { reason }) = Gpu::open(0, PTX_SM80) {
+    if let Err(Error::NoDevice { reason }) = Gpu::open(0, PTX) {
         println!("no GPU: skipped ({reason})");
         return Ok(());
     }
@@ -37,7 +37,7 @@ pub fn main() -> Result<()> {
 
     // Ours: the kernels in their context, a plan, and one launch that becomes part of their graph.
     // SAFETY: the context outlives the kernels.
-    let kernels = unsafe { Kernels::in_context(context, PTX_SM80) }?;
+    let kernels = unsafe { Kernels::in_context(context, PTX) }?;
     let [b, h, s, d] = SHAPE;
     let causal = Some(Causal::BottomRight);
     let problem = Problem::contiguous(DType::F32, [b, h, h, s, s, d]).with_causal(causal);

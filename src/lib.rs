@@ -2,7 +2,7 @@
 
 mod embedded;
 
-pub use embedded::{MANIFEST, PTX_SM80, TUNED};
+pub use embedded::{MANIFEST, PTX, PTX_SM80, PTX_SM90A, TUNED};
 pub use evo_sdpa_host::*;
 use std::path::Path;
 
@@ -26,7 +26,7 @@ pub fn tuned() -> Result<Tuned> {
 /// Those of [`Gpu::open`] and of [`tuned`].
 #[cfg(feature = "gpu")]
 pub fn gpu(ordinal: u32) -> Result<Gpu> {
-    Ok(Gpu::open(ordinal, PTX_SM80)?.with_tuned(&tuned()?))
+    Ok(Gpu::open(ordinal, PTX)?.with_tuned(&tuned()?))
 }
 
 /// A simulated L4 with the built-in kernels.
@@ -35,5 +35,5 @@ pub fn gpu(ordinal: u32) -> Result<Gpu> {
 /// Those of [`Simulator::new`]; none for kernels that passed the tests.
 #[cfg(feature = "sim")]
 pub fn simulator() -> Result<Simulator> {
-    Simulator::new(PTX_SM80)
+    Simulator::new(PTX)
 }

@@ -36,6 +36,11 @@ fn gpu_or_skip() -> Option<&'static Gpu> {
     GPU.get_or_init(open).as_ref()
 }
 
+/// The kernels that run on a GPU.
+fn kernels_of(gpu: &Gpu) -> impl Iterator<Item = Kernel> {
+    KERNELS.iter().copied().filter(|&kernel| gpu.spec().runs(kernel))
+}
+
 impl Device for Gpu {
     fn attention<T: Element>(&self, inputs: &Inputs<T>, kernel: Option<Kernel>) -> Result<cpu::Output<T>, String> {
         let [q, k, v] = inputs.views().unwrap();
@@ -50,7 +55,7 @@ fn every_kernel_is_right_on_nasty_cases() {
     for dtype in DType::ALL {
         for head_dim in HEAD_DIMS {
             let cases = nasty_cases(dtype, head_dim).into_iter();
-            assert_no_faults(cases.flat_map(|case| faults(gpu, &case, kernels(dtype, head_dim).map(Some))));
+            assert_no_faults(cases.flat_map(|case| faults(gpu, &case, kernels(&case, gpu.spec()).map(Some))));
         }
     }
 }
@@ -106,7 +111,7 @@ fn keys_split_between_blocks_are_right_and_pages_give_the_bits_of_contiguous_key
 #[test]
 fn a_hundred_calls_give_the_same_bits() {
     let Some(gpu) = gpu_or_skip() else { return };
-    for &kernel in KERNELS {
+    for kernel in kernels_of(gpu) {
         let head_dim = kernel.head_dim() as usize;
         let causal = Some(Causal::BottomRight);
         let case = Case { dtype: kernel.dtype(), causal, ..Case::new([2, 4, 2, 200, 300, head_dim]) };
@@ -137,7 +142,7 @@ fn a_hopper_gpu_gives_the_bits_that_the_simulator_predicts() {
     }
     let options = ptx_sim::Options { mma: ptx_sim::Mma::Exact(ptx_sim::Arch::Sm90), ..ptx_sim::Options::default() };
     let simulator = evo_sdpa::simulator().unwrap().with_spec(DeviceSpec::H200).with_options(options);
-    for &kernel in KERNELS {
+    for kernel in kernels_of(gpu) {
         let causal = Some(Causal::BottomRight);
         let case = Case { dtype: kernel.dtype(), causal, ..Case::new([1, 2, 1, 70, 140, kernel.head_dim() as usize]) };
         with_element!(kernel.dtype(), T => {
@@ -222,7 +227,7 @@ fn a_kernel_that_the_ptx_lacks_is_named() {
     let name = "fwd_sm80_bf16_d64_q64_kv16_w4_s1";
     let error = gpu.kernels().prepare(Kernel::parse(name).unwrap()).unwrap_err();
     assert!(matches!(&error, Error::Unsupported { field: "kernel", value, .. } if value == name), "{error}");
-    let error = Gpu::open(0, "").unwrap().limits().unwrap_err();
+    let error = Gpu::open(0, &[]).unwrap().limits().unwrap_err();
     assert!(matches!(&error, Error::Unsupported { field: "kernel", value, .. } if value == "mma_rate_f16"), "{error}");
 }
 
@@ -231,7 +236,7 @@ fn the_compiler_log_comes_with_the_error() {
     let Some(_) = gpu_or_skip() else { return };
     let kernel = KERNELS[0];
     let body = format!(".target sm_80\n.address_size 64\n.visible .entry {kernel}(\n)\n{{\n\tnonsense.b32 %r1;\n}}\n");
-    let refused = |version| Gpu::open(0, &format!(".version {version}\n{body}")).unwrap().kernels().prepare(kernel);
+    let refused = |version| Gpu::open(0, &[&format!(".version {version}\n{body}")]).unwrap().kernels().prepare(kernel);
     let error = refused("8.4").unwrap_err().to_string();
     assert!(error.starts_with("cuModuleLoadDataEx") && error.contains("nonsense"), "{error}");
     let error = refused("99.0").unwrap_err();
@@ -240,14 +245,14 @@ fn the_compiler_log_comes_with_the_error() {
 
 #[test]
 fn a_device_that_does_not_exist_is_refused_with_a_reason() {
-    let error = Gpu::open(u32::MAX, "").unwrap_err();
+    let error = Gpu::open(u32::MAX, &[]).unwrap_err();
     assert!(matches!(&error, Error::NoDevice { reason } if !reason.is_empty()), "{error}");
 }
 
 #[test]
 fn no_kernel_uses_local_memory() {
     let Some(gpu) = gpu_or_skip() else { return };
-    for &kernel in KERNELS {
+    for kernel in kernels_of(gpu) {
         let resources = gpu.kernels().resources(kernel).unwrap();
         assert_eq!(resources.local_bytes, 0, "{kernel} {resources:?}");
         assert!(resources.max_threads >= kernel.threads(), "{kernel} {resources:?}");
@@ -336,7 +341,7 @@ fn dependent_launches_in_a_graph_and_on_a_stream_give_the_same_bits() {
         let _ = writeln!(std::io::stderr(), "\nSKIPPED: {} knows no dependent launches", gpu.name());
         return;
     }
-    for &kernel in KERNELS {
+    for kernel in kernels_of(gpu) {
         let causal = Some(Causal::BottomRight);
         let case = Case { dtype: kernel.dtype(), causal, ..Case::new([2, 4, 2, 200, 300, kernel.head_dim() as usize]) };
         with_element!(kernel.dtype(), T => {
@@ -414,7 +419,7 @@ fn the_limits_of_the_device_are_plausible() {
 #[test]
 fn a_null_context_is_refused() {
     // SAFETY: null is told apart before anything is done with it.
-    let error = unsafe { Kernels::in_context(std::ptr::null_mut(), "") }.unwrap_err().to_string();
+    let error = unsafe { Kernels::in_context(std::ptr::null_mut(), &[]) }.unwrap_err().to_string();
     assert!(error.contains("null"), "{error}");
 }
 

@@ -46,11 +46,13 @@ fn all_predictions() -> impl Iterator<Item = (Problem, DeviceSpec, Kernel, Predi
 }
 
 #[test]
-fn the_planner_chooses_the_kernels_that_the_readme_measured() {
+fn the_planner_prefers_the_kernels_that_the_readme_measured_to_others_of_their_time() {
     assert_eq!(run().map(|(shape, ..)| shape).collect::<Vec<_>>(), measured().collect::<Vec<_>>());
     for (shape, kernel, _) in run() {
-        let plan = Plan::new(&bf16(shape), &DeviceSpec::H200).unwrap();
-        assert_eq!(plan.kernel.to_string(), kernel, "{}", bf16(shape));
+        // The run is older than the kernels for Hopper.
+        let candidates = Plan::candidates(&bf16(shape), &DeviceSpec::H200).unwrap().into_iter();
+        let mut candidates = candidates.filter(|(kernel, _)| !matches!(kernel, Kernel::FwdSm90(_)));
+        assert_eq!(candidates.next().map(|(kernel, _)| kernel.to_string()), Some(kernel), "{}", bf16(shape));
     }
 }
 
@@ -77,7 +79,8 @@ fn terms_are_times_and_the_total_is_their_sum() {
 fn nothing_is_predicted_faster_than_the_device_can_be() {
     for (problem, device, kernel, prediction) in all_predictions() {
         let rates = Rates::of(&device);
-        let products = problem.flops() / (rates.tensor * rates.clock * f64::from(device.sm_count));
+        let tensor = if matches!(kernel, Kernel::FwdSm90(_)) { rates.wgmma } else { rates.tensor };
+        let products = problem.flops() / (tensor * rates.clock * f64::from(device.sm_count));
         let bytes = problem.bytes();
         // Nothing comes from memory faster than where it is only read.
         let memory = if bytes > rates.l2_capacity { bytes / rates.reads } else { bytes / rates.l2 };
@@ -166,8 +169,10 @@ fn a_kernel_that_does_not_take_the_problem_has_no_prediction() {
 fn as_many_blocks_fit_an_sm_by_the_registers_that_ptxas_took_as_by_the_budget() {
     let manifest: Value = serde_json::from_str(MANIFEST).unwrap();
     for device in DEVICES {
-        let arch = format!("sm_{}", device.compute_capability);
-        for &kernel in KERNELS.iter().filter(|kernel| kernel.shared_bytes() <= device.shared_per_block) {
+        let fits = |kernel: &&Kernel| device.runs(**kernel) && kernel.shared_bytes() <= device.shared_per_block;
+        for &kernel in KERNELS.iter().filter(fits) {
+            let suffix = if matches!(kernel, Kernel::FwdSm90(_)) { "a" } else { "" };
+            let arch = format!("sm_{}{suffix}", device.compute_capability);
             let registers = &manifest["entries"][kernel.to_string()]["resources"][&arch]["registers"];
             let registers = registers.as_u64().unwrap_or_else(|| panic!("{kernel}: no registers for {arch}"));
             // An SM has 64 Ki registers and gives them to a warp in units of 256.

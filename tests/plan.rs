@@ -1,7 +1,7 @@
 //! What the planner promises, without a GPU.
 
 use evo_sdpa::shapes::ACCEPTANCE;
-use evo_sdpa::{Causal, DType, DeviceSpec, Error, KERNELS, Kernel, Layout, Plan, Problem};
+use evo_sdpa::{Causal, DType, DevicePointers, DeviceSpec, Error, KERNELS, Kernel, Layout, Plan, Problem};
 
 const DEVICES: [DeviceSpec; 3] = [DeviceSpec::L4, DeviceSpec::H200, DeviceSpec::A100];
 
@@ -20,6 +20,10 @@ fn every_acceptance_shape_plans_on_every_device_within_its_limits() {
                 assert_eq!(plan.kernel.dtype(), dtype, "{problem}");
                 assert!(plan.shared_bytes <= device.shared_per_block, "{problem}: {plan}");
                 assert!(plan.block <= 1024, "{problem}: {plan}");
+                if plan.tiles.is_some() {
+                    // Persistent blocks have no axes.
+                    continue;
+                }
                 let along = |axis| plan.grid[plan.axes().iter().position(|&name| name == axis).unwrap()];
                 let rows = along("query tiles") as usize * plan.kernel.tile_q() as usize;
                 assert!(rows >= problem.q_len(), "{problem}: {plan} leaves rows out");
@@ -102,6 +106,7 @@ fn a_kernel_asked_for_by_name_is_the_one_that_runs_or_an_error() {
             let problem = Problem::contiguous(kernel.dtype(), [1, 4, 4, 100, 100, head_dim]);
             match Plan::with_kernel(&problem, &device, kernel) {
                 Ok(plan) => assert_eq!(plan.kernel, kernel),
+                Err(error) if !device.runs(kernel) => assert!(error.to_string().contains("capability"), "{error}"),
                 Err(error) => assert!(
                     matches!(error, Error::SharedMemory { .. }) && kernel.shared_bytes() > device.shared_per_block,
                     "{kernel}: {error}"
@@ -227,6 +232,110 @@ fn blocks_go_head_by_head_where_order_gains_nothing_or_a_head_of_every_sequence_
     let plan = |name| Plan::with_kernel(&full, &DeviceSpec::H200, Kernel::parse(name).unwrap()).unwrap();
     assert!(in_tiles(plan(kernel)));
     assert!(in_tiles(causal_plan(&DeviceSpec::H200, [2, 8, 2048, 64], "fwd_scalar_bf16")));
+}
+
+/// Whether a kernel is one for Hopper.
+fn is_hopper(kernel: Kernel) -> bool {
+    matches!(kernel, Kernel::FwdSm90(_))
+}
+
+fn hopper(name: &str) -> Kernel {
+    Kernel::parse(&format!("fwd_sm90_{name}")).unwrap()
+}
+
+#[test]
+fn long_sequences_on_an_h200_go_to_persistent_blocks_and_on_other_devices_never() {
+    for shape in [[2, 8, 8, 2048, 2048, 128], [4, 16, 16, 4096, 4096, 128], [4, 32, 8, 4096, 4096, 64]] {
+        for (dtype, causal) in [(DType::F16, None), (DType::Bf16, Some(Causal::BottomRight))] {
+            let problem = Problem::contiguous(dtype, shape).with_causal(causal);
+            let plan = Plan::new(&problem, &DeviceSpec::H200).unwrap();
+            assert!(is_hopper(plan.kernel), "{problem}: {plan}");
+            assert_eq!((plan.grid, plan.axes()[0]), ([132, 1, 1], "persistent blocks"), "{plan}");
+            for device in [DeviceSpec::L4, DeviceSpec::A100] {
+                let candidates = Plan::candidates(&problem, &device).unwrap();
+                assert!(!candidates.iter().any(|(kernel, _)| is_hopper(*kernel)), "{problem}");
+            }
+        }
+    }
+    let short = Plan::new(&Problem::contiguous(DType::Bf16, [1, 8, 8, 512, 512, 64]), &DeviceSpec::H200).unwrap();
+    assert!(!is_hopper(short.kernel), "{short}");
+}
+
+#[test]
+fn a_kernel_for_hopper_is_refused_by_name_on_devices_before_and_after() {
+    let kernel = hopper("bf16_d128_q128_kv128_s2");
+    let problem = Problem::contiguous(DType::Bf16, [1, 8, 8, 512, 512, 128]);
+    let later = |compute_capability| DeviceSpec { compute_capability, ..DeviceSpec::H200 };
+    for device in [DeviceSpec::L4, DeviceSpec::A100, later(100), later(103), later(120)] {
+        let error = Plan::with_kernel(&problem, &device, kernel).unwrap_err().to_string();
+        let found = format!("device: compute capability {} is not supported", device.compute_capability);
+        assert_eq!(error, format!("{found}, allowed: 90 for {kernel}"));
+        assert!(Plan::new(&problem, &device).is_ok());
+    }
+}
+
+#[test]
+fn what_no_tensor_map_can_say_is_refused_with_field_and_value() {
+    let kernel = hopper("bf16_d128_q128_kv128_s2");
+    let refused = |problem: Problem| {
+        assert!(Plan::new(&problem, &DeviceSpec::H200).is_ok(), "another kernel takes {problem}");
+        Plan::with_kernel(&problem, &DeviceSpec::H200, kernel).unwrap_err().to_string()
+    };
+    let good = Problem::contiguous(DType::Bf16, [2, 8, 8, 300, 500, 128]);
+    let error = refused(Problem::contiguous(DType::Bf16, [2, 8, 8, 300, 0, 128]));
+    assert_eq!(error, format!("kv_len: 0 is not supported, allowed: 1 or more for {kernel}"));
+    let [batch, head, row, column] = good.v.strides();
+    for (axis, strides) in
+        [("batch", [0, head, row, column]), ("heads", [batch, 0, row, column]), ("seq", [batch, head, 0, column])]
+    {
+        let v = Layout::strided(&good.v.shape(), &strides).unwrap();
+        let error = refused(Problem { v, ..good });
+        let value = format!("v: a stride of 0 bytes along {axis} cannot be addressed");
+        assert_eq!(error, format!("{value}, allowed: multiples of 16 bytes for {kernel}"));
+    }
+    let error = refused(Problem::contiguous(DType::Bf16, [2, 8, 8, 300, 500, 64]));
+    assert_eq!(error, format!("head_dim: 64 is not supported, allowed: 104 to 128 for {kernel}"));
+    let many = Problem::contiguous(DType::Bf16, [1, 512, 1, 1 << 29, 16, 128]);
+    let rows = Layout::bshd(many.q.shape());
+    let error = refused(Problem { q: rows, ..many.with_out(rows) });
+    assert!(error.starts_with("q_len: 536870912 is not supported, allowed: at most 1073741824 tiles"), "{error}");
+}
+
+#[test]
+fn persistent_blocks_need_a_counter_exactly_where_they_take_more_than_one_tile() {
+    let kernel = hopper("bf16_d128_q128_kv128_s2");
+    let addresses = DevicePointers { q: 4096, k: 8192, v: 12288, out: 16384, ..DevicePointers::default() };
+    for (heads, blocks, bytes) in [(33, 132, 0), (34, 132, 65536), (3, 12, 0)] {
+        let problem = Problem::contiguous(DType::Bf16, [1, heads, heads, 512, 512, 128]);
+        let plan = Plan::with_kernel(&problem, &DeviceSpec::H200, kernel).unwrap();
+        assert_eq!((plan.grid, plan.workspace_bytes()), ([blocks, 1, 1], bytes), "{plan}");
+        assert_eq!(plan.tiles.unwrap().count, 4 * heads as u32, "{plan}");
+        let with_workspace = DevicePointers { workspace: 1 << 20, ..addresses };
+        assert_eq!(plan.bind(&addresses).is_ok(), bytes == 0);
+        assert_eq!(plan.bind(&with_workspace).is_ok(), bytes > 0);
+    }
+    let empty = Problem::contiguous(DType::Bf16, [0, 8, 8, 512, 512, 128]);
+    assert!(Plan::with_kernel(&empty, &DeviceSpec::H200, kernel).unwrap().is_empty());
+}
+
+#[test]
+fn tiles_of_unequal_length_come_longest_first_in_groups_whose_keys_half_of_l2_holds() {
+    let kernel = hopper("bf16_d128_q128_kv128_s2");
+    let tiles = |shape, causal| {
+        let problem = Problem::contiguous(DType::Bf16, shape).with_causal(causal);
+        Plan::with_kernel(&problem, &DeviceSpec::H200, kernel).unwrap().tiles.unwrap()
+    };
+    let causal = Some(Causal::BottomRight);
+    // A slice of 4096 keys has 2 MiB, 25 MB hold eleven; 32 tiles each are less than four for each of 132 SMs.
+    assert_eq!(tiles([4, 16, 16, 4096, 4096, 128], causal).group, 17);
+    // Four query heads share a slice's keys.
+    assert_eq!(tiles([4, 16, 4, 4096, 4096, 128], causal).group, 47);
+    // Never more than there are, and one without a mask.
+    assert_eq!(tiles([1, 8, 8, 2048, 2048, 128], causal).group, 8);
+    assert_eq!(tiles([4, 16, 16, 4096, 4096, 128], None).group, 1);
+    let order = tiles([4, 16, 16, 4096, 4096, 128], causal);
+    let group: Vec<_> = (0..17 * 32).map(|index| order.get(index)).collect();
+    assert!(group.is_sorted_by_key(|(tile, _)| std::cmp::Reverse(*tile)) && group.iter().all(|(_, slice)| *slice < 17));
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn same_bits_in_any_order<T: Element>(kernel: Kernel, case: &Case) {
     let [q, k, v] = inputs.views().unwrap();
     let options = Options { splits: Some(3), ..inputs.options() };
     let run = |ptx: &str, options_of_simulator| {
-        let simulator = Simulator::new(ptx).unwrap().with_spec(DeviceSpec::L4).with_options(options_of_simulator);
+        let simulator = Simulator::new(&[ptx]).unwrap().with_spec(DeviceSpec::L4).with_options(options_of_simulator);
         let answer = simulator.attention(q, k, v, &options, Some(kernel)).unwrap();
         assert!(answer.report.is_clean(), "{}", answer.report);
         answer.output

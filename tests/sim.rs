@@ -5,7 +5,7 @@ use evo_sdpa::sim::ptx_sim::{self, Arch, Class, Delivery, Mma, Options, Reconver
 use evo_sdpa::sim::{Simulated, work};
 use evo_sdpa::verify::{Case, Expected, Inputs, Kind, Storage};
 use evo_sdpa::{
-    Causal, DType, Decode, DeviceSpec, ENTRIES, Element, Entry, Error, KERNELS, Kernel, MmaRate, PTX_SM80, Plan,
+    Causal, DType, Decode, DeviceSpec, ENTRIES, Element, Entry, Error, KERNELS, Kernel, MmaRate, PTX, PTX_SM80, Plan,
     Simulator, TensorView, cpu, half, ptx_text, with_element,
 };
 use launch::launch;
@@ -24,7 +24,7 @@ fn simulator() -> &'static Simulator {
 }
 
 fn with_options(options: Options) -> Simulator {
-    Simulator::new(PTX_SM80).unwrap().with_spec(DeviceSpec::H200).with_options(options)
+    Simulator::new(PTX).unwrap().with_spec(DeviceSpec::H200).with_options(options)
 }
 
 fn simulate<T: Element>(simulator: &Simulator, inputs: &Inputs<T>, kernel: Option<Kernel>) -> Simulated<T> {
@@ -45,15 +45,21 @@ fn small_case(kernel: Kernel, q_len: usize, kv_len: usize, causal: Option<Causal
     Case { dtype: kernel.dtype(), causal, ..Case::new(shape) }
 }
 
+/// Kernels with tensor maps run on a GPU alone.
+fn is_simulated(kernel: Kernel) -> bool {
+    !matches!(kernel, Kernel::FwdSm90(_))
+}
+
 fn affordable(case: &Case, kernel: Kernel) -> bool {
-    Plan::with_kernel(&case.problem(), &DeviceSpec::H200, kernel).is_ok_and(|plan| work(&plan) <= MAX_WORK)
+    Plan::with_kernel(&case.problem(), &DeviceSpec::H200, kernel)
+        .is_ok_and(|plan| work(&plan) <= MAX_WORK && is_simulated(kernel))
 }
 
 fn assert_every_kernel_is_right_on_nasty_cases(dtype: DType) {
     for head_dim in HEAD_DIMS {
         let cases = nasty_cases(dtype, head_dim).into_iter();
         assert_no_faults(cases.flat_map(|case| {
-            let kernels = kernels(dtype, head_dim).filter(|&kernel| affordable(&case, kernel));
+            let kernels = kernels(&case, &DeviceSpec::H200).filter(|&kernel| affordable(&case, kernel));
             faults(simulator(), &case, kernels.map(Some))
         }));
     }
@@ -76,7 +82,7 @@ fn every_f32_kernel_is_right_on_nasty_cases() {
 
 #[test]
 fn no_kernel_on_tensor_cores_is_spared_a_nasty_case() {
-    for &kernel in KERNELS {
+    for kernel in KERNELS.iter().copied().filter(|&kernel| is_simulated(kernel)) {
         let cases = nasty_cases(kernel.dtype(), kernel.head_dim() as usize);
         let taken = cases.iter().filter(|case| affordable(case, kernel)).count();
         let least = if matches!(kernel, Kernel::FwdScalar(_)) { 5 } else { cases.len() };
@@ -86,10 +92,11 @@ fn no_kernel_on_tensor_cores_is_spared_a_nasty_case() {
 
 #[test]
 fn every_mask_is_right_around_the_edges_of_every_tile() {
-    for &kernel in KERNELS {
+    for kernel in KERNELS.iter().copied().filter(|&kernel| is_simulated(kernel)) {
         let (q, kv) = match kernel {
             Kernel::FwdScalar(_) => (kernel.tile_q() as usize, 32),
             Kernel::FwdSm80(config) => (config.tile_q as usize, config.step() as usize),
+            Kernel::FwdSm90(config) => (config.tile_q as usize, config.tile_kv as usize),
             Kernel::Decode(config) => (Decode::ROWS as usize / 2, config.step() as usize),
         };
         let lengths = [(q, kv), (q + 1, kv + 1), (q - 1, kv - 1), (q + 3, 2 * kv - 1)];
@@ -130,7 +137,7 @@ fn no_order_of_events_changes_a_bit() {
         Options { reconvergence: Reconvergence::Late, ..Options::default() },
     ];
     let simulators: Vec<_> = orders.into_iter().chain(seeds).map(with_options).collect();
-    for &kernel in KERNELS {
+    for kernel in KERNELS.iter().copied().filter(|&kernel| is_simulated(kernel)) {
         let case = small_case(kernel, 40, 300, Some(Causal::BottomRight));
         with_element!(kernel.dtype(), T => {
             let inputs = Inputs::<T>::generate(&case);
@@ -247,7 +254,7 @@ fn tensors_without_elements_give_answers_without_elements() {
 fn what_a_kernel_does_not_write_is_nan() {
     let body = "(.param .align 8 .b8 params[176])\n{\nret;\n}\n";
     let header = ".version 8.4\n.target sm_80\n.address_size 64\n";
-    let simulator = Simulator::new(&format!("{header}.visible .entry fwd_scalar_f32{body}")).unwrap();
+    let simulator = Simulator::new(&[&format!("{header}.visible .entry fwd_scalar_f32{body}")]).unwrap();
     let inputs = Inputs::<f32>::generate(&Case { dtype: DType::F32, ..Case::new([1, 1, 1, 4, 4, 8]) });
     let Simulated { output, report, .. } = simulate(&simulator, &inputs, None);
     assert!(report.is_clean(), "{report}");
@@ -256,13 +263,13 @@ fn what_a_kernel_does_not_write_is_nan() {
 
 #[test]
 fn a_text_that_is_no_ptx_is_refused_with_its_line() {
-    let error = Simulator::new(".version 8.4\n.target sm_80\n.address_size 64\nnonsense here;\n").unwrap_err();
+    let error = Simulator::new(&[".version 8.4\n.target sm_80\n.address_size 64\nnonsense here;\n"]).unwrap_err();
     assert!(matches!(error, Error::Ptx { line: 4, .. }), "{error}");
 }
 
 #[test]
 fn a_kernel_that_the_ptx_lacks_is_named() {
-    let simulator = Simulator::new(".version 8.4\n.target sm_80\n.address_size 64\n").unwrap();
+    let simulator = Simulator::new(&[".version 8.4\n.target sm_80\n.address_size 64\n"]).unwrap();
     let inputs = Inputs::<f32>::generate(&Case { dtype: DType::F32, ..Case::new([1, 1, 1, 4, 4, 8]) });
     let [q, k, v] = inputs.views().unwrap();
     let error = simulator.attention(q, k, v, &inputs.options(), None).unwrap_err();
@@ -330,7 +337,7 @@ fn the_dependent_variant_of_a_kernel_gives_the_same_bits() {
     let case = small_case(kernel, 70, 300, Some(Causal::BottomRight));
     let inputs = Inputs::<half::bf16>::generate(&case);
     let [plain, dependent] = [plain, dependent].map(|text| {
-        let simulator = Simulator::new(&text).unwrap().with_spec(DeviceSpec::H200);
+        let simulator = Simulator::new(&[&text]).unwrap().with_spec(DeviceSpec::H200);
         let Simulated { output, report, .. } = simulate(&simulator, &inputs, Some(kernel));
         assert!(report.is_clean(), "{report}");
         let out = output.out.iter().map(|x| u32::from(x.to_bits()));

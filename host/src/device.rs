@@ -46,6 +46,15 @@ impl DeviceSpec {
         }
     }
 
+    /// Whether the machine code of `kernel` runs here: `fwd_sm90` is for compute capability 9.0 and no later one, as the
+    /// instructions that it is made of ended with Hopper.
+    pub const fn runs(&self, kernel: Kernel) -> bool {
+        match kernel {
+            Kernel::FwdSm90(_) => self.compute_capability == 90,
+            Kernel::FwdScalar(_) | Kernel::FwdSm80(_) | Kernel::Decode(_) => self.compute_capability >= 80,
+        }
+    }
+
     /// Blocks of `kernel` that one SM holds at a time, by its register budget and its shared memory.
     pub fn resident_blocks(&self, kernel: Kernel) -> u32 {
         kernel.min_blocks_per_sm().min(self.shared_per_sm / shared_taken(kernel.shared_bytes())).max(1)

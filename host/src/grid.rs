@@ -1,12 +1,12 @@
-//! Which block of a launch computes what, and in which order blocks start.
+//! Which block of a launch computes what, and in which order blocks start, or take tiles where they are persistent.
 
 use crate::device::DeviceSpec;
 use crate::limits;
 use crate::model::Rates;
 use crate::problem::Problem;
 use crate::splits::Splits;
-use evo_sdpa_kernels::config::{FwdSm80, Kernel};
-use evo_sdpa_kernels::params::FwdParams;
+use evo_sdpa_kernels::config::{FwdSm80, FwdSm90, Kernel};
+use evo_sdpa_kernels::params::{FwdParams, TileOrder};
 
 /// Largest distance of [`FwdParams::wave_order`](evo_sdpa_kernels::params::FwdParams::wave_order) between blocks of which
 /// the first has the most work and the second the least, as a power of two.
@@ -19,6 +19,8 @@ pub struct Grid {
     pub blocks: [u32; 3],
     /// See [`FwdParams::wave_order`](evo_sdpa_kernels::params::FwdParams::wave_order).
     pub wave_order: u16,
+    /// In which order persistent blocks take tiles; none where every block has one tile, by its place in the grid.
+    pub tiles: Option<TileOrder>,
 }
 
 impl Grid {
@@ -26,32 +28,37 @@ impl Grid {
     pub fn new(kernel: Kernel, problem: &Problem, device: &DeviceSpec, splits: &Splits) -> Self {
         let (heads, batch) = (problem.heads_q() as u32, problem.batch() as u32);
         let tiles = (problem.q_len() as u32).div_ceil(kernel.tile_q());
+        let plain = |blocks| Self { blocks, wave_order: 0, tiles: None };
         match kernel {
             Kernel::Decode(_) => {
                 let row_tiles = limits::row_tiles(problem) as u32;
-                Self { blocks: [row_tiles * splits.count, problem.heads_kv() as u32, batch], wave_order: 0 }
+                plain([row_tiles * splits.count, problem.heads_kv() as u32, batch])
             }
-            Kernel::FwdSm80(config) if config.shares_keys => {
-                Self { blocks: [tiles * splits.count, heads, batch], wave_order: 0 }
-            }
+            Kernel::FwdSm80(config) if config.shares_keys => plain([tiles * splits.count, heads, batch]),
             Kernel::FwdSm80(config) => {
                 let blocks = u64::from(tiles) * u64::from(heads) * u64::from(batch);
                 let groups = groups_of_heads(problem, &Rates::of(device));
                 match side_by_side(groups, tiles, blocks, device.sm_count) {
                     Some(groups) => {
                         let run_log2 = run_log2(config, device, tiles, blocks, groups);
-                        Self { blocks: [heads / groups, batch, groups * tiles], wave_order: 1 + run_log2 }
+                        let blocks = [heads / groups, batch, groups * tiles];
+                        Self { blocks, wave_order: 1 + run_log2, tiles: None }
                     }
-                    None => Self { blocks: [tiles, heads, batch], wave_order: 0 },
+                    None => plain([tiles, heads, batch]),
                 }
             }
-            Kernel::FwdScalar(_) => Self { blocks: [tiles, heads, batch], wave_order: 0 },
+            Kernel::FwdSm90(config) => {
+                let order = tile_order(config, problem, device);
+                Self { blocks: [order.count.min(device.sm_count.max(1)), 1, 1], wave_order: 0, tiles: Some(order) }
+            }
+            Kernel::FwdScalar(_) => plain([tiles, heads, batch]),
         }
     }
 
     /// What the blocks of a plan stand for along x, y and z.
     pub fn axes(kernel: Kernel, blocks: [u32; 3], params: &FwdParams) -> [&'static str; 3] {
         match kernel {
+            Kernel::FwdSm90(_) => ["persistent blocks", "one", "one"],
             Kernel::Decode(_) => ["row tiles x splits", "key heads", "batch"],
             Kernel::FwdSm80(config) if config.shares_keys => ["query tiles x splits", "heads", "batch"],
             _ if params.wave_order == 0 => ["query tiles", "heads", "batch"],
@@ -71,11 +78,40 @@ impl Grid {
 /// or one head of every sequence is too much.
 pub(crate) fn groups_of_heads(problem: &Problem, rates: &Rates) -> Option<u32> {
     problem.causal?;
-    let bytes = 2.0 * problem.kv_elements() * f64::from(problem.dtype.size());
+    let bytes = kv_bytes(problem);
     let least = (bytes / (rates.l2_capacity / 2.0)).ceil().max(1.0) as usize;
     // Query heads that share a key head stay together.
     let heads = problem.heads_kv();
     (least..=heads).find(|groups| heads.is_multiple_of(*groups)).map(|groups| groups as u32)
+}
+
+/// Bytes of all keys and values.
+fn kv_bytes(problem: &Problem) -> f64 {
+    2.0 * problem.kv_elements() * f64::from(problem.dtype.size())
+}
+
+/// Tiles for each SM that a group of slices has at least: with fewer, the longest of the next group come when other SMs
+/// have long ones too.
+const GROUP_TILES: u32 = 4;
+
+/// In which order persistent blocks take the tiles of a problem that the kernel takes.
+///
+/// Where a mask makes tiles unequal, slices are in groups of which keys and values fit half of L2, as in
+/// [`groups_of_heads`], and tiles are at least [`GROUP_TILES`] for each SM. Else one slice comes after the other.
+pub(crate) fn tile_order(config: FwdSm90, problem: &Problem, device: &DeviceSpec) -> TileOrder {
+    let row_tiles = (problem.q_len() as u32).div_ceil(config.tile_q);
+    let slices = (problem.heads_q() * problem.batch()) as u32;
+    let group = match problem.causal {
+        None => 1,
+        Some(_) => {
+            // Query heads share the keys of their group.
+            let bytes = kv_bytes(problem) / f64::from(slices.max(1));
+            let fitting = (Rates::of(device).l2_capacity / 2.0 / bytes.max(1.0)) as u32;
+            let least = GROUP_TILES.saturating_mul(device.sm_count).div_ceil(row_tiles.max(1));
+            fitting.max(least).clamp(1, slices.max(1))
+        }
+    };
+    TileOrder { count: row_tiles * slices, row_tiles, group, slices }
 }
 
 /// The groups of heads where blocks go through them side by side. Where each block has an SM to itself there is nothing to

@@ -22,15 +22,17 @@ pub mod shapes;
 pub mod sim;
 mod splits;
 mod tensor;
+mod tensor_map;
 mod tuned;
 pub mod verify;
 
 pub use device::DeviceSpec;
 pub use error::{Error, Result};
-pub use evo_sdpa_kernels::config::{DType, Decode, Kernel};
+pub use evo_sdpa_kernels::config::{DType, Decode, FwdSm90, Kernel};
 pub use evo_sdpa_kernels::entry::{Entry, MmaRate};
 pub use evo_sdpa_kernels::instances::{ENTRIES, KERNELS};
 pub use evo_sdpa_kernels::merge::{MergeParams, MergeStates};
+pub use evo_sdpa_kernels::params::TileOrder;
 #[cfg(feature = "gpu")]
 pub use gpu::{Gpu, GpuMerged, GpuOutput, GpuTensor, Kernels, LaunchOptions};
 pub use half;
@@ -44,4 +46,5 @@ pub use problem::{Causal, Options, Problem};
 pub use sim::Simulator;
 pub use splits::{SplitReason, Splits};
 pub use tensor::{Element, TensorView, TensorViewMut};
+pub use tensor_map::TiledTensor;
 pub use tuned::{Tuned, TunedKernels, TunedProblem, TunedRow};

@@ -6,9 +6,9 @@
 
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
-use crate::layout::Layout;
+use crate::layout::{AXES, Layout};
 use crate::problem::Problem;
-use evo_sdpa_kernels::config::{DType, Decode, Kernel, MAX_HEAD_DIM, tile_columns};
+use evo_sdpa_kernels::config::{DType, Decode, FwdSm90, Kernel, MAX_HEAD_DIM, tile_columns};
 use evo_sdpa_kernels::instances::KERNELS;
 use evo_sdpa_kernels::params::{MAX_PACKED_ROWS, MAX_ROW_STRIDE, STRIDE_UNIT, Strides};
 use std::fmt::Display;
@@ -23,6 +23,9 @@ pub const MAX_GRID_YZ: usize = 65535;
 const MAX_MERGED_HEAD_DIM: usize = 1 << 16;
 /// Longest sequence: row numbers and causal offsets are added as i32 on the device.
 const MAX_LEN: usize = 1 << 29;
+
+/// Most tiles of a launch whose blocks take them one after the other: the numbers of tiles are added as u32.
+const MAX_TILES: u64 = 1 << 30;
 
 /// Rows of a page: a power of two, at least this.
 const MIN_PAGE_ROWS: usize = 16;
@@ -110,7 +113,7 @@ fn check_sizes<const N: usize>(sizes: [(&'static str, usize, usize); N]) -> Resu
 }
 
 fn check_strides(field: &'static str, layout: &Layout, dtype: DType) -> Result<()> {
-    for axis in 0..3 {
+    for (axis, name) in AXES.iter().enumerate().take(3) {
         let bytes = layout.strides()[axis] as u64 * u64::from(dtype.size());
         let limit = if axis == 2 { u64::from(MAX_ROW_STRIDE) } else { 1 << 32 } * ROW_ALIGNMENT;
         let allowed = match bytes {
@@ -119,7 +122,7 @@ fn check_strides(field: &'static str, layout: &Layout, dtype: DType) -> Result<(
             bytes if bytes >= limit => format!("below {limit} bytes"),
             _ => continue,
         };
-        let value = format!("a stride of {bytes} bytes along {}", crate::layout::AXES[axis]);
+        let value = format!("a stride of {bytes} bytes along {name}");
         return Err(Error::Layout { field, value, allowed });
     }
     Ok(())
@@ -144,6 +147,9 @@ enum Refusal {
     SharedMemory,
     Pages,
     Rows,
+    Keys,
+    Repeated,
+    Tiles,
 }
 
 /// The row of `kernel` in [`KERNELS`], if it ships.
@@ -174,8 +180,34 @@ pub fn takes_valid(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> b
 pub fn takes_head_dim(kernel: &Kernel, head_dim: usize) -> bool {
     match kernel {
         Kernel::FwdScalar(_) => true,
-        Kernel::FwdSm80(_) | Kernel::Decode(_) => tile_columns(head_dim as u32) == kernel.head_dim(),
+        Kernel::FwdSm80(_) | Kernel::FwdSm90(_) | Kernel::Decode(_) => {
+            tile_columns(head_dim as u32) == kernel.head_dim()
+        }
     }
+}
+
+/// What a kernel is answered on a device where it does not run.
+pub fn other_device(kernel: &Kernel, device: &DeviceSpec) -> Error {
+    let allowed = match kernel {
+        Kernel::FwdSm90(_) => format!("90 for {kernel}"),
+        Kernel::FwdScalar(_) | Kernel::FwdSm80(_) | Kernel::Decode(_) => "80 or later".into(),
+    };
+    Error::Unsupported { field: "device", value: format!("compute capability {}", device.compute_capability), allowed }
+}
+
+/// Tiles of the query rows of all heads of all sequences.
+fn tiles(config: FwdSm90, problem: &Problem) -> u64 {
+    let slices = problem.heads_q() as u64 * problem.batch() as u64;
+    (problem.q_len() as u64).div_ceil(config.tile_q.into()).saturating_mul(slices)
+}
+
+/// A tensor, and an axis along which it repeats one slice: no tensor map has a stride of zero.
+fn repeated_axis(problem: &Problem) -> Option<(&'static str, usize)> {
+    let tensors = [("q", &problem.q), ("k", &problem.k), ("v", &problem.v), ("out", &problem.out)];
+    tensors.into_iter().find_map(|(field, layout)| {
+        let repeats = |axis: &usize| layout.shape()[*axis] > 1 && layout.strides()[*axis] == 0;
+        Some((field, (0..3).find(repeats)?))
+    })
 }
 
 /// Why no kernel takes a problem that is validated already.
@@ -208,13 +240,16 @@ fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Re
         return Some(Refusal::HeadDim);
     }
     match kernel {
-        Kernel::FwdScalar(_) | Kernel::FwdSm80(_) if problem.pages_per_sequence.is_some() => {
+        Kernel::FwdScalar(_) | Kernel::FwdSm80(_) | Kernel::FwdSm90(_) if problem.pages_per_sequence.is_some() => {
             return Some(Refusal::Pages);
         }
         Kernel::Decode(_) if packed_rows(problem) >= MAX_PACKED_ROWS as usize => return Some(Refusal::Rows),
+        Kernel::FwdSm90(_) if problem.kv_len() == 0 => return Some(Refusal::Keys),
+        Kernel::FwdSm90(_) if repeated_axis(problem).is_some() => return Some(Refusal::Repeated),
+        Kernel::FwdSm90(config) if tiles(*config, problem) > MAX_TILES => return Some(Refusal::Tiles),
         _ => {}
     }
-    if device.compute_capability < 80 {
+    if !device.runs(*kernel) {
         return Some(Refusal::Device);
     }
     (kernel.shared_bytes() > device.shared_per_block).then_some(Refusal::SharedMemory)
@@ -228,12 +263,24 @@ impl Refusal {
                 let allowed = format!("{} to {} for {kernel}", kernel.least_head_dim(), kernel.head_dim());
                 ("head_dim", problem.head_dim().to_string(), allowed)
             }
-            Refusal::Device => {
-                ("device", format!("compute capability {}", device.compute_capability), "80 or later".into())
-            }
+            Refusal::Device => return other_device(kernel, device),
             Refusal::Pages => ("pages", format!("a block table for {kernel}"), "one for a decode kernel".into()),
             Refusal::Rows => {
                 let allowed = format!("heads_q / heads_kv * q_len below {MAX_PACKED_ROWS} for {kernel}");
+                ("q_len", problem.q_len().to_string(), allowed)
+            }
+            Refusal::Keys => ("kv_len", problem.kv_len().to_string(), format!("1 or more for {kernel}")),
+            Refusal::Repeated => {
+                let (field, axis) = repeated_axis(problem).unwrap_or(("k", 0));
+                let value = format!("a stride of 0 bytes along {}", AXES[axis]);
+                return Error::Layout {
+                    field,
+                    value,
+                    allowed: format!("multiples of {ROW_ALIGNMENT} bytes for {kernel}"),
+                };
+            }
+            Refusal::Tiles => {
+                let allowed = format!("at most {MAX_TILES} tiles of {} rows for {kernel}", kernel.tile_q());
                 ("q_len", problem.q_len().to_string(), allowed)
             }
             Refusal::SharedMemory => {

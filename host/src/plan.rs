@@ -9,10 +9,13 @@ use crate::model::{Prediction, Setting};
 use crate::nvtx::Range;
 use crate::problem::Problem;
 use crate::splits::{SplitReason, Splits};
+use crate::tensor_map::TiledTensor;
 use crate::tuned::TunedKernels;
 use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::instances::KERNELS;
-use evo_sdpa_kernels::params::{FwdParams, Workspace, kv_head_reciprocal};
+use evo_sdpa_kernels::params::{FwdParams, TileOrder, Workspace, kv_head_reciprocal};
+#[cfg(any(feature = "gpu", feature = "sim"))]
+use evo_sdpa_kernels::params::{FwdSm90Params, TensorMap};
 use std::fmt;
 
 /// Why a plan has the kernel that it has.
@@ -76,6 +79,8 @@ pub struct Plan {
     pub reason: Reason,
     /// How the keys of a sequence are split between blocks, and why.
     pub splits: Splits,
+    /// In which order persistent blocks take tiles; none where every block has one tile, by its place in the grid.
+    pub tiles: Option<TileOrder>,
     /// Where the kernel is in [`KERNELS`]: a launch finds it there without a search.
     index: usize,
     kv_lens: bool,
@@ -241,6 +246,10 @@ impl Plan {
     /// Bytes of device memory that the launch needs beside its tensors: see [`DevicePointers::workspace`]. It depends on
     /// shapes and splits alone.
     pub fn workspace_bytes(&self) -> usize {
+        if let Some(tiles) = self.tiles {
+            // Blocks take tiles by a counter, the first of all, where there is more than one for each.
+            return if tiles.count > self.grid[0] { Workspace::COUNTER_BYTES as usize } else { 0 };
+        }
         let [x, y, z] = self.grid.map(u64::from);
         let row_tiles = x / u64::from(self.splits.count) * y * z;
         // More tiles are never split.
@@ -259,13 +268,22 @@ impl Plan {
         self.grid.contains(&0)
     }
 
+    /// Queries, keys, values and output as TMA copies them; none for kernels that do without it.
+    pub fn tensors(&self) -> Option<[TiledTensor; 4]> {
+        match (self.kernel, &self.tiles) {
+            (Kernel::FwdSm90(config), Some(tiles)) => Some(TiledTensor::of_launch(config, &self.params, tiles)),
+            _ => None,
+        }
+    }
+
     /// Where the kernel is in [`KERNELS`]. The kernel of a plan is everybody's to exchange, so that it is looked at.
     #[cfg(feature = "gpu")]
     pub(crate) fn index(&self) -> Option<usize> {
         if KERNELS.get(self.index) == Some(&self.kernel) { Some(self.index) } else { limits::index(self.kernel) }
     }
 
-    /// The parameter block for these addresses. Fails on a null or misaligned one.
+    /// The parameter block for these addresses; that of a kernel with [`Plan::tensors`] holds it beside tensor maps. Fails
+    /// on a null or misaligned address.
     pub fn bind(&self, pointers: &DevicePointers) -> Result<FwdParams> {
         let DevicePointers { q, k, v, out, lse, kv_lens, workspace, block_table } = *pointers;
         let has_keys = self.params.kv_len > 0;
@@ -299,10 +317,23 @@ impl Plan {
         Ok(FwdParams { q, k, v, out, lse, kv_lens, workspace, block_table, ..self.params })
     }
 
+    /// The parameters of a kernel with [`Plan::tensors`]: what [`Plan::bind`] gave, and the tensor maps that `encode` makes
+    /// of tensors and their addresses. None for other kernels, which take `fwd` alone.
+    #[cfg(any(feature = "gpu", feature = "sim"))]
+    pub(crate) fn with_maps(
+        &self,
+        fwd: FwdParams,
+        encode: impl FnOnce([(TiledTensor, u64); 4]) -> Result<[TensorMap; 4]>,
+    ) -> Result<Option<FwdSm90Params>> {
+        let (Some([q, k, v, out]), Some(tiles)) = (self.tensors(), self.tiles) else { return Ok(None) };
+        let [q_map, k_map, v_map, out_map] = encode([(q, fwd.q), (k, fwd.k), (v, fwd.v), (out, fwd.out)])?;
+        Ok(Some(FwdSm90Params { q_map, k_map, v_map, out_map, fwd, tiles }))
+    }
+
     fn assemble(index: usize, problem: &Problem, device: &DeviceSpec, reason: Reason) -> Self {
         let kernel = KERNELS[index];
         let splits = Splits::of(kernel, problem, device);
-        let Grid { blocks, wave_order } = Grid::new(kernel, problem, device, &splits);
+        let Grid { blocks, wave_order, tiles } = Grid::new(kernel, problem, device, &splits);
         let strides = |layout: &Layout| limits::strides(layout, problem.dtype);
         let params = FwdParams {
             q_stride: strides(&problem.q),
@@ -338,6 +369,7 @@ impl Plan {
             params,
             reason,
             splits,
+            tiles,
             index,
             kv_lens: problem.kv_lens,
             lse: problem.lse,
@@ -354,6 +386,9 @@ impl fmt::Display for Plan {
             "{} grid {x}x{y}x{z} of {axes}; block {} shared {} B ({})",
             self.kernel, self.block, self.shared_bytes, self.reason
         )?;
+        if let Some(TileOrder { count, group, .. }) = self.tiles {
+            write!(f, ", {count} tiles, {group} slices side by side")?;
+        }
         match self.kernel.split_step() {
             Some(_) => write!(f, ", {}", self.splits),
             None => Ok(()),

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::finish::finish;
 use crate::gates::{Defect, Finding, MAX_BYTES, inspect};
 use crate::manifest::{EntryRecord, FileRecord, Manifest};
+use crate::nvdisasm::MainLoop;
 use crate::ptxas::{Assembled, Ptxas};
 use crate::source::{sha256, source_hash};
 use crate::target::Target;
@@ -72,7 +73,7 @@ fn entries(texts: &[(Target, String)]) -> BTreeMap<String, EntryRecord> {
 }
 
 /// Adds what ptxas reports and, where there is an nvdisasm, what main loops hold; lets the kernels through the gates on
-/// registers, stack and spills.
+/// registers, stack and spills, and on what main loops must not hold.
 ///
 /// # Errors
 /// [`Error::Gates`] and [`Error::Assemble`] tell what is wrong with the kernels, [`Error::Disassemble`] that nvdisasm
@@ -80,9 +81,9 @@ fn entries(texts: &[(Target, String)]) -> BTreeMap<String, EntryRecord> {
 pub fn measure(output: &mut Output, ptxas: &Ptxas, scratch: &Path) -> Result<()> {
     let mut findings = Vec::new();
     for (target, text) in &output.texts {
-        let all = ptxas.assemble_all(text, scratch)?;
+        let all = ptxas.assemble_all(text, *target, scratch)?;
         for Assembled { entry, arch, report, .. } in &all {
-            let budget = Entry::parse(entry).map(Entry::register_budget);
+            let budget = Entry::parse(entry).filter(|_| *arch == target.budget_arch()).map(Entry::register_budget);
             if let Some(record) = output.manifest.entries.get_mut(entry) {
                 record.resources.insert((*arch).to_owned(), report.resources);
             }
@@ -93,11 +94,18 @@ pub fn measure(output: &mut Output, ptxas: &Ptxas, scratch: &Path) -> Result<()>
                 defect,
             }));
         }
-        let main_loops = ptxas.nvdisasm.as_ref().map(|nvdisasm| nvdisasm.main_loops(&all, scratch)).transpose()?;
-        for (entry, arch, mix) in main_loops.into_iter().flatten() {
+        let main_loops =
+            ptxas.nvdisasm.as_ref().map(|nvdisasm| nvdisasm.main_loops(&all, *target, scratch)).transpose()?;
+        for MainLoop { entry, arch, mix, stalls } in main_loops.into_iter().flatten() {
             if let Some(record) = output.manifest.entries.get_mut(entry) {
                 record.main_loop.insert(arch.to_owned(), mix);
             }
+            findings.extend(stalls.into_iter().map(|(instruction, count)| Finding {
+                file: target.file(),
+                line: None,
+                entry: Some(entry.to_owned()),
+                defect: Defect::Stall { arch, instruction, count },
+            }));
         }
     }
     output.manifest.ptxas = Some(ptxas.version.clone());

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::mix::{Class, Mix};
-use crate::nvdisasm::SASS_ARCHS;
+use crate::target::Target;
 use std::fmt;
 
 /// Growth that is let through, as a part of what was there.
@@ -97,7 +97,7 @@ fn compare(old: &Manifest, new: &Manifest, wanted: impl Fn(Option<&Mix>, Option<
     let mut drifts = Vec::new();
     for (entry, new) in &new.entries {
         let Some(old) = old.entries.get(entry) else { continue };
-        for arch in SASS_ARCHS {
+        for &arch in Target::ALL.iter().flat_map(|target| target.sass_archs()) {
             let (before, after) = (old.main_loop.get(arch), new.main_loop.get(arch));
             if !wanted(before, after) {
                 continue;

@@ -2,6 +2,7 @@
 
 use crate::target::Target;
 use crate::text::{Parts, lines};
+use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::entry::Entry;
 use evo_sdpa_kernels::instances::ENTRIES;
 
@@ -23,7 +24,7 @@ pub fn finish(text: &str, target: Target) -> String {
     for (name, body) in &parts.entries {
         file.push('\n');
         match Entry::parse(name) {
-            Some(entry) => file.push_str(&with_launch_bounds(body, entry)),
+            Some(entry) => file.push_str(&with_launch_bounds(&with_aligned_parameters(body, entry), entry)),
             None => file.push_str(body),
         }
     }
@@ -36,6 +37,15 @@ pub fn finish(text: &str, target: Target) -> String {
 fn with_launch_bounds(body: &str, entry: Entry) -> String {
     let bounds = launch_bounds(entry).join("\n");
     body.replacen("\n{\n", &format!("\n{bounds}\n{{\n"), 1)
+}
+
+/// `body` with parameters aligned as tensor maps must be, where there are any: rustc takes no alignment above 16 for
+/// what it passes by value.
+fn with_aligned_parameters(body: &str, entry: Entry) -> String {
+    match entry {
+        Entry::Forward(Kernel::FwdSm90(_)) => body.replacen(".param .align 8 ", ".param .align 64 ", 1),
+        _ => body.to_owned(),
+    }
 }
 
 /// The directives between the parameters of an entry and its body.
@@ -133,6 +143,15 @@ $L__BB0_1:
     #[test]
     fn entries_come_in_table_order_with_launch_bounds_and_without_clutter() {
         assert_eq!(finish(FROM_LLVM, Target::Sm80), SHIPPED);
+    }
+
+    #[test]
+    fn parameters_with_tensor_maps_are_aligned_to_64_bytes() {
+        let kernel = "fwd_sm90_bf16_d128_q128_kv128_s2";
+        let text = FROM_LLVM.replace("fwd_scalar_f16", kernel).replace("sm_80", "sm_90a");
+        let finished = finish(&text, Target::Sm90a);
+        assert!(finished.contains(&format!(".param .align 64 .b8 {kernel}_param_0[176]")), "{finished}");
+        assert!(!finished.contains("fwd_scalar"), "of another target: {finished}");
     }
 
     #[test]

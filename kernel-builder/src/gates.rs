@@ -10,9 +10,9 @@ use evo_sdpa_kernels::instances::ENTRIES;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Largest size of all PTX files together: they travel inside the crate. The kernels whose blocks share keys brought
-/// them above 6 MiB; compressed, as in a package, they are a seventh.
-pub const MAX_BYTES: usize = 7 << 20;
+/// Largest size of all PTX files together: they travel inside the crate. Those for sm_80 take 6.2 MiB, those for sm_90a
+/// 2.3; compressed, as in a package, they are a seventh.
+pub const MAX_BYTES: usize = 9 << 20;
 
 /// Something that a gate found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +133,19 @@ pub enum Defect {
         /// `Entry::register_budget`.
         budget: u32,
     },
+    /// The main loop of a kernel with `wgmma` holds what stops it.
+    #[error(
+        "{arch}: {count} {instruction} in the main loop: ptxas takes it for divergent, or fences memory; keep branches that \
+         depend on the lane inside inline PTX"
+    )]
+    Stall {
+        /// For which GPU.
+        arch: &'static str,
+        /// The machine instruction.
+        instruction: &'static str,
+        /// How many there are.
+        count: u32,
+    },
     /// ptxas warns, for example (C75xx) that it serialises wgmma.
     #[error("{arch}: {message}")]
     Warning {
@@ -225,10 +238,10 @@ mod tests {
     use super::*;
     use crate::expected::expected;
 
-    /// A text of every entry point that passes the gates.
+    /// A text of every entry point of sm_80 that passes the gates.
     fn clean() -> String {
         let mut text = ".version 7.4\n.target sm_80\n".to_owned();
-        for entry in ENTRIES {
+        for entry in ENTRIES.iter().filter(|entry| Target::of(**entry) == Target::Sm80) {
             let counts = expected(*entry);
             text += &format!(".visible .entry {entry}(\n)\n{}\n{{\n", launch_bounds(*entry).join("\n"));
             for (statement, times) in [

@@ -4,12 +4,26 @@ use crate::error::{Error, Result};
 use crate::mix::{Class, Mix};
 use crate::ptxas::Assembled;
 use crate::sass::{Instruction, main_loop, parse};
+use crate::target::Target;
+use evo_sdpa_kernels::config::Kernel;
+use evo_sdpa_kernels::entry::Entry;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The GPUs whose machine code is looked at.
-pub const SASS_ARCHS: [&str; 2] = ["sm_89", "sm_90"];
+/// Machine instructions that the main loop of a kernel with `wgmma` must not hold. Where ptxas takes a loop for divergent,
+/// it puts WARPSYNC before each product and brings the descriptors to uniform registers with R2UR; a MEMBAR comes with a
+/// release beyond the block.
+const STALLS: [&str; 3] = ["R2UR", "WARPSYNC", "MEMBAR"];
+
+/// The main loop of an entry on a GPU.
+pub(crate) struct MainLoop<'a> {
+    pub(crate) entry: &'a str,
+    pub(crate) arch: &'static str,
+    pub(crate) mix: Mix,
+    /// Those of [`STALLS`] that are there where they must not be, and how many.
+    pub(crate) stalls: Vec<(&'static str, u32)>,
+}
 
 /// NVIDIA's disassembler.
 #[derive(Clone, Debug)]
@@ -25,35 +39,37 @@ impl Nvdisasm {
         output.status.success().then_some(Self { program })
     }
 
-    /// Entry, GPU and mix of every main loop in the machine code for GPUs of [`SASS_ARCHS`].
+    /// Every main loop in the machine code of `target` for [`Target::sass_archs`].
     ///
     /// # Errors
     /// [`Error::Disassemble`] when nvdisasm does not understand the code.
     pub(crate) fn main_loops<'a>(
         &self,
         all: &'a [Assembled],
+        target: Target,
         scratch: &Path,
-    ) -> Result<Vec<(&'a str, &'static str, Mix)>> {
+    ) -> Result<Vec<MainLoop<'a>>> {
         let of_arch = |arch| -> Result<Vec<_>> {
             let entries: Vec<_> = all.iter().filter(|assembled| assembled.arch == arch).collect();
             // To start nvdisasm takes most of a second, so it has one file with the code of all entries.
             let code: Vec<_> = entries.iter().flat_map(|assembled| assembled.code.iter().copied()).collect();
             let text = self.disassemble(arch, &code, scratch)?;
             let mut rest = &parse(&text)[..];
-            let mut mixes = Vec::new();
+            let mut main_loops = Vec::new();
             let mut end = 0;
             for assembled in entries {
                 end += assembled.code.len() as u64;
                 let (own, others) = rest.split_at(rest.partition_point(|instruction| instruction.address < end));
                 rest = others;
-                mixes.extend(mix(own).map(|mix| (assembled.entry.as_str(), arch, mix)));
+                main_loops.extend(MainLoop::of(&assembled.entry, arch, own));
             }
-            Ok(mixes)
+            Ok(main_loops)
         };
         std::thread::scope(|scope| {
-            let threads = SASS_ARCHS.map(|arch| scope.spawn(move || of_arch(arch)));
-            let mixes = threads.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            Ok(mixes.into_iter().collect::<Result<Vec<_>>>()?.concat())
+            let of_arch = &of_arch;
+            let threads: Vec<_> = target.sass_archs().iter().map(|arch| scope.spawn(move || of_arch(*arch))).collect();
+            let done = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            Ok(done.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
         })
     }
 
@@ -76,7 +92,42 @@ impl Nvdisasm {
     }
 }
 
-/// The mix of the main loop of an entry, if it has a loop with matrix instructions.
-fn mix(code: &[Instruction]) -> Option<Mix> {
-    main_loop(code, |instruction| Class::of(instruction) == Class::Tensor).map(|body| Mix::of(&body))
+impl<'a> MainLoop<'a> {
+    /// That of `entry`, whose machine code this is, if it has a loop with matrix instructions.
+    fn of(entry: &'a str, arch: &'static str, code: &[Instruction]) -> Option<Self> {
+        let body = main_loop(code, |instruction| Class::of(instruction) == Class::Tensor)?;
+        let count = |name: &str| body.iter().filter(|instruction| instruction.name() == name).count() as u32;
+        let stalls = match Entry::parse(entry) {
+            Some(Entry::Forward(Kernel::FwdSm90(_))) => {
+                STALLS.map(|name| (name, count(name))).into_iter().filter(|(_, count)| *count > 0).collect()
+            }
+            _ => Vec::new(),
+        };
+        Some(Self { entry, arch, mix: Mix::of(&body), stalls })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOP: &str = "\
+        /*0000*/                   WARPSYNC.ALL ;
+        /*0010*/                   HGMMA.64x128x16.F32.BF16 R24, gdesc[UR8], R24, gsb0 ;
+        /*0020*/                   R2UR UR4, R3 ;
+        /*0030*/                   R2UR UR5, R4 ;
+        /*0040*/                   MUFU.EX2 R70, R52 ;
+        /*0050*/               @P0 BRA 0x10 ;
+        /*0060*/                   EXIT ;
+";
+
+    #[test]
+    fn what_stops_wgmma_in_a_main_loop_is_found_and_nowhere_else() {
+        let code = parse(LOOP);
+        let main_loop = |entry| MainLoop::of(entry, "sm_90a", &code).unwrap();
+        let hopper = main_loop("fwd_sm90_bf16_d128_q128_kv128_s2");
+        assert_eq!(hopper.stalls, [("R2UR", 2)]);
+        assert_eq!((hopper.mix.count(Class::Tensor), hopper.mix.count(Class::Special)), (1, 1));
+        assert_eq!(main_loop("fwd_sm80_bf16_d64_q128_kv64_w4_s2").stalls, []);
+    }
 }

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::manifest::Resources;
 use crate::nvdisasm::Nvdisasm;
 use crate::report::{Report, parse_report, parse_version};
+use crate::target::Target;
 use crate::text::{Parts, lines};
 use elf::ElfBytes;
 use elf::endian::AnyEndian;
@@ -11,12 +12,6 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// The GPUs for which resources are reported.
-pub const ARCHS: [&str; 3] = ["sm_80", "sm_89", "sm_90"];
-
-/// The GPU to which `Entry::register_budget` applies.
-pub(crate) const BUDGET_ARCH: &str = "sm_89";
 
 /// NVIDIA's assembler.
 #[derive(Clone, Debug)]
@@ -59,14 +54,15 @@ impl Ptxas {
         Some(Self { program, version, nvdisasm })
     }
 
-    /// What becomes of every entry of `text` on every GPU of [`ARCHS`].
+    /// What becomes of every entry of `text`, the file of `target`, on every GPU of [`Target::archs`].
     ///
     /// # Errors
     /// [`Error::Assemble`] when ptxas refuses an entry.
-    pub(crate) fn assemble_all(&self, text: &str, scratch: &Path) -> Result<Vec<Assembled>> {
+    pub(crate) fn assemble_all(&self, text: &str, target: Target, scratch: &Path) -> Result<Vec<Assembled>> {
         // One entry at a time keeps every core busy to the end.
         let Parts { header, entries, footer } = Parts::of(lines(text));
-        let jobs: Vec<_> = entries.iter().flat_map(|entry| ARCHS.map(|arch| (entry, arch))).collect();
+        let jobs: Vec<_> =
+            entries.iter().flat_map(|entry| target.archs().iter().map(move |arch| (entry, *arch))).collect();
         let next = AtomicUsize::new(0);
         let work = |worker: usize| -> Result<Vec<_>> {
             let input = scratch.join(format!("ptxas-{}-{worker}.ptx", std::process::id()));

@@ -2,7 +2,6 @@
 
 use crate::gates::Defect;
 use crate::manifest::Resources;
-use crate::ptxas::BUDGET_ARCH;
 
 /// What ptxas says about one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +13,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// What is wrong with an entry on `arch`, whose threads may use `budget` registers on sm_89.
+    /// What is wrong with an entry on `arch`, whose threads may use `budget` registers there if that is bounded.
     pub fn defects(&self, arch: &'static str, budget: Option<u32>) -> Vec<Defect> {
         let Resources { registers, stack, spill_stores, spill_loads, .. } = self.resources;
         let mut defects = Vec::new();
@@ -25,7 +24,7 @@ impl Report {
             defects.push(Defect::Spills { arch, bytes: spill_stores + spill_loads });
         }
         match budget {
-            Some(budget) if arch == BUDGET_ARCH && registers > budget => {
+            Some(budget) if registers > budget => {
                 defects.push(Defect::Registers { arch, used: registers, budget });
             }
             _ => {}
@@ -93,16 +92,16 @@ ptxas info    : Used 128 registers, used 1 barriers, 40 bytes cumulative stack s
         let report = parse_report(SPILLED).unwrap();
         assert_eq!(report.resources.static_shared, 1024);
         assert_eq!(
-            report.defects("sm_90", Some(64)),
+            report.defects("sm_90", None),
             [Defect::Stack { arch: "sm_90", bytes: 40 }, Defect::Spills { arch: "sm_90", bytes: 80 }]
         );
     }
 
     #[test]
-    fn a_register_over_the_budget_is_a_defect_on_sm_89_alone() {
+    fn a_register_over_the_budget_is_a_defect() {
         let report = parse_report(CLEAN).unwrap();
         assert_eq!(report.defects("sm_89", Some(11)), [Defect::Registers { arch: "sm_89", used: 12, budget: 11 }]);
-        assert_eq!(report.defects("sm_80", Some(11)), []);
+        assert_eq!(report.defects("sm_80", None), []);
     }
 
     #[test]

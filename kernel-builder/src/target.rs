@@ -8,11 +8,13 @@ use evo_sdpa_kernels::entry::Entry;
 pub enum Target {
     /// cp.async, ldmatrix, mma.sync: every GPU since Ampere.
     Sm80,
+    /// TMA and wgmma: Hopper and no other GPU.
+    Sm90a,
 }
 
 impl Target {
     /// Every target, lowest first.
-    pub const ALL: [Target; 1] = [Target::Sm80];
+    pub const ALL: [Target; 2] = [Target::Sm80, Target::Sm90a];
 
     /// The lowest target that can run `entry`.
     pub const fn of(entry: Entry) -> Target {
@@ -20,6 +22,7 @@ impl Target {
             Entry::Forward(Kernel::FwdScalar(_) | Kernel::FwdSm80(_) | Kernel::Decode(_))
             | Entry::MergeStates(_)
             | Entry::MmaRate(_) => Target::Sm80,
+            Entry::Forward(Kernel::FwdSm90(_)) => Target::Sm90a,
         }
     }
 
@@ -27,15 +30,26 @@ impl Target {
     pub const fn name(self) -> &'static str {
         match self {
             Target::Sm80 => "sm_80",
+            Target::Sm90a => "sm_90a",
         }
     }
 
     /// The lowest PTX version that has every instruction in use, as a rustc target feature. Drivers since
-    /// CUDA 11.5 load 7.5.
+    /// CUDA 11.5 load 7.5, those since CUDA 12.0 load 8.0.
     pub const fn isa(self) -> &'static str {
         match self {
             // `cp.async` with a predicate that zeroes.
             Target::Sm80 => "ptx75",
+            // `wgmma`, `cp.async.bulk` and `setmaxnreg`.
+            Target::Sm90a => "ptx80",
+        }
+    }
+
+    /// The `cfg` under which the device crate has the entry points of this target and no others.
+    pub const fn cfg(self) -> Option<&'static str> {
+        match self {
+            Target::Sm80 => None,
+            Target::Sm90a => Some("hopper"),
         }
     }
 
@@ -43,6 +57,31 @@ impl Target {
     pub const fn file(self) -> &'static str {
         match self {
             Target::Sm80 => "sm_80.ptx",
+            Target::Sm90a => "sm_90a.ptx",
+        }
+    }
+
+    /// The GPUs for which resources are reported.
+    pub const fn archs(self) -> &'static [&'static str] {
+        match self {
+            Target::Sm80 => &["sm_80", "sm_89", "sm_90"],
+            Target::Sm90a => &["sm_90a"],
+        }
+    }
+
+    /// The one of them to which `Entry::register_budget` applies.
+    pub const fn budget_arch(self) -> &'static str {
+        match self {
+            Target::Sm80 => "sm_89",
+            Target::Sm90a => "sm_90a",
+        }
+    }
+
+    /// Those of them whose machine code is looked at.
+    pub const fn sass_archs(self) -> &'static [&'static str] {
+        match self {
+            Target::Sm80 => &["sm_89", "sm_90"],
+            Target::Sm90a => &["sm_90a"],
         }
     }
 }

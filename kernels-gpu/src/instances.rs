@@ -1,15 +1,22 @@
 //! The entry points that ship: one row each, declared by its name. See [`crate::names`] for what a name says.
+//!
+//! The device crate is compiled twice: with `cfg(hopper)` it has the entry points that need Hopper's own instructions,
+//! without it all others.
 
+#[cfg(all(target_arch = "nvptx64", hopper))]
+use crate::params::FwdSm90Params;
 #[cfg(target_arch = "nvptx64")]
-use crate::{config, kernels, merge::MergeParams, params::FwdParams};
+use crate::{config, kernels};
 use crate::{config::Kernel, entry::Entry};
+#[cfg(all(target_arch = "nvptx64", not(hopper)))]
+use crate::{merge::MergeParams, params::FwdParams};
 
 const fn kernel(name: &str) -> Kernel {
     Kernel::parse(name).expect("an instance is declared by a name that parses")
 }
 
 /// Declares `Instance`, the kernel of a configuration: a generic function cannot, as lengths of arrays follow from it.
-#[cfg(target_arch = "nvptx64")]
+#[cfg(all(target_arch = "nvptx64", not(hopper)))]
 macro_rules! instance {
     ($config:ident) => {
         enum Instance {}
@@ -29,17 +36,19 @@ macro_rules! instances {
     (
         fwd_scalar: $($scalar:ident)*;
         fwd_sm80: $($sm80:ident)*;
+        fwd_sm90: $($sm90:ident)*;
         decode: $($decode:ident)*;
         merge_states: $($merge:ident)*;
         mma_rate: $($mma_rate:ident)*
     ) => {
-        /// Every attention kernel that ships, in the order of the PTX file.
+        /// Every attention kernel that ships, in the order of the PTX files.
         pub const KERNELS: &[Kernel] = &[
-            $(kernel(stringify!($scalar)),)* $(kernel(stringify!($sm80)),)* $(kernel(stringify!($decode)),)*
+            $(kernel(stringify!($scalar)),)* $(kernel(stringify!($sm80)),)* $(kernel(stringify!($sm90)),)*
+            $(kernel(stringify!($decode)),)*
         ];
 
         $(
-            #[cfg(target_arch = "nvptx64")]
+            #[cfg(all(target_arch = "nvptx64", not(hopper)))]
             #[unsafe(no_mangle)]
             unsafe extern "ptx-kernel" fn $scalar(params: FwdParams) {
                 const CONFIG: config::FwdScalar = match kernel(stringify!($scalar)) {
@@ -52,7 +61,7 @@ macro_rules! instances {
         )*
 
         $(
-            #[cfg(target_arch = "nvptx64")]
+            #[cfg(all(target_arch = "nvptx64", not(hopper)))]
             #[unsafe(no_mangle)]
             unsafe extern "ptx-kernel" fn $sm80(params: FwdParams) {
                 const CONFIG: config::FwdSm80 = match kernel(stringify!($sm80)) {
@@ -66,7 +75,37 @@ macro_rules! instances {
         )*
 
         $(
-            #[cfg(target_arch = "nvptx64")]
+            #[cfg(all(target_arch = "nvptx64", hopper))]
+            #[unsafe(no_mangle)]
+            unsafe extern "ptx-kernel" fn $sm90(params: FwdSm90Params) {
+                const CONFIG: config::FwdSm90 = match kernel(stringify!($sm90)) {
+                    Kernel::FwdSm90(config) if config.is_valid() => config,
+                    _ => panic!("listed under the wrong family, or not valid"),
+                };
+                enum Instance {}
+                impl kernels::fwd_sm90::Instance for Instance {
+                    const CONFIG: config::FwdSm90 = CONFIG;
+                    type OutFrags = [[f32; 4]; CONFIG.head_dim as usize / 8];
+                    type ScoreFrags = [[f32; 4]; CONFIG.tile_kv as usize / 8];
+                    type PFrags = [[u32; 4]; CONFIG.tile_kv as usize / 16];
+                }
+                // TMA reads tensor maps where they are: a reference to `params` would be one to a copy.
+                let address: u64;
+                // SAFETY: arithmetic on an address.
+                unsafe {
+                    core::arch::asm!(
+                        concat!("{{ .reg .b64 t; mov.b64 t, ", stringify!($sm90), "_param_0; cvta.param.u64 {}, t; }}"),
+                        out(reg64) address,
+                        options(pure, nomem, nostack),
+                    );
+                }
+                // SAFETY: as above; the address is that of `params`.
+                unsafe { kernels::fwd_sm90::run::<Instance>(params, address) }
+            }
+        )*
+
+        $(
+            #[cfg(all(target_arch = "nvptx64", not(hopper)))]
             #[unsafe(no_mangle)]
             unsafe extern "ptx-kernel" fn $decode(params: FwdParams) {
                 const CONFIG: config::FwdSm80 = match kernel(stringify!($decode)) {
@@ -80,7 +119,7 @@ macro_rules! instances {
         )*
 
         $(
-            #[cfg(target_arch = "nvptx64")]
+            #[cfg(all(target_arch = "nvptx64", not(hopper)))]
             #[unsafe(no_mangle)]
             unsafe extern "ptx-kernel" fn $merge(params: MergeParams) {
                 const CONFIG: crate::merge::MergeStates = match entry(stringify!($merge)) {
@@ -93,7 +132,7 @@ macro_rules! instances {
         )*
 
         $(
-            #[cfg(target_arch = "nvptx64")]
+            #[cfg(all(target_arch = "nvptx64", not(hopper)))]
             #[unsafe(no_mangle)]
             unsafe extern "ptx-kernel" fn $mma_rate(out: u64, iterations: u32) {
                 const CONFIG: crate::entry::MmaRate = match entry(stringify!($mma_rate)) {
@@ -105,9 +144,10 @@ macro_rules! instances {
             }
         )*
 
-        /// Every entry point that ships, in the order of the PTX file: first the kernels of [`KERNELS`].
+        /// Every entry point that ships, in the order of the PTX files: first the kernels of [`KERNELS`].
         pub const ENTRIES: &[Entry] = &[
-            $(entry(stringify!($scalar)),)* $(entry(stringify!($sm80)),)* $(entry(stringify!($decode)),)*
+            $(entry(stringify!($scalar)),)* $(entry(stringify!($sm80)),)* $(entry(stringify!($sm90)),)*
+            $(entry(stringify!($decode)),)*
             $(entry(stringify!($merge)),)*
             $(entry(stringify!($mma_rate)),)*
         ];
@@ -168,6 +208,19 @@ instances! {
         fwd_sm80_bf16_d192_q16_kv16_w4_x4_s1
         fwd_sm80_bf16_d256_q64_kv32_w4_s1
         fwd_sm80_bf16_d256_q16_kv16_w4_x4_s1;
+    fwd_sm90:
+        fwd_sm90_f16_d64_q192_kv112_s2
+        fwd_sm90_f16_d64_q128_kv128_s3
+        fwd_sm90_f16_d96_q128_kv128_s2
+        fwd_sm90_f16_d128_q128_kv128_s2
+        fwd_sm90_f16_d192_q128_kv96_s2
+        fwd_sm90_f16_d256_q128_kv80_s2
+        fwd_sm90_bf16_d64_q192_kv112_s2
+        fwd_sm90_bf16_d64_q128_kv128_s3
+        fwd_sm90_bf16_d96_q128_kv128_s2
+        fwd_sm90_bf16_d128_q128_kv128_s2
+        fwd_sm90_bf16_d192_q128_kv96_s2
+        fwd_sm90_bf16_d256_q128_kv80_s2;
     decode:
         decode_f16_d32_q16_kv32_w4_s4
         decode_f16_d64_q16_kv16_w4_s4

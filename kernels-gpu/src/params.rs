@@ -172,6 +172,15 @@ impl TileOrder {
     }
 }
 
+/// The quotient, without the panic for a divisor of zero, which a kernel may not have.
+#[inline(always)]
+const fn quotient(dividend: u32, divisor: u32) -> u32 {
+    match dividend.checked_div(divisor) {
+        Some(quotient) => quotient,
+        None => 0,
+    }
+}
+
 /// Position `index` of `count` where every second run of `2^run_log2` goes backwards: 0 1 3 2 4 5 6 for `run_log2` 1.
 ///
 /// Blocks that share an SM are one run apart: where the first of them has the most work of its run, the second has the
@@ -295,6 +304,31 @@ mod tests {
                 let mut positions = order(count, run_log2);
                 positions.sort_unstable();
                 assert!(positions.into_iter().eq(0..count), "{count} {run_log2}");
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_come_in_groups_of_slices_each_from_the_last_rows_to_the_first() {
+        let order = TileOrder { count: 15, row_tiles: 3, group: 2, slices: 5 };
+        let tiles: std::vec::Vec<_> = (0..order.count).map(|index| order.get(index)).collect();
+        let first_group = [(2, 0), (2, 1), (1, 0), (1, 1), (0, 0), (0, 1)];
+        assert_eq!(tiles[..6], first_group);
+        assert_eq!(tiles[6..12], first_group.map(|(tile, slice)| (tile, slice + 2)));
+        assert_eq!(tiles[12..], [(2, 4), (1, 4), (0, 4)], "the last group has one slice");
+    }
+
+    #[test]
+    fn every_tile_comes_once_whatever_the_groups() {
+        for row_tiles in 1..6 {
+            for slices in 1..12 {
+                for group in 1..=slices {
+                    let order = TileOrder { count: row_tiles * slices, row_tiles, group, slices };
+                    let mut tiles: std::vec::Vec<_> = (0..order.count).map(|index| order.get(index)).collect();
+                    tiles.sort_unstable();
+                    let all = (0..row_tiles).flat_map(|tile| (0..slices).map(move |slice| (tile, slice)));
+                    assert!(tiles.into_iter().eq(all), "{order:?}");
+                }
             }
         }
     }

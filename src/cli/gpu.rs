@@ -10,7 +10,7 @@ use anyhow::Result;
 /// The first GPU, with the kernels of `ptx` or the built-in ones, and the tuned table in force.
 #[cfg(feature = "gpu")]
 pub fn open(ptx: Option<&str>) -> Result<Gpu> {
-    Ok(Gpu::open(0, ptx.unwrap_or(evo_sdpa::PTX_SM80))?.with_tuned(&evo_sdpa::tuned()?))
+    Ok(Gpu::open(0, ptx.as_ref().map_or(evo_sdpa::PTX, std::slice::from_ref))?.with_tuned(&evo_sdpa::tuned()?))
 }
 
 /// Says why there is none.

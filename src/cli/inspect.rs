@@ -75,7 +75,7 @@ impl Inspect {
         let or_dash = |value: Option<u64>| value.map_or("-".into(), |value| value.to_string());
         for &kernel in KERNELS {
             let shared = kernel.shared_bytes();
-            let fits = shared <= self.arch.shared_per_block;
+            let fits = self.fits(kernel);
             let main_loop = resources.main_loop(kernel);
             table.row([
                 kernel.to_string(),
@@ -92,13 +92,23 @@ impl Inspect {
             ]);
         }
         table.write(out)?;
-        writeln!(out, "\n{} kernels on {}; the register budget holds on sm_89.", KERNELS.len(), arch_name(&self.arch))?;
+        writeln!(
+            out,
+            "\n{} kernels on {}; the register budget holds on sm_89, that of fwd_sm90 on sm_90a.",
+            KERNELS.len(),
+            arch_name(&self.arch)
+        )?;
         writeln!(out, "loop: machine instructions in a step of the main loop; tensor: those for matrix products.")?;
         Ok(())
     }
 
+    /// Whether an SM holds a block.
+    fn fits(&self, kernel: Kernel) -> bool {
+        self.arch.runs(kernel) && kernel.shared_bytes() <= self.arch.shared_per_block
+    }
+
     fn describe(&self, kernel: Kernel, resources: &Resources) -> Value {
-        let fits = kernel.shared_bytes() <= self.arch.shared_per_block;
+        let fits = self.fits(kernel);
         json!({
             "name": kernel.to_string(),
             "threads": kernel.threads(),
@@ -134,6 +144,7 @@ impl Inspect {
                 "block": plan.block,
                 "shared_bytes": plan.shared_bytes,
                 "splits": plan.splits.count,
+                "tiles": plan.tiles.map(|tiles| json!({ "count": tiles.count, "slices_side_by_side": tiles.group })),
                 "workspace_bytes": plan.workspace_bytes(),
                 "reason": plan.reason.to_string(),
                 "prediction": prediction::json(&predicted),
@@ -152,6 +163,9 @@ impl Inspect {
         writeln!(out, "grid       {x} x {y} x {z} blocks ({axes}) of {} threads", plan.block)?;
         if plan.kernel.split_step().is_some() {
             writeln!(out, "splits     {}", plan.splits)?;
+        }
+        if let Some(tiles) = plan.tiles {
+            writeln!(out, "tiles      {}, of {} slices side by side", tiles.count, tiles.group)?;
         }
         writeln!(out, "shared     {} B of {} B", plan.shared_bytes, self.arch.shared_per_block)?;
         writeln!(out, "workspace  {} B", plan.workspace_bytes())?;
@@ -201,7 +215,9 @@ impl Resources {
 
     /// What the manifest says about `kernel` on the architecture under `field`.
     fn entry(&self, kernel: Kernel, field: &str) -> Option<&Value> {
-        self.manifest.get("entries")?.get(kernel.to_string())?.get(field)?.get(&self.arch)
+        let archs = self.manifest.get("entries")?.get(kernel.to_string())?.get(field)?;
+        // Code that runs on this architecture and no later one is under its own name.
+        archs.get(&self.arch).or_else(|| archs.get(format!("{}a", self.arch)))
     }
 }
 

@@ -4,7 +4,7 @@ use super::parse_arch;
 use anyhow::Result;
 use clap::Args;
 use evo_sdpa::sim::ptx_sim::{Arch, Mma, Options, WarpOrder};
-use evo_sdpa::{DeviceSpec, PTX_SM80, Simulator};
+use evo_sdpa::{DeviceSpec, PTX, Simulator};
 
 /// Options of the simulator.
 #[derive(Args)]
@@ -42,6 +42,6 @@ impl SimArgs {
             options.warp_order = WarpOrder::Random;
             options.seed = seed;
         }
-        Ok(Simulator::new(ptx.unwrap_or(PTX_SM80))?.with_spec(spec).with_options(options))
+        Ok(Simulator::new(ptx.as_ref().map_or(PTX, std::slice::from_ref))?.with_spec(spec).with_options(options))
     }
 }

@@ -1,7 +1,7 @@
 //! What every device that runs kernels is asked: a GPU and the simulator alike.
 
 use evo_sdpa::verify::{Case, Expected, Inputs, Kind, Storage};
-use evo_sdpa::{Causal, DType, Element, KERNELS, Kernel, cpu, with_element};
+use evo_sdpa::{Causal, DType, DeviceSpec, Element, KERNELS, Kernel, Plan, cpu, with_element};
 
 /// Head dims that between them bring every kernel its own and the one with the most padding.
 pub const HEAD_DIMS: [usize; 12] = [8, 32, 40, 64, 72, 96, 104, 128, 136, 192, 200, 256];
@@ -37,10 +37,10 @@ pub fn assert_no_faults(faults: impl Iterator<Item = String>) {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
-/// The kernels for a type and a head dim.
-pub fn kernels(dtype: DType, head_dim: usize) -> impl Iterator<Item = Kernel> {
-    let takes = move |kernel: &Kernel| (kernel.least_head_dim()..=kernel.head_dim()).contains(&(head_dim as u32));
-    KERNELS.iter().copied().filter(move |kernel| kernel.dtype() == dtype).filter(takes)
+/// The kernels that take a case on a device.
+pub fn kernels(case: &Case, device: &DeviceSpec) -> impl Iterator<Item = Kernel> {
+    let takes = |kernel: &Kernel| Plan::with_kernel(&case.problem(), device, *kernel).is_ok();
+    KERNELS.iter().copied().filter(takes)
 }
 
 /// Few cases, each with more than one difficulty.

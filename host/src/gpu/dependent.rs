@@ -2,7 +2,7 @@
 //!
 //! cust's bindings are older than the driver function for it, which is asked for when it is first used.
 
-use super::driver::{self, driver};
+use super::driver;
 use super::function::{Function, Shape};
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
@@ -30,10 +30,8 @@ pub struct LaunchOptions {
 
 /// The least compute capability with dependent launches, major * 10 + minor.
 const NEEDED_CAPABILITY: u32 = 90;
-/// The CUDA version that brought `cuLaunchKernelEx`, as the driver counts.
-const NEEDED_CUDA: i32 = 11_080;
-/// The same as users know it.
-const NEEDED_CUDA_TEXT: &str = "11.8";
+/// The CUDA version that brought `cuLaunchKernelEx`, as the driver counts and as users know it.
+const NEEDED_CUDA: (i32, &str) = (11_080, "11.8");
 /// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`.
 const PROGRAMMATIC_STREAM_SERIALIZATION: u32 = 6;
 
@@ -105,16 +103,8 @@ pub(super) unsafe fn launch(
 fn launch_kernel_ex() -> Result<LaunchKernelEx> {
     static FUNCTION: OnceLock<Result<LaunchKernelEx>> = OnceLock::new();
     let find = || {
-        let version = driver::version_number()?;
-        let mut address = ptr::null_mut();
-        if version >= NEEDED_CUDA {
-            // SAFETY: the name ends with a zero, and the driver writes one address.
-            unsafe { driver!(cuGetProcAddress(c"cuLaunchKernelEx".as_ptr(), &mut address, NEEDED_CUDA, 0)) }?;
-        }
-        if address.is_null() {
-            return Err(Error::DriverTooOld { found: driver::version_text(version), needed: NEEDED_CUDA_TEXT });
-        }
-        // SAFETY: not null, so the function of this name, whose type cuda.h gives.
+        let address = driver::newer_function(c"cuLaunchKernelEx", NEEDED_CUDA)?;
+        // SAFETY: the function of this name, whose type cuda.h gives.
         Ok(unsafe { transmute::<*mut c_void, LaunchKernelEx>(address) })
     };
     FUNCTION.get_or_init(find).clone()

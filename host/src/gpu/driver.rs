@@ -2,11 +2,18 @@
 
 use crate::error::{Error, Result};
 use cust::sys::{self, CUresult};
-use std::ffi::{CStr, c_char};
+use evo_sdpa_kernels::config::Kernel;
+use evo_sdpa_kernels::entry::Entry;
+use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
 
-/// The first CUDA version whose driver loads the PTX version of the kernels.
-pub(super) const NEEDED_CUDA: &str = "11.5";
+/// The first CUDA version whose driver loads the PTX version of an entry point, by its name.
+pub(super) fn needed_cuda(entry: &str) -> &'static str {
+    match Entry::parse(entry) {
+        Some(Entry::Forward(Kernel::FwdSm90(_))) => "12.0",
+        _ => "11.5",
+    }
+}
 
 /// `CUDA_ERROR_STUB_LIBRARY`.
 pub(super) const STUB_LIBRARY: i32 = CUresult::CUDA_ERROR_STUB_LIBRARY as i32;
@@ -66,6 +73,21 @@ pub(super) fn version_number() -> Result<i32> {
     Ok(version)
 }
 
+/// The address of a driver function that cust's bindings are too old for, which the CUDA version `needed` brought, as the
+/// driver counts and as users know it.
+pub(super) fn newer_function(name: &CStr, (needed, needed_text): (i32, &'static str)) -> Result<*mut c_void> {
+    let version = version_number()?;
+    let mut address = ptr::null_mut();
+    if version >= needed {
+        // SAFETY: the name ends with a zero, and the driver writes one address.
+        unsafe { driver!(cuGetProcAddress(name.as_ptr(), &mut address, needed, 0)) }?;
+    }
+    if address.is_null() {
+        return Err(Error::DriverTooOld { found: version_text(version), needed: needed_text });
+    }
+    Ok(address)
+}
+
 /// A version as users know it.
 pub(super) fn version_text(version: i32) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)
@@ -79,6 +101,12 @@ mod tests {
     fn versions_read_as_users_know_them() {
         assert_eq!(version_text(12040), "12.4");
         assert_eq!(version_text(13000), "13.0");
+    }
+
+    #[test]
+    fn kernels_for_hopper_need_a_later_driver() {
+        assert_eq!(needed_cuda("fwd_sm90_bf16_d128_q128_kv128_s2"), "12.0");
+        assert_eq!(needed_cuda("fwd_sm80_bf16_d64_q128_kv64_w4_s2"), "11.5");
     }
 
     #[test]

@@ -118,7 +118,7 @@ fn load_module(name: &str, ptx: String) -> Result<CUmodule> {
     match result as i32 {
         0 => Ok(module),
         driver::UNSUPPORTED_PTX_VERSION => {
-            Err(Error::DriverTooOld { found: driver::version()?, needed: driver::NEEDED_CUDA })
+            Err(Error::DriverTooOld { found: driver::version()?, needed: driver::needed_cuda(name) })
         }
         _ => {
             let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());

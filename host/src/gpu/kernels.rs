@@ -3,6 +3,7 @@
 use super::context::{Current, current_device_spec};
 use super::dependent::{self, LaunchOptions};
 use super::function::{Function, Shape};
+use super::tensor_map::{self, LatestMaps};
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::limits;
@@ -14,9 +15,10 @@ use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::entry::Entry;
 use evo_sdpa_kernels::instances::ENTRIES;
 use std::fmt;
+use std::ptr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// The kernels of a PTX text in a CUDA context that is borrowed: it belongs to the caller and is never destroyed.
+/// The kernels of PTX texts in a CUDA context that is borrowed: it belongs to the caller and is never destroyed.
 ///
 /// The driver compiles a kernel when it is first used, which takes some tenths of a second unless the driver's own cache
 /// has it; [`Kernels::prepare`] does it beforehand. Kernels stay loaded until the value is dropped. All methods may be
@@ -24,11 +26,12 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 pub struct Kernels {
     context: CUcontext,
     device: DeviceSpec,
-    ptx: Box<str>,
+    ptx: Box<[Box<str>]>,
     /// For each of [`ENTRIES`] the plain and the dependent variant.
     loaded: Box<[[OnceLock<Function>; 2]]>,
     /// Held while a kernel is compiled, so that no two threads compile the same one.
     loading: Mutex<()>,
+    latest_maps: LatestMaps,
 }
 
 /// What the driver made of a kernel.
@@ -58,14 +61,15 @@ unsafe impl Send for Kernels {}
 unsafe impl Sync for Kernels {}
 
 impl Kernels {
-    /// The kernels of `ptx` in `context`. Nothing is compiled yet.
+    /// The kernels of the PTX texts `ptx` in `context`. Nothing is compiled yet. A kernel whose name is in several texts is
+    /// that of the first.
     ///
     /// # Safety
     /// `context` is a CUDA context, and outlives the value.
     ///
     /// # Errors
     /// [`Error::Driver`] when the context is null or its device cannot be asked.
-    pub unsafe fn in_context(context: CUcontext, ptx: &str) -> Result<Self> {
+    pub unsafe fn in_context(context: CUcontext, ptx: &[&str]) -> Result<Self> {
         if context.is_null() {
             return Err(Error::Driver {
                 call: "cuCtxPushCurrent_v2",
@@ -76,7 +80,9 @@ impl Kernels {
         let _current = unsafe { Current::enter(context) }?;
         let device = current_device_spec()?;
         let loaded = ENTRIES.iter().map(|_| Default::default()).collect();
-        Ok(Self { context, device, ptx: ptx.into(), loaded, loading: Mutex::default() })
+        let ptx = ptx.iter().map(|&text| text.into()).collect();
+        let (loading, latest_maps) = (Mutex::default(), LatestMaps::default());
+        Ok(Self { context, device, ptx, loaded, loading, latest_maps })
     }
 
     /// The figures of the context's device.
@@ -91,7 +97,7 @@ impl Kernels {
     ///
     /// # Errors
     /// [`Error::SharedMemory`] when the device has too little for it, [`Error::Unsupported`] when it is none of
-    /// [`KERNELS`](crate::KERNELS) or the PTX text does not hold it, [`Error::DriverTooOld`] when the driver does not
+    /// [`KERNELS`](crate::KERNELS), no PTX text holds it or its code is for other devices, [`Error::DriverTooOld`] when the driver does not
     /// know its PTX version, [`Error::Driver`] with the compiler's log when it does not compile.
     pub fn prepare(&self, kernel: Kernel) -> Result<()> {
         self.prepare_with(kernel, LaunchOptions::default())
@@ -148,10 +154,16 @@ impl Kernels {
         let mut params = plan.bind(pointers)?;
         let _current = self.enter()?;
         let function = self.load(Entry::Forward(plan.kernel), plan.index(), options)?;
+        let mut with_maps = plan.with_maps(params, |tensors| self.latest_maps.of(tensors))?;
         let shape = Shape { grid: plan.grid, block: plan.block, shared_bytes: plan.shared_bytes };
-        let mut arguments = [(&raw mut params).cast()];
-        // SAFETY: the function takes one FwdParams by value; the caller vouches for the stream and for what the
-        // addresses point at; the dependent variant waits for launches ahead of it.
+        let argument = match &mut with_maps {
+            Some(params) => ptr::from_mut(params).cast(),
+            None => (&raw mut params).cast(),
+        };
+        let mut arguments = [argument];
+        // SAFETY: the function takes one parameter by value, a FwdSm90Params where the plan has tensors for maps and else a
+        // FwdParams; the caller vouches for the stream and for what the addresses point at; the dependent variant waits for
+        // launches ahead of it.
         unsafe {
             if options.dependent {
                 dependent::launch(function, shape, &mut arguments, stream)
@@ -193,7 +205,7 @@ impl Kernels {
     /// The text that the driver compiles for `kernel`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] when the PTX text does not hold the kernel.
+    /// [`Error::Unsupported`] when no PTX text holds the kernel.
     pub fn source(&self, kernel: Kernel) -> Result<String> {
         self.source_with(kernel, LaunchOptions::default())
     }
@@ -228,10 +240,18 @@ impl Kernels {
 
     #[cold]
     fn load_first(&self, entry: Entry, slot: Option<&OnceLock<Function>>, options: LaunchOptions) -> Result<Function> {
+        if let Entry::Forward(kernel) = entry
+            && !self.device.runs(kernel)
+        {
+            return Err(limits::other_device(&kernel, &self.device));
+        }
         self.check_shared(entry, entry.shared_bytes())?;
         let slot = slot.ok_or_else(|| limits::not_among_kernels(entry))?;
         if options.dependent {
             dependent::check(&self.device)?;
+        }
+        if let Entry::Forward(Kernel::FwdSm90(_)) = entry {
+            tensor_map::check()?;
         }
         let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&function) = slot.get() {
@@ -256,11 +276,11 @@ impl Kernels {
 
     /// The text with `entry` alone of all entry points.
     fn text(&self, entry: &str) -> Result<String> {
-        let missing = || Error::missing_kernel(entry, ptx_text::entries(&self.ptx).count());
-        ptx_text::single_entry(&self.ptx, entry).ok_or_else(missing)
+        let missing = || Error::missing_kernel(entry, self.ptx.iter().flat_map(|text| ptx_text::entries(text)).count());
+        self.ptx.iter().find_map(|text| ptx_text::single_entry(text, entry)).ok_or_else(missing)
     }
 
-    /// Compiles an entry point of the PTX text. The context is current; the caller unloads what it gets.
+    /// Compiles an entry point of the PTX texts. The context is current; the caller unloads what it gets.
     pub(super) fn compile(&self, entry: &str) -> Result<Function> {
         Function::compile(self.text(entry)?, entry)
     }

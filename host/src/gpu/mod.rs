@@ -17,6 +17,7 @@ mod merge;
 mod open;
 mod session;
 mod tensor;
+mod tensor_map;
 mod timing;
 
 pub use attention::GpuOutput;

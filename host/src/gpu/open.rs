@@ -35,12 +35,13 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// The device with this ordinal, as the driver counts, and the kernels of `ptx`. None is compiled yet.
+    /// The device with this ordinal, as the driver counts, and the kernels of the PTX texts `ptx`. None is compiled
+    /// yet.
     ///
     /// # Errors
     /// [`Error::NoDevice`] when there is no driver, no such device, or one below compute capability 8.0;
     /// [`Error::Driver`] when the driver refuses a context.
-    pub fn open(ordinal: u32, ptx: &str) -> Result<Self> {
+    pub fn open(ordinal: u32, ptx: &[&str]) -> Result<Self> {
         let device = find_device(ordinal)?;
         let name = device_name(device)?;
         let spec = device_spec(device)?;

@@ -16,10 +16,12 @@
 //! - No launch is faster than its bytes come through L2, and from DRAM where the tensors do not fit L2.
 //! - `decode` streams keys and is bound by memory, or by what a warp takes for a tile: `stream` says how.
 //! - Where blocks of `fwd_sm80` share keys, the number of parts is the one with the least time: `shared` says how.
+//! - Blocks of `fwd_sm90` are persistent and take tile after tile: `persistent` says how.
 //! - Where the power limit is known it lowers the clock. Power goes with the activity of the tensor cores and with
 //!   the cube of the clock, since voltage follows the clock: `clock = sustained / activity^(1/3)`.
 
 mod divisor;
+mod persistent;
 mod rates;
 mod schedule;
 mod setting;

@@ -13,6 +13,8 @@ pub struct Rates {
     pub clock: f64,
     /// `mma.sync` m16n8k16 with f32 accumulators, FLOP per SM and clock.
     pub tensor: f64,
+    /// `wgmma` with f32 accumulators, FLOP per SM and clock; 0 where there is none.
+    pub wgmma: f64,
     /// `ex2.approx.f32`, results per SM and clock.
     pub exponentials: f64,
     /// Shared memory, bytes per SM and clock.
@@ -39,6 +41,7 @@ impl Rates {
     const A100: Self = Self {
         clock: 1410.0,
         tensor: 2048.0,
+        wgmma: 0.0,
         exponentials: 16.0,
         shared: 128.0,
         copy: 64.0,
@@ -58,6 +61,7 @@ impl Rates {
     const L4: Self = Self {
         clock: 2040.0,
         tensor: 1024.0,
+        wgmma: 0.0,
         exponentials: 16.0,
         shared: 128.0,
         copy: 64.0,
@@ -70,12 +74,13 @@ impl Rates {
     };
 
     /// H200: `tensor` M (624 TFLOP/s) at `clock`, which is what products run at and not the boost of 1.98 GHz;
-    /// `exponentials` P, and M gives 4.1 T/s; `dram` and `launch` M; `reads` M, by `decode` on 537 MB of keys and values;
+    /// `wgmma` P (989 TFLOP/s); `exponentials` P, and M gives 4.1 T/s; `dram` and `launch` M; `reads` M, by `decode` on 537 MB of keys and values;
     /// `l2` B; `l2_capacity` P. Its power limit shows in the clock of long head-dim-128 launches alone, by 3 %, and is not
     /// modelled.
     const H200: Self = Self {
         clock: 1830.0,
         tensor: 2580.0,
+        wgmma: 4096.0,
         exponentials: 16.0,
         shared: 128.0,
         copy: 64.0,

@@ -110,6 +110,10 @@ impl<'a> Setting<'a> {
                 let groups = grid::side_by_side(self.groups, tiles, rounds.blocks as u64, self.device.sm_count);
                 (rounds, Prediction::sm80(launch, work, &rounds, &walk, groups.is_some()), work.tensor)
             }
+            Pace::Persistent(persistent) => {
+                let rounds = query_blocks();
+                (rounds, persistent.terms(launch, &rounds, &walk, self.sm_count), persistent.tensor)
+            }
             Pace::Shared(shared) => return self.shared(shared, row, &walk).1,
             Pace::Decode(stream) => {
                 let splits = Splits::planned(stream.config, self.kv_len as u32, self.row_tiles, self.device.sm_count);

@@ -36,7 +36,7 @@ pub struct Step {
 /// What a launch, or a step of it, waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Bound {
-    /// `mma.sync`.
+    /// `mma.sync`, or `wgmma`.
     TensorCores,
     /// `ex2`.
     Exponentials,

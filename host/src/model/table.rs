@@ -1,6 +1,7 @@
 //! What planning needs of each kernel, worked out once, and found by data type and head dim.
 
 use super::divisor::Divisor;
+use super::persistent::Persistent;
 use super::rates::Rates;
 use super::schedule::Ramp;
 use super::shared::Shared;
@@ -48,6 +49,8 @@ pub(super) enum Pace {
     Sm80(Work),
     /// The same, where several blocks may share them.
     Shared(Shared),
+    /// Steps of keys of tile after tile.
+    Persistent(Persistent),
     /// Tiles of keys on their way from memory.
     Decode(Stream),
 }
@@ -60,6 +63,7 @@ impl Row {
             Kernel::FwdScalar(_) => (WARP, Pace::Scalar(SCALAR_STEP / rates.clock)),
             Kernel::FwdSm80(config) if config.shares_keys => (config.step(), Pace::Shared(Shared::new(config, rates))),
             Kernel::FwdSm80(config) => (config.step(), Pace::Sm80(Work::new(config, rates))),
+            Kernel::FwdSm90(config) => (config.tile_kv, Pace::Persistent(Persistent::new(config, rates))),
             Kernel::Decode(config) => (config.step(), Pace::Decode(Stream::new(config, rates))),
         };
         Self {

@@ -1,4 +1,4 @@
-//! The kernels of a PTX text on a simulated device.
+//! The kernels of PTX texts on a simulated device.
 
 use super::work::work;
 use crate::device::DeviceSpec;
@@ -13,21 +13,22 @@ use std::fmt;
 /// no large problem, gets there.
 const MARGIN: u64 = 10;
 
-/// A simulated GPU with the kernels of a PTX text. It holds no memory of its own: every call begins with a fresh device,
+/// A simulated GPU with the kernels of PTX texts. It holds no memory of its own: every call begins with a fresh device,
 /// and the same call gives the same answer and the same report.
 pub struct Simulator {
-    module: Module,
+    modules: Vec<Module>,
     spec: DeviceSpec,
     options: Options,
 }
 
 impl Simulator {
-    /// The kernels of `ptx` on an L4, simulated by default options.
+    /// The kernels of the PTX texts `ptx` on an L4, simulated by default options.
     ///
     /// # Errors
     /// [`Error::Ptx`] with the line that cannot be read, or holds an instruction that is not simulated.
-    pub fn new(ptx: &str) -> Result<Self> {
-        Ok(Self { module: Module::parse(ptx)?, spec: DeviceSpec::L4, options: Options::default() })
+    pub fn new(ptx: &[&str]) -> Result<Self> {
+        let modules = ptx.iter().map(|text| Module::parse(text)).collect::<Result<_, _>>()?;
+        Ok(Self { modules, spec: DeviceSpec::L4, options: Options::default() })
     }
 
     /// Plans for a device with these figures; see [`DeviceSpec::typical`].
@@ -77,7 +78,15 @@ impl Simulator {
 
     /// Runs a plan to its end. Nothing is launched where [`Plan::is_empty`].
     pub(super) fn launch(&self, device: &mut Device, plan: &Plan, pointers: &DevicePointers) -> Result<Report> {
-        let params = bytes(plan.bind(pointers)?);
+        let params = plan.bind(pointers)?;
+        plan.with_maps(params, |_| {
+            Err(Error::Unsupported {
+                field: "kernel",
+                value: plan.kernel.to_string(),
+                allowed: "kernels without tensor maps in the simulator".into(),
+            })
+        })?;
+        let params = bytes(params);
         self.launch_entry(device, Entry::Forward(plan.kernel), plan.grid, &params)
     }
 
@@ -93,12 +102,12 @@ impl Simulator {
         if grid.contains(&0) {
             return Ok(nothing(name, grid, block, self.options.seed));
         }
-        if !self.module.entries().any(|entry| entry == name) {
-            return Err(Error::missing_kernel(&name, self.module.entries().count()));
-        }
+        let Some(module) = self.modules.iter().find(|module| module.entries().any(|entry| entry == name)) else {
+            return Err(Error::missing_kernel(&name, self.modules.iter().flat_map(Module::entries).count()));
+        };
         let shared_bytes = entry.shared_bytes();
         let launch = Launch { entry: &name, grid, block, shared_bytes, params, options: self.options };
-        Ok(device.launch(&self.module, &launch)?)
+        Ok(device.launch(module, &launch)?)
     }
 }
 

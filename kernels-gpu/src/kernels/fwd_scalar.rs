@@ -5,7 +5,7 @@
 //! taking each probability from the lane that has it.
 
 use super::element::{pack, unpack};
-use super::softmax::{inverse, log_sum_exp};
+use super::statistics::{inverse, log_sum_exp};
 use super::{lse_address, sequence_keys};
 use crate::config::{DType, FwdScalar, MAX_HEAD_DIM, WARP};
 use crate::mask::visible_keys;

@@ -1,20 +1,35 @@
 //! The kernels, a file each, and the pieces that they share.
 
+#[cfg(not(hopper))]
 mod combine;
+#[cfg(not(hopper))]
 pub mod decode;
 mod element;
+#[cfg(not(hopper))]
 mod epilogue;
+#[cfg(not(hopper))]
 pub mod fwd_scalar;
+#[cfg(not(hopper))]
 pub mod fwd_sm80;
+#[cfg(hopper)]
 pub mod fwd_sm90;
+#[cfg(not(hopper))]
 pub mod merge_states;
+#[cfg(not(hopper))]
 pub mod mma_rate;
+#[cfg(not(hopper))]
 mod pages;
+#[cfg(not(hopper))]
 mod pipeline;
 mod registers;
+#[cfg(not(hopper))]
 mod shared_keys;
+#[cfg(not(hopper))]
 mod softmax;
+mod statistics;
+#[cfg(not(hopper))]
 mod ticket;
+#[cfg(not(hopper))]
 mod tile;
 
 use crate::params::FwdParams;

@@ -9,7 +9,8 @@
 
 use super::fwd_sm80::{Instance, Position};
 use super::registers::Registers;
-use super::softmax::{Softmax, finite_base};
+use super::softmax::Softmax;
+use super::statistics::finite_base;
 use super::ticket::is_last;
 use crate::params::{FwdParams, Workspace};
 use crate::ptx::ld_st::{load_global_8, load_global_16, store_global_8, store_global_16};

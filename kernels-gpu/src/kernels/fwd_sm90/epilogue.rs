@@ -7,7 +7,7 @@ use crate::config::FwdSm90;
 use crate::kernels::element::pack;
 use crate::kernels::lse_address;
 use crate::kernels::registers::Registers;
-use crate::kernels::softmax::{inverse, log_sum_exp};
+use crate::kernels::statistics::{inverse, log_sum_exp};
 use crate::params::FwdParams;
 use crate::ptx::ld_st::{store_global_16, store_global_f32};
 use crate::ptx::ldmatrix::stmatrix_x4;

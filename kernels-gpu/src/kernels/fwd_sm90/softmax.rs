@@ -5,7 +5,7 @@
 
 use super::Instance;
 use crate::kernels::registers::Registers;
-use crate::kernels::softmax::{LIMIT, finite_base};
+use crate::kernels::statistics::{LIMIT, finite_base};
 use crate::ptx::math::{ex2, fma, max};
 use crate::ptx::shuffle::{all, any, butterfly};
 
