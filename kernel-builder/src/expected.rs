@@ -64,8 +64,55 @@ fn sm80(config: FwdSm80) -> Counts {
 }
 
 /// Of these only what [`mismatches`] looks at: TMA copies all tiles, and `wgmma` reads them where they lie.
-fn sm90(_: FwdSm90) -> Counts {
-    Counts::default()
+fn sm90(config: FwdSm90) -> Counts {
+    let (key_products, value_products) = (config.head_dim / 16, config.tile_kv / 16);
+    let spans = config.spans();
+    let when = |holds: bool, count: u32| if holds { count } else { 0 };
+    let (takes_turns, stages_output) = (config.groups() > 1, config.stages_output());
+    // A first step alone, three ways of a step beside a product with values, and that product alone. The output is stored
+    // behind the third way, and behind the product alone.
+    let (first, ways, last, stores) = (1, 3, 1, 2);
+    // How often the producer's text fills a tile: queries and keys before the loop over tiles and in it, keys and values in
+    // the loop over steps, values behind it.
+    let (q_fills, k_fills, v_fills) = (2, 3, 2);
+    let products = first + 2 * ways + last;
+    Counts {
+        // At the start; before products; around the output tile.
+        bar_sync: 1 + when(takes_turns, ways) + when(stages_output, 2 * stores),
+        // Before the first turn; behind products.
+        bar_arrive: when(takes_turns, 1 + ways),
+        // Behind the number of a tile; behind cleared values.
+        bar_warp_sync: q_fills + v_fills,
+        // Key rows of a tile: producer and consumers, first tile and later ones; the number of a tile, likewise of consumers;
+        // warpgroup and ticket. Four for the maxima of two rows where the base moves: a first step, the ways, and one of them
+        // over again. Four for their sums. The words of four fragments of a half.
+        shfl_sync: 4
+            + 2
+            + 2
+            + 4 * (first + ways)
+            + 4 * stores
+            + when(!stages_output, stores * 2 * (config.head_dim / 32) * 4),
+        // Whether the base served; whether outputs have to be rescaled, in a step with a mask and in one over again.
+        vote_sync: 1 + 2,
+        // One k-step of the scores of a warp, in a loop.
+        mma_sync: config.tile_kv / 8,
+        stmatrix: when(stages_output, stores * config.head_dim / 16),
+        // Values go to one of two barriers.
+        bulk_copies: spans * (q_fills + k_fills + 2 * v_fills + when(stages_output, stores)),
+        bulk_commit: when(stages_output, stores),
+        bulk_wait: when(stages_output, stores + 1),
+        mbarrier_init: 2 * config.q_stages() + 4 * config.stages + 1,
+        // The producer: queries or the end; keys; values, or values to be cleared, twice. Consumers: keys, values, queries.
+        mbarrier_arrive: 2 * q_fills + k_fills + 3 * v_fills + (first + ways) + (ways + last) + 1,
+        // The same, and two that wait for the queries of a tile.
+        mbarrier_wait: q_fills + k_fills + 2 * v_fills + (first + ways) + (ways + last) + 2,
+        wgmma: (first + ways) * key_products + (ways + last) * value_products,
+        wgmma_fence: products,
+        wgmma_commit: products,
+        wgmma_wait: products,
+        setmaxnreg: 2,
+        ..Counts::default()
+    }
 }
 
 /// What one pass of the loop in which an entry point spends its time must hold.
@@ -149,12 +196,9 @@ fn decode(config: Decode) -> Counts {
 /// Where `found` is not what the configuration of `entry` calls for.
 pub fn mismatches(entry: Entry, found: &Counts) -> impl Iterator<Item = Defect> + use<> {
     let expected = expected(entry);
-    let is_known = move |instruction: &str| match entry {
-        Entry::Forward(Kernel::FwdSm90(_)) => matches!(instruction, "ldmatrix" | "cp.async" | "cp.async.wait_group"),
-        _ => true,
-    };
     [
         ("bar.sync", found.bar_sync, expected.bar_sync),
+        ("bar.arrive", found.bar_arrive, expected.bar_arrive),
         ("bar.warp.sync", found.bar_warp_sync, expected.bar_warp_sync),
         ("shfl.sync", found.shfl_sync, expected.shfl_sync),
         ("vote.sync", found.vote_sync, expected.vote_sync),
@@ -162,9 +206,21 @@ pub fn mismatches(entry: Entry, found: &Counts) -> impl Iterator<Item = Defect> 
         ("ldmatrix", found.ldmatrix, expected.ldmatrix),
         ("cp.async", found.cp_async, expected.cp_async),
         ("cp.async.wait_group", found.cp_async_wait, expected.cp_async_wait),
+        ("cp.async.bulk", found.bulk_copies, expected.bulk_copies),
+        ("cp.async.bulk.commit_group", found.bulk_commit, expected.bulk_commit),
+        ("cp.async.bulk.wait_group", found.bulk_wait, expected.bulk_wait),
+        ("mbarrier.init", found.mbarrier_init, expected.mbarrier_init),
+        ("mbarrier.arrive", found.mbarrier_arrive, expected.mbarrier_arrive),
+        ("mbarrier.try_wait", found.mbarrier_wait, expected.mbarrier_wait),
+        ("wgmma.mma_async", found.wgmma, expected.wgmma),
+        ("wgmma.fence", found.wgmma_fence, expected.wgmma_fence),
+        ("wgmma.commit_group", found.wgmma_commit, expected.wgmma_commit),
+        ("wgmma.wait_group", found.wgmma_wait, expected.wgmma_wait),
+        ("setmaxnreg", found.setmaxnreg, expected.setmaxnreg),
+        ("stmatrix", found.stmatrix, expected.stmatrix),
     ]
     .into_iter()
-    .filter(move |(instruction, found, expected)| is_known(instruction) && found != expected)
+    .filter(|(_, found, expected)| found != expected)
     .map(|(instruction, found, expected)| Defect::Count { instruction, found, expected })
 }
 

@@ -18,9 +18,9 @@ pub mod swizzle;
 
 #[cfg(target_arch = "nvptx64")]
 mod kernels;
-// Kernels for Hopper leave many instructions of Ampere unused.
+// The kernels of each target leave instructions to those of the other one.
 #[cfg(target_arch = "nvptx64")]
-#[cfg_attr(hopper, allow(dead_code))]
+#[allow(dead_code)]
 mod ptx;
 
 #[cfg(target_arch = "nvptx64")]

@@ -172,15 +172,6 @@ impl TileOrder {
     }
 }
 
-/// The quotient, without the panic for a divisor of zero, which a kernel may not have.
-#[inline(always)]
-const fn quotient(dividend: u32, divisor: u32) -> u32 {
-    match dividend.checked_div(divisor) {
-        Some(quotient) => quotient,
-        None => 0,
-    }
-}
-
 /// Position `index` of `count` where every second run of `2^run_log2` goes backwards: 0 1 3 2 4 5 6 for `run_log2` 1.
 ///
 /// Blocks that share an SM are one run apart: where the first of them has the most work of its run, the second has the

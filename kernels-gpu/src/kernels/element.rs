@@ -26,6 +26,7 @@ pub fn pack(dtype: DType, low: f32, high: f32) -> u32 {
 }
 
 /// The two elements of a word.
+#[cfg(not(hopper))]
 #[inline(always)]
 pub fn unpack(dtype: DType, pair: u32) -> [f32; 2] {
     if matches!(dtype, DType::F16) { cvt::unpack_f16(pair) } else { cvt::unpack_bf16(pair) }

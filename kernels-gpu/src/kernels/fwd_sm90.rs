@@ -372,7 +372,9 @@ impl<'a, I: Instance> Consumer<'a, I> {
             }
             let factors = this.last_values(&tile);
             epilogue::store::<I>(params, maps.out, shared, &tile, &this.at, factors, &this.out);
-            tma::wait_all();
+            if config.stages_output() {
+                tma::wait_all();
+            }
         }
     }
 

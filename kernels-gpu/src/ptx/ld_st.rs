@@ -192,3 +192,19 @@ pub unsafe fn store_shared_16(address: u32, value: [u32; 4]) {
         );
     }
 }
+
+/// `st.global.v4.b32` where `stores` holds, with the condition inside the instruction, for the reason that `mbarrier` gives.
+///
+/// # Safety
+/// Where `stores` holds, `address` is a 16-byte aligned writable global address.
+#[inline(always)]
+pub unsafe fn store_global_16_if(address: u64, value: [u32; 4], stores: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "{{ .reg .pred p; setp.ne.u32 p, {5}, 0; @p st.global.v4.b32 [{0}], {{{1}, {2}, {3}, {4}}}; }}",
+            in(reg64) address, in(reg32) value[0], in(reg32) value[1], in(reg32) value[2], in(reg32) value[3],
+            in(reg32) u32::from(stores), options(nostack),
+        );
+    }
+}

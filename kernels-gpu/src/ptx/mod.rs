@@ -11,11 +11,14 @@ pub mod cvt;
 pub mod ld_st;
 pub mod ldmatrix;
 pub mod math;
+#[cfg(hopper)]
 pub mod mbarrier;
 pub mod mma;
 pub mod shuffle;
 pub mod sreg;
+#[cfg(hopper)]
 pub mod tma;
+#[cfg(hopper)]
 pub mod wgmma;
 
 /// `trap`: ends the kernel with an error.

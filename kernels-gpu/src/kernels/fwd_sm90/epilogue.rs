@@ -9,7 +9,7 @@ use crate::kernels::lse_address;
 use crate::kernels::registers::Registers;
 use crate::kernels::statistics::{inverse, log_sum_exp};
 use crate::params::FwdParams;
-use crate::ptx::ld_st::{store_global_16, store_global_f32};
+use crate::ptx::ld_st::{store_global_16_if, store_global_f32};
 use crate::ptx::ldmatrix::stmatrix_x4;
 use crate::ptx::{barrier, shuffle, tma};
 
@@ -125,9 +125,8 @@ unsafe fn store_rows<I: Instance>(params: &FwdParams, tile: &Tile, at: &Lane, fa
             unsafe {
                 let words = shuffle::transpose_quad(words, quad_lane);
                 let column = 32 * four + 8 * quad_lane;
-                if row < params.q_len && column < params.head_dim {
-                    store_global_16(address + u64::from(column * 2), words);
-                }
+                let exists = row < params.q_len && column < params.head_dim;
+                store_global_16_if(address + u64::from(column * 2), words, exists);
             }
         }
     }
