@@ -1,5 +1,6 @@
 //! From the text that LLVM writes to the text that ships.
 
+use crate::gates::MAPS_ALIGNED;
 use crate::target::Target;
 use crate::text::{Parts, lines};
 use evo_sdpa_kernels::config::Kernel;
@@ -43,7 +44,7 @@ fn with_launch_bounds(body: &str, entry: Entry) -> String {
 /// what it passes by value.
 fn with_aligned_parameters(body: &str, entry: Entry) -> String {
     match entry {
-        Entry::Forward(Kernel::FwdSm90(_)) => body.replacen(".param .align 8 ", ".param .align 64 ", 1),
+        Entry::Forward(Kernel::FwdSm90(_)) => body.replacen(".param .align 8 ", MAPS_ALIGNED, 1),
         _ => body.to_owned(),
     }
 }

@@ -5,6 +5,7 @@ use crate::expected::mismatches;
 use crate::finish::launch_bounds;
 use crate::target::Target;
 use crate::text::{Line, entry_name, lines, opcodes};
+use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::entry::Entry;
 use evo_sdpa_kernels::instances::ENTRIES;
 use std::collections::BTreeMap;
@@ -13,6 +14,9 @@ use std::fmt;
 /// Largest size of all PTX files together: they travel inside the crate. Those for sm_80 take 6.2 MiB, those for sm_90a
 /// 2.3; compressed, as in a package, they are a seventh.
 pub const MAX_BYTES: usize = 9 << 20;
+
+/// How parameters with tensor maps are declared.
+pub(crate) const MAPS_ALIGNED: &str = ".param .align 64 ";
 
 /// Something that a gate found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +98,12 @@ pub enum Defect {
         found: String,
         /// What the table says.
         expected: String,
+    },
+    /// Tensor maps are not where TMA can read them.
+    #[error("parameters with tensor maps as `{found}`, which must begin with `{MAPS_ALIGNED}`")]
+    Alignment {
+        /// The declaration.
+        found: String,
     },
     /// An instruction was cloned or lost.
     #[error(
@@ -190,6 +200,9 @@ pub fn inspect(text: &str, target: Target) -> Vec<Finding> {
             if [".maxn", ".reqn", ".minn"].iter().any(|prefix| code.starts_with(prefix)) {
                 of_entry.push(code);
             }
+            if has_maps(name) && code.starts_with(".param ") && !code.starts_with(MAPS_ALIGNED) {
+                report(Defect::Alignment { found: code.to_owned() });
+            }
         }
     }
     let counts = count(text);
@@ -213,6 +226,11 @@ pub fn inspect(text: &str, target: Target) -> Vec<Finding> {
 /// Whether an entry point of this name ships in the file of `target`.
 fn ships(name: &str, target: Target) -> bool {
     Entry::parse(name).is_some_and(|entry| ENTRIES.contains(&entry) && Target::of(entry) == target)
+}
+
+/// Whether the parameters of an entry point hold tensor maps.
+fn has_maps(name: &str) -> bool {
+    matches!(Entry::parse(name), Some(Entry::Forward(Kernel::FwdSm90(_))))
 }
 
 /// What is wrong with a statement that starts with `opcode`.
@@ -240,10 +258,15 @@ mod tests {
 
     /// A text of every entry point of sm_80 that passes the gates.
     fn clean() -> String {
-        let mut text = ".version 7.4\n.target sm_80\n".to_owned();
-        for entry in ENTRIES.iter().filter(|entry| Target::of(**entry) == Target::Sm80) {
+        clean_of(Target::Sm80)
+    }
+
+    fn clean_of(target: Target) -> String {
+        let mut text = format!(".version 8.0\n.target {}\n", target.name());
+        for entry in ENTRIES.iter().filter(|entry| Target::of(**entry) == target) {
             let counts = expected(*entry);
-            text += &format!(".visible .entry {entry}(\n)\n{}\n{{\n", launch_bounds(*entry).join("\n"));
+            let params = format!("{MAPS_ALIGNED}.b8 {entry}_param_0[704]");
+            text += &format!(".visible .entry {entry}(\n\t{params}\n)\n{}\n{{\n", launch_bounds(*entry).join("\n"));
             for (statement, times) in [
                 ("bar.sync 0;", counts.bar_sync),
                 ("bar.warp.sync -1;", counts.bar_warp_sync),
@@ -275,7 +298,17 @@ mod tests {
 
     #[test]
     fn clean_text_passes() {
-        assert_eq!(inspect(&clean(), Target::Sm80), []);
+        for target in Target::ALL {
+            assert_eq!(inspect(&clean_of(target), target), []);
+        }
+    }
+
+    #[test]
+    fn tensor_maps_where_tma_cannot_read_them_are_found() {
+        let text = clean_of(Target::Sm90a).replacen(".param .align 64 ", ".param .align 8 ", 1);
+        let findings = inspect(&text, Target::Sm90a);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(findings[0].to_string().contains("`.param .align 8 .b8 fwd_sm90_"), "{}", findings[0]);
     }
 
     #[test]

@@ -20,8 +20,8 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
 }
 "#;
 
-/// Compiles `source` in the folder `place`; `None` without a device toolchain.
-fn compile_in(place: &str, source: &str) -> Option<Result<String, Error>> {
+/// Compiles `source` in the folder `place` for `target`; `None` without a device toolchain.
+fn compile_for(target: Target, place: &str, source: &str) -> Option<Result<String, Error>> {
     let toolchain = match Toolchain::find() {
         Ok(toolchain) => toolchain,
         Err(error) => {
@@ -34,7 +34,27 @@ fn compile_in(place: &str, source: &str) -> Option<Result<String, Error>> {
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("lib.rs"), source).unwrap();
     // Where `kernel-builder check` keeps the compiled `core` too.
-    Some(compile(&toolchain, &folder, &target_dir.join("../device"), Target::Sm80))
+    Some(compile(&toolchain, &folder, &target_dir.join("../device"), target))
+}
+
+fn compile_in(place: &str, source: &str) -> Option<Result<String, Error>> {
+    compile_for(Target::Sm80, place, source)
+}
+
+#[test]
+fn every_target_has_its_own_entry_points() {
+    // Without the other one, unused features are a warning.
+    let other = "#[cfg(not(hopper))]\n#[unsafe(no_mangle)]\nunsafe extern \"ptx-kernel\" fn other";
+    let start = "#[unsafe(no_mangle)]\nunsafe extern \"ptx-kernel\" fn number";
+    let body = &KERNEL[KERNEL.find("(out").unwrap()..KERNEL.find("#[panic_handler]").unwrap()];
+    let of_hopper = KERNEL.replace(start, &format!("{other}{body}#[cfg(hopper)]\n{start}"));
+    for (target, place) in [(Target::Sm80, "ampere"), (Target::Sm90a, "hopper")] {
+        let Some(text) = compile_for(target, place, &of_hopper) else { return };
+        let text = text.unwrap();
+        assert!(text.contains(&format!(".target {}\n", target.name())), "{text}");
+        assert_eq!(text.contains(".entry number("), target == Target::Sm90a, "{text}");
+        assert_eq!(text.contains(".entry other("), target == Target::Sm80, "{text}");
+    }
 }
 
 #[test]

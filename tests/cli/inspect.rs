@@ -55,7 +55,9 @@ fn inspect_says_how_much_of_a_main_loop_is_matrix_products() {
             let row = text.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
             let cells: Vec<_> = row.split_whitespace().collect();
             let [total, tensor, percent] = cells[cells.len() - 3..] else { panic!("{row}") };
-            if name.starts_with("fwd_scalar") {
+            let step = expected_step(Entry::parse(name).unwrap());
+            let foreign = arch == "sm_89" && name.starts_with("fwd_sm90");
+            if step.is_none() || foreign {
                 assert!(kernel["main_loop"].is_null(), "{name}");
                 assert_eq!([total, tensor, percent], ["-"; 3], "{name}");
                 continue;
@@ -64,8 +66,7 @@ fn inspect_says_how_much_of_a_main_loop_is_matrix_products() {
             assert_eq!([total, tensor], [count("total").to_string(), count("tensor").to_string()], "{row}");
             let share = 100.0 * count("tensor") as f64 / count("total") as f64;
             assert!((percent.parse::<f64>().unwrap() - share).abs() < 0.1, "{row}");
-            let step = expected_step(Entry::parse(name).unwrap()).unwrap();
-            assert_eq!(count("tensor"), u64::from(step.tensor), "{row}");
+            assert_eq!(count("tensor"), u64::from(step.unwrap().tensor), "{row}");
         }
     }
 }

@@ -164,6 +164,14 @@ fn divide(cx: &mut Operands, ty: Type) -> Result<Action> {
 
 fn extreme(cx: &mut Operands, ty: Type) -> Result<Action> {
     let least = cx.op.name == "min";
+    // Nothing below zero.
+    if cx.op.take("relu") {
+        return match ty {
+            Type::S(32) if least => cx.binary(|a: u32, b: u32| (a as i32).min(b as i32).max(0) as u32),
+            Type::S(32) => cx.binary(|a: u32, b: u32| (a as i32).max(b as i32).max(0) as u32),
+            _ => cx.op.unknown(),
+        };
+    }
     match ty {
         Type::U(16) => cx.binary(move |a: u32, b: u32| if (u16(a) < u16(b)) == least { u16(a) } else { u16(b) }),
         Type::S(16) => cx.binary(move |a: u32, b: u32| u16(if (s16(a) < s16(b)) == least { a } else { b })),

@@ -104,6 +104,8 @@ fn the_least_and_the_greatest_depend_on_the_sign() {
     check("max.u32", |(a, b): (u32, u32)| a.max(b));
     check("min.s32", |(a, b): (i32, i32)| a.min(b));
     check("max.s32", |(a, b): (i32, i32)| a.max(b));
+    check("min.relu.s32", |(a, b): (i32, i32)| a.min(b).max(0));
+    check("max.relu.s32", |(a, b): (i32, i32)| a.max(b).max(0));
     check("min.u64", |(a, b): (u64, u64)| a.min(b));
     check("max.u64", |(a, b): (u64, u64)| a.max(b));
     check("min.s64", |(a, b): (i64, i64)| a.min(b));
