@@ -32,18 +32,19 @@ mod epilogue;
 mod recompute;
 mod shared;
 mod softmax;
+mod tile;
 
 use super::element::pack;
 use super::registers::Registers;
-use super::sequence_keys;
 use crate::config::{FwdSm90, WARP};
 use crate::mask::visible_keys;
-use crate::params::{FwdParams, FwdSm90Params, TensorMap, TileOrder, kv_head, quotient};
+use crate::params::{FwdParams, FwdSm90Params, TensorMap, TileOrder};
 use crate::ptx::ld_st::{load_shared_4, store_shared_4, store_shared_16};
 use crate::ptx::wgmma::{self, Accumulators, Roles, descriptor};
-use crate::ptx::{atomic, barrier, mbarrier, shuffle, sreg, tma};
+use crate::ptx::{barrier, mbarrier, shuffle, sreg, tma};
 use shared::{Shared, Turn};
 use softmax::{Softmax, rescale};
+use tile::{Lane, Tile, next_tile};
 
 /// A kernel of the table: its configuration and the register arrays that follow from it.
 pub trait Instance {
@@ -77,86 +78,6 @@ impl Maps {
     fn at(address: u64) -> Self {
         let map = |index: u64| address + index * size_of::<TensorMap>() as u64;
         Self { q: map(0), k: map(1), v: map(2), out: map(3) }
-    }
-}
-
-/// A tile of query rows, and the steps of keys that it walks.
-#[derive(Clone, Copy)]
-struct Tile {
-    batch: u32,
-    head: u32,
-    /// The key head of `head`.
-    head_kv: u32,
-    /// Its first query row.
-    first_row: u32,
-    /// Number of keys of its sequence.
-    kv_len: i32,
-    /// Steps, at least one: a tile that sees no key masks all of one.
-    steps: u32,
-    /// Steps, counted from the first key, in which all rows see all keys, and before which every row saw one.
-    plain_steps: u32,
-}
-
-impl Tile {
-    #[inline(always)]
-    unsafe fn get<I: Instance>(params: &FwdParams, order: &TileOrder, index: u32) -> Self {
-        let config = I::CONFIG;
-        let (tile, slice) = order.get(index);
-        let heads = u32::from(params.heads_q);
-        let batch = quotient(slice, heads);
-        let first_row = tile * config.tile_q;
-        let end_row = (first_row + config.tile_q).min(params.q_len);
-        // SAFETY: the sequence exists.
-        let kv_len = unsafe { shuffle::broadcast_u32(sequence_keys(params, batch) as u32, 0) } as i32;
-        let visible = |row: u32| visible_keys(row as i32, kv_len, params.causal_offset) as u32;
-        let steps = visible(end_row - 1).div_ceil(config.tile_kv).max(1);
-        let plain_steps = (visible(first_row).max(1) - 1) / config.tile_kv;
-        let head = slice - batch * heads;
-        let head_kv = kv_head(head, params.kv_head_reciprocal);
-        Self { batch, head, head_kv, first_row, kv_len, steps, plain_steps: plain_steps.min(steps - 1) }
-    }
-}
-
-/// Where a consumer thread stands in its block.
-#[derive(Clone, Copy)]
-struct Lane {
-    /// Warpgroup, not counting the producer's.
-    group: u32,
-    /// Thread, not counting the producer's.
-    thread: u32,
-    lane: u32,
-}
-
-impl Lane {
-    #[inline(always)]
-    unsafe fn current() -> Self {
-        let thread = sreg::thread_idx_x() - FwdSm90::GROUP_THREADS;
-        // SAFETY: converged. The same in all lanes, which ptxas then knows.
-        let group = unsafe { shuffle::broadcast_u32(thread / FwdSm90::GROUP_THREADS, 0) };
-        Self { group, thread, lane: thread % WARP }
-    }
-
-    #[inline(always)]
-    fn warp_of_group(&self) -> u32 {
-        self.thread / WARP % 4
-    }
-
-    /// First row of the warp in the block's tile.
-    #[inline(always)]
-    fn first_row(&self) -> u32 {
-        self.group * FwdSm90::GROUP_ROWS + self.warp_of_group() * 16
-    }
-
-    /// The named barrier of the warpgroup's turn to multiply.
-    #[inline(always)]
-    fn turn_barrier(group: u32) -> u32 {
-        1 + group
-    }
-
-    /// The named barrier that the warpgroup has for itself.
-    #[inline(always)]
-    fn own_barrier(&self) -> u32 {
-        5 + self.group
     }
 }
 
@@ -289,25 +210,6 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
             (index, tile) = (next, next_tile);
         }
     }
-}
-
-/// The tile that the block takes next; `order.count` or more where there is none.
-///
-/// Blocks take the tiles beyond their first ones as they come. As many tickets are taken as there are tiles, as each block
-/// takes one in vain, so that the counter goes round to zero.
-#[inline(always)]
-unsafe fn next_tile(params: &FwdParams, order: &TileOrder, lane: u32) -> u32 {
-    let blocks = sreg::grid_dim_x();
-    if order.count <= blocks {
-        return order.count;
-    }
-    let mut ticket = 0;
-    if lane == 0 {
-        // SAFETY: the launch has the counter for itself.
-        ticket = unsafe { atomic::take_ticket(params.workspace, order.count - 1) };
-    }
-    // SAFETY: converged.
-    blocks + unsafe { shuffle::broadcast_u32(ticket, 0) }
 }
 
 /// A warpgroup that multiplies.

@@ -1,8 +1,9 @@
 //! From accumulators to the output tensor: through shared memory, and from there in boxes.
 
+use super::Instance;
 use super::shared::Shared;
 use super::softmax::Softmax;
-use super::{Instance, Lane, Tile};
+use super::tile::{Lane, Tile};
 use crate::config::FwdSm90;
 use crate::kernels::element::pack;
 use crate::kernels::lse_address;

@@ -4,7 +4,8 @@
 //! of the warpgroup, and its keys may be gone from shared memory. It reads what it needs from global memory, and multiplies
 //! with `mma.sync`, whose accumulators have the same layout. This is slow, and rare.
 
-use super::{Instance, Lane, Tile};
+use super::Instance;
+use super::tile::{Lane, Tile};
 use crate::kernels::element::mma_m16n8k16;
 use crate::kernels::registers::Registers;
 use crate::params::{FwdParams, Strides};

@@ -1,0 +1,122 @@
+//! What a block works on, and where a thread stands in it.
+
+use super::Instance;
+use crate::config::{FwdSm90, WARP};
+use crate::kernels::sequence_keys;
+use crate::mask::visible_keys;
+use crate::params::{FwdParams, TileOrder, kv_head, quotient};
+use crate::ptx::{atomic, shuffle, sreg};
+
+/// A tile of query rows, and the steps of keys that it walks.
+#[derive(Clone, Copy)]
+pub struct Tile {
+    /// Sequence.
+    pub batch: u32,
+    /// Query head.
+    pub head: u32,
+    /// The key head of `head`.
+    pub head_kv: u32,
+    /// Its first query row.
+    pub first_row: u32,
+    /// Number of keys of its sequence.
+    pub kv_len: i32,
+    /// Steps, at least one: a tile that sees no key masks all of one.
+    pub steps: u32,
+    /// Steps, counted from the first key, in which all rows see all keys, and before which every row saw one.
+    pub plain_steps: u32,
+}
+
+impl Tile {
+    /// The tile at position `index` of the order, below its count.
+    ///
+    /// # Safety
+    /// All lanes of the warp are converged; the parameters are those of the launch.
+    #[inline(always)]
+    pub unsafe fn get<I: Instance>(params: &FwdParams, order: &TileOrder, index: u32) -> Self {
+        let config = I::CONFIG;
+        let (tile, slice) = order.get(index);
+        let heads = u32::from(params.heads_q);
+        let batch = quotient(slice, heads);
+        let first_row = tile * config.tile_q;
+        let end_row = (first_row + config.tile_q).min(params.q_len);
+        // SAFETY: the sequence exists.
+        let kv_len = unsafe { shuffle::broadcast_u32(sequence_keys(params, batch) as u32, 0) } as i32;
+        let visible = |row: u32| visible_keys(row as i32, kv_len, params.causal_offset) as u32;
+        let steps = visible(end_row - 1).div_ceil(config.tile_kv).max(1);
+        let plain_steps = (visible(first_row).max(1) - 1) / config.tile_kv;
+        let head = slice - batch * heads;
+        let head_kv = kv_head(head, params.kv_head_reciprocal);
+        Self { batch, head, head_kv, first_row, kv_len, steps, plain_steps: plain_steps.min(steps - 1) }
+    }
+}
+
+/// Where a consumer thread stands in its block.
+#[derive(Clone, Copy)]
+pub struct Lane {
+    /// Warpgroup, not counting the producer's.
+    pub group: u32,
+    /// Thread, not counting the producer's.
+    pub thread: u32,
+    /// Lane of the warp.
+    pub lane: u32,
+}
+
+impl Lane {
+    /// Reads the special registers.
+    ///
+    /// # Safety
+    /// All lanes of the warp are converged.
+    #[inline(always)]
+    pub unsafe fn current() -> Self {
+        let thread = sreg::thread_idx_x() - FwdSm90::GROUP_THREADS;
+        // SAFETY: converged. The same in all lanes, which ptxas then knows.
+        let group = unsafe { shuffle::broadcast_u32(thread / FwdSm90::GROUP_THREADS, 0) };
+        Self { group, thread, lane: thread % WARP }
+    }
+
+    /// Warp of the warpgroup.
+    #[inline(always)]
+    pub fn warp_of_group(&self) -> u32 {
+        self.thread / WARP % 4
+    }
+
+    /// First row of the warp in the block's tile.
+    #[inline(always)]
+    pub fn first_row(&self) -> u32 {
+        self.group * FwdSm90::GROUP_ROWS + self.warp_of_group() * 16
+    }
+
+    /// The named barrier of the warpgroup's turn to multiply.
+    #[inline(always)]
+    pub fn turn_barrier(group: u32) -> u32 {
+        1 + group
+    }
+
+    /// The named barrier that the warpgroup has for itself.
+    #[inline(always)]
+    pub fn own_barrier(&self) -> u32 {
+        5 + self.group
+    }
+}
+
+/// The tile that the block takes next; `order.count` or more where there is none.
+///
+/// Blocks take the tiles beyond their first ones as they come. As many tickets are taken as there are tiles, as each block
+/// takes one in vain, so that the counter goes round to zero.
+///
+/// # Safety
+/// All lanes of the warp are converged; the parameters are those of the launch.
+#[inline(always)]
+pub unsafe fn next_tile(params: &FwdParams, order: &TileOrder, lane: u32) -> u32 {
+    let blocks = sreg::grid_dim_x();
+    if order.count <= blocks {
+        return order.count;
+    }
+    let mut ticket = 0;
+    if lane == 0 {
+        // SAFETY: the launch has the counter for itself.
+        ticket = unsafe { atomic::take_ticket(params.workspace, order.count - 1) };
+    }
+    // SAFETY: converged.
+    blocks + unsafe { shuffle::broadcast_u32(ticket, 0) }
+}
