@@ -5,7 +5,7 @@ use common::{Device, HEAD_DIMS, assert_no_faults, faults, kernels, nasty_cases};
 use evo_sdpa::gpu::{Gpu, Kernels, LaunchOptions, sys};
 use evo_sdpa::half::bf16;
 use evo_sdpa::shapes::ACCEPTANCE;
-use evo_sdpa::verify::{Case, Expected, Inputs};
+use evo_sdpa::verify::{Case, Expected, Inputs, Storage};
 use evo_sdpa::{
     Causal, DType, DevicePointers, DeviceSpec, Element, Error, GpuTensor, KERNELS, Kernel, Layout, MergePlan,
     MergePointers, Options, Plan, Problem, TensorView, cpu, half, with_element,
@@ -81,6 +81,27 @@ fn blocks_that_share_keys_are_right_and_leave_the_workspace_fit_for_the_next_lau
             for causal in [None, Some(Causal::BottomRight)] {
                 let dtype = kernel.dtype();
                 let case = Case { dtype, kv_lens: true, causal, splits: Some(splits), ..Case::new(shape) };
+                assert_no_faults(faults(gpu, &case, [Some(kernel)]).into_iter());
+            }
+        }
+    }
+}
+
+#[test]
+fn persistent_blocks_are_right_with_one_tile_and_with_several_and_leave_the_workspace_fit_for_the_next_launch() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    for kernel in kernels_of(gpu).filter(|kernel| matches!(kernel, Kernel::FwdSm90(_))) {
+        let (dtype, head_dim) = (kernel.dtype(), kernel.head_dim() as usize);
+        // A few tiles, then more than SMs, in different orders, and a few again.
+        for (shape, causal) in [
+            ([1, 2, 1, 200, 300, head_dim], None),
+            ([1, 40, 10, 700, 200, head_dim], None),
+            ([2, 20, 20, 700, 700, head_dim - 8], Some(Causal::BottomRight)),
+            ([5, 8, 2, 900, 77, head_dim], Some(Causal::TopLeft)),
+            ([1, 2, 1, 200, 300, head_dim], Some(Causal::BottomRight)),
+        ] {
+            for (storage, kv_lens) in [(Storage::Bhsd, false), (Storage::Bshd, true)] {
+                let case = Case { dtype, causal, storage, kv_lens, ..Case::new(shape) };
                 assert_no_faults(faults(gpu, &case, [Some(kernel)]).into_iter());
             }
         }

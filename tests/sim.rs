@@ -45,7 +45,7 @@ fn small_case(kernel: Kernel, q_len: usize, kv_len: usize, causal: Option<Causal
     Case { dtype: kernel.dtype(), causal, ..Case::new(shape) }
 }
 
-/// Kernels with tensor maps run on a GPU alone.
+/// The stand-in for `fwd_sm90` answers nothing.
 fn is_simulated(kernel: Kernel) -> bool {
     !matches!(kernel, Kernel::FwdSm90(_))
 }

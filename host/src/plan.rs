@@ -318,14 +318,16 @@ impl Plan {
     }
 
     /// The parameters of a kernel with [`Plan::tensors`]: what [`Plan::bind`] gave, and the tensor maps that `encode` makes
-    /// of tensors and their addresses. None for other kernels, which take `fwd` alone.
+    /// of tensors and their addresses. None for other kernels, which take `fwd` alone, and where nothing is launched.
     #[cfg(any(feature = "gpu", feature = "sim"))]
     pub(crate) fn with_maps(
         &self,
         fwd: FwdParams,
         encode: impl FnOnce([(TiledTensor, u64); 4]) -> Result<[TensorMap; 4]>,
     ) -> Result<Option<FwdSm90Params>> {
-        let (Some([q, k, v, out]), Some(tiles)) = (self.tensors(), self.tiles) else { return Ok(None) };
+        let (Some([q, k, v, out]), Some(tiles), false) = (self.tensors(), self.tiles, self.is_empty()) else {
+            return Ok(None);
+        };
         let [q_map, k_map, v_map, out_map] = encode([(q, fwd.q), (k, fwd.k), (v, fwd.v), (out, fwd.out)])?;
         Ok(Some(FwdSm90Params { q_map, k_map, v_map, out_map, fwd, tiles }))
     }

@@ -7,6 +7,7 @@
 mod attention;
 mod merge;
 mod simulator;
+mod tensor_map;
 mod work;
 
 pub use attention::Simulated;

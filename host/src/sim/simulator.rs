@@ -1,11 +1,12 @@
 //! The kernels of PTX texts on a simulated device.
 
+use super::tensor_map;
 use super::work::work;
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::plan::{DevicePointers, Plan};
 use evo_sdpa_kernels::entry::Entry;
-use evo_sdpa_kernels::params::FwdParams;
+use evo_sdpa_kernels::params::{FwdParams, FwdSm90Params};
 use ptx_sim::{Counters, Device, Launch, LaunchError, Module, Options, ParseError, Report};
 use std::fmt;
 
@@ -78,16 +79,7 @@ impl Simulator {
 
     /// Runs a plan to its end. Nothing is launched where [`Plan::is_empty`].
     pub(super) fn launch(&self, device: &mut Device, plan: &Plan, pointers: &DevicePointers) -> Result<Report> {
-        let params = plan.bind(pointers)?;
-        plan.with_maps(params, |_| {
-            Err(Error::Unsupported {
-                field: "kernel",
-                value: plan.kernel.to_string(),
-                allowed: "kernels without tensor maps in the simulator".into(),
-            })
-        })?;
-        let params = bytes(params);
-        self.launch_entry(device, Entry::Forward(plan.kernel), plan.grid, &params)
+        self.launch_entry(device, Entry::Forward(plan.kernel), plan.grid, &parameters(plan, pointers)?)
     }
 
     /// Runs a grid of an entry point to its end; an empty one takes no launch.
@@ -130,6 +122,23 @@ impl From<LaunchError> for Error {
     }
 }
 
+/// What the kernel of a plan gets.
+fn parameters(plan: &Plan, pointers: &DevicePointers) -> Result<Vec<u8>> {
+    let fwd = plan.bind(pointers)?;
+    let maps = plan.with_maps(fwd, |[q, k, v, out]| {
+        Ok([tensor_map::encode(q)?, tensor_map::encode(k)?, tensor_map::encode(v)?, tensor_map::encode(out)?])
+    })?;
+    Ok(maps.map_or_else(|| bytes(fwd).to_vec(), |params| bytes_with_maps(params).to_vec()))
+}
+
+/// The parameter block of a kernel with tensor maps as it lies in memory.
+fn bytes_with_maps(params: FwdSm90Params) -> [u8; size_of::<FwdSm90Params>()] {
+    // Four maps, the other block, and four numbers of 4 bytes.
+    const { assert!(size_of::<FwdSm90Params>() == 4 * 128 + size_of::<FwdParams>() + 4 * 4) };
+    // SAFETY: the struct has no padding, as its parts have none and fill it.
+    unsafe { std::mem::transmute(params) }
+}
+
 /// The parameter block as it lies in memory, which is how a driver passes it on.
 fn bytes(params: FwdParams) -> [u8; size_of::<FwdParams>()] {
     // Ten numbers of 8 bytes, four strides of three of 4 bytes, eleven more of 4 bytes and two of 2 bytes.
@@ -148,7 +157,7 @@ fn nothing(kernel: String, grid: [u32; 3], block: [u32; 3], seed: u64) -> Report
 mod tests {
     use super::*;
     use crate::problem::{Causal, Problem};
-    use evo_sdpa_kernels::config::DType;
+    use evo_sdpa_kernels::config::{DType, Kernel};
     use std::mem::offset_of;
 
     #[test]
@@ -165,5 +174,32 @@ mod tests {
         assert_eq!([offset_of!(FwdParams, q_len), offset_of!(FwdParams, kv_len)].map(u32_at), [100, 300]);
         assert_eq!(u32_at(offset_of!(FwdParams, causal_offset)), 200);
         assert_eq!(u32_at(offset_of!(FwdParams, k_stride)), 2 * 300 * 64 * 2 / 16);
+    }
+
+    #[test]
+    fn tensor_maps_come_first_and_the_order_of_tiles_last() {
+        let problem = Problem::contiguous(DType::F16, [2, 80, 20, 100, 300, 64]);
+        let kernel = Kernel::parse("fwd_sm90_f16_d64_q128_kv128_s2").unwrap();
+        let plan = Plan::with_kernel(&problem, &DeviceSpec::H200, kernel).unwrap();
+        let pointers = DevicePointers {
+            q: 1 << 20,
+            k: 2 << 20,
+            v: 3 << 20,
+            out: 4 << 20,
+            workspace: 5 << 20,
+            ..DevicePointers::default()
+        };
+        let bytes = parameters(&plan, &pointers).unwrap();
+        let map = |address, rows, heads, tile_rows| {
+            let (dims, strides) = ([64, rows, heads, 2], [128, 128 * rows, 128 * rows * heads]);
+            ptx_sim::TensorMap::new(address, 2, &dims, &strides, &[64, tile_rows, 1, 1], ptx_sim::Swizzle::Bytes128)
+        };
+        let maps = [map(1 << 20, 100, 80, 128), map(2 << 20, 300, 20, 128), map(3 << 20, 300, 20, 128)];
+        for (at, map) in maps.into_iter().chain([map(4 << 20, 100, 80, 64)]).enumerate() {
+            assert_eq!(bytes[128 * at..128 * (at + 1)], map.unwrap().encode(), "map {at}");
+        }
+        assert_eq!(bytes[512..688], super::bytes(plan.bind(&pointers).unwrap()));
+        let tiles: Vec<_> = bytes[688..].chunks(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap())).collect();
+        assert_eq!(tiles, [160, 1, 1, 160], "all, of a slice, of a group, slices");
     }
 }

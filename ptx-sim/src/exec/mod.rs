@@ -1,10 +1,16 @@
 //! Runs a decoded kernel, block after block.
 
 mod barriers;
+mod bulk;
 mod bytes;
+mod cluster;
 mod copies;
+mod groups;
 mod matrix;
+mod mbarriers;
 mod memory;
+mod phases;
+mod proxy;
 mod shared;
 mod step;
 mod sync;
@@ -19,6 +25,7 @@ use crate::options::{Options, WarpOrder};
 use crate::program::Program;
 use crate::report::{Collector, Counters, Kind, LineCounters, RawPlace, Report, Space};
 use barriers::{BARRIERS, Barrier};
+use mbarriers::Mbarriers;
 use warp::{State, Warp};
 
 /// Instructions that a warp executes before another one gets a turn, so that a warp may spin until another has done
@@ -47,6 +54,11 @@ pub(crate) struct Machine<'a> {
     clocks: Clocks,
     global: GlobalShadow,
     barriers: [Barrier; BARRIERS],
+    mbarriers: Mbarriers,
+    /// Tests of mbarriers since the last one that found a phase complete.
+    idle_tests: u32,
+    /// The warp has to let others go on.
+    turn_over: bool,
     /// The block that runs, and its number.
     block: [u32; 3],
     number: u32,
@@ -84,6 +96,9 @@ impl<'a> Machine<'a> {
             clocks: Clocks::new(warps),
             global: GlobalShadow::new(program.global_granule),
             barriers: Default::default(),
+            mbarriers: Mbarriers::default(),
+            idle_tests: 0,
+            turn_over: false,
             block: [0; 3],
             number: 0,
             counters: vec![Counters::default(); program.code.len()],
@@ -118,11 +133,13 @@ impl<'a> Machine<'a> {
         self.shadow.clear();
         self.clocks.reset();
         self.barriers = Default::default();
+        self.mbarriers.clear();
         for (index, warp) in warps.iter_mut().enumerate() {
             warp.start(threads - 32 * index as u32);
         }
         loop {
             let mut progress = false;
+            warps.iter_mut().for_each(|warp| warp.wake(self.mbarriers.completed));
             for turn in 0..warps.len() {
                 let index = match self.options.warp_order {
                     WarpOrder::RoundRobin => turn,
@@ -141,9 +158,12 @@ impl<'a> Machine<'a> {
                 self.open_barriers(warps);
             }
             if warps.iter().all(|warp| warp.state == State::Done) {
+                self.check_unfinished();
+                self.check_register_limits(warps);
                 return;
             }
-            let ready = warps.iter().any(|warp| warp.state == State::Ready);
+            let ready =
+                warps.iter().any(|warp| warp.state == State::Ready || warp.is_to_wake(self.mbarriers.completed));
             if !progress && !ready && !self.resolve(warps) {
                 return;
             }
