@@ -64,6 +64,10 @@ pub enum Kind {
     Endless,
     /// The destination of an asynchronous copy is read, written or copied to before the copy was waited for.
     AsyncInFlight,
+    /// A register of an asynchronous matrix product is read or written before the product was waited for.
+    RegisterInFlight,
+    /// An asynchronous matrix product uses a register that was used otherwise since the last `wgmma.fence`.
+    UnfencedRegister,
     /// Two warps use the same shared memory, one of them writes, and no barrier stands between.
     SharedRace,
     /// Two blocks use the same global memory, one of them writes, and nothing orders them.
@@ -74,7 +78,7 @@ pub enum Kind {
     UninitializedRegister,
     /// As [`Kind::SharedRace`], for two lanes of one warp without `bar.warp.sync` between them.
     IntraWarpRace,
-    /// A thread ends with an asynchronous copy that it never waited for.
+    /// An asynchronous copy or matrix product that is never waited for, or that a wait leaves out.
     AsyncUnfinished,
 }
 
@@ -94,6 +98,8 @@ impl Kind {
             Self::Diverged => "diverged",
             Self::Endless => "endless",
             Self::AsyncInFlight => "async-in-flight",
+            Self::RegisterInFlight => "register-in-flight",
+            Self::UnfencedRegister => "unfenced-register",
             Self::SharedRace => "shared-race",
             Self::GlobalRace => "global-race",
             Self::UninitializedMemory => "uninitialized-memory",
@@ -172,12 +178,14 @@ pub enum Class {
     Shared,
     /// Local, constant and parameter memory.
     OtherMemory,
-    /// `cp.async` and its groups.
+    /// `cp.async`, and the groups of asynchronous instructions.
     Async,
     /// `ldmatrix`, `stmatrix`.
     MatrixLoad,
     /// `mma`.
     Matrix,
+    /// `wgmma.mma_async`, once for each of its four warps.
+    WarpgroupMatrix,
     /// Barriers and fences.
     Barrier,
     /// Shuffles, votes, reductions in a warp.
@@ -201,13 +209,14 @@ impl Class {
             Self::Async => "async",
             Self::MatrixLoad => "matrix load",
             Self::Matrix => "matrix",
+            Self::WarpgroupMatrix => "warpgroup matrix",
             Self::Barrier => "barrier",
             Self::Warp => "warp",
         }
     }
 
     /// Every class, in the order of the discriminants.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Integer,
         Self::Float,
         Self::Special,
@@ -221,6 +230,7 @@ impl Class {
         Self::Async,
         Self::MatrixLoad,
         Self::Matrix,
+        Self::WarpgroupMatrix,
         Self::Barrier,
         Self::Warp,
     ];
