@@ -1,6 +1,11 @@
 //! A kernel as the executor wants it: decoded once, in an order in which diverged lanes meet again.
 
+<<<<<<< HEAD
 use crate::numeric::mma::{Formats, Fp8};
+=======
+use crate::check::clock::Passes;
+use crate::numeric::mma::Fp8;
+>>>>>>> hopper-mb
 use crate::numeric::packed::Half;
 use crate::ops::Compute;
 use crate::ops::atomic::Atomic;
@@ -149,6 +154,8 @@ pub(crate) enum Action {
     Store(Access),
     Atomic(Atomic),
     Fence,
+    /// Passes on to the asynchronous proxy what the lane did.
+    ProxyFence(Passes),
     CpAsync(CpAsync),
     CommitGroup,
     /// Waits until at most this many groups are open; `None` also for copies of no group.

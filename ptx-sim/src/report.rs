@@ -58,6 +58,9 @@ pub enum Kind {
     Deadlock,
     /// Warps disagree about a barrier: its count, or who takes part.
     BarrierMismatch,
+    /// An mbarrier is used against its rules: not initialised, more arrivals than it expects, a phase that is over, bytes
+    /// that it does not expect.
+    Mbarrier,
     /// Not all lanes execute an instruction that all must execute together.
     Diverged,
     /// The launch was given up.
@@ -68,6 +71,9 @@ pub enum Kind {
     RegisterInFlight,
     /// An asynchronous matrix product uses a register that was used otherwise since the last `wgmma.fence`.
     UnfencedRegister,
+    /// The asynchronous proxy (bulk copies, `wgmma`) uses shared memory that was written by ordinary instructions, or an
+    /// mbarrier, with no proxy fence by the thread that wrote.
+    ProxyFence,
     /// Two warps use the same shared memory, one of them writes, and no barrier stands between.
     SharedRace,
     /// Two blocks use the same global memory, one of them writes, and nothing orders them.
@@ -95,11 +101,13 @@ impl Kind {
             Self::Trap => "trap",
             Self::Deadlock => "deadlock",
             Self::BarrierMismatch => "barrier-mismatch",
+            Self::Mbarrier => "mbarrier",
             Self::Diverged => "diverged",
             Self::Endless => "endless",
             Self::AsyncInFlight => "async-in-flight",
             Self::RegisterInFlight => "register-in-flight",
             Self::UnfencedRegister => "unfenced-register",
+            Self::ProxyFence => "proxy-fence",
             Self::SharedRace => "shared-race",
             Self::GlobalRace => "global-race",
             Self::UninitializedMemory => "uninitialized-memory",

@@ -7,6 +7,9 @@ mod event;
 mod history;
 #[cfg(test)]
 mod oracle;
+mod proxy;
+#[cfg(test)]
+mod proxy_tests;
 #[cfg(test)]
 mod tests;
 
@@ -18,13 +21,16 @@ use crate::registers::lanes;
 use crate::report::Kind;
 use event::{Event, Present};
 use history::{Accesses, Layout, Piece, Units, Writes};
+pub(crate) use proxy::Completion;
+use proxy::Readers;
 
 /// An instruction and the lane that executes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Site {
+    /// The warp; for a bulk copy as the earlier access of a fault the mbarrier it completes on, behind the warps.
     pub warp: u8,
     pub lane: u8,
-    /// Less than 2^24.
+    /// Less than 2^22.
     pub pc: u32,
 }
 
@@ -35,8 +41,16 @@ pub(crate) enum Fault {
     Uninitialized,
     /// The bytes belong to an asynchronous copy that has not been waited for.
     InFlight { with: Site },
+    /// An asynchronous operation that has not been waited for may still read the bytes.
+    StillRead { with: Site },
+    /// The bytes are an mbarrier.
+    Mbarrier { with: Site },
     /// Nothing orders the access after an earlier one, and one of them writes.
     Race { with: Site, same_warp: bool, order: Order },
+    /// The write of a bulk copy has ended, but who accesses its destination does not know.
+    Unwaited { with: Site, order: Order },
+    /// The asynchronous proxy need not see the write.
+    Unfenced { with: Site },
 }
 
 impl Fault {
@@ -44,8 +58,10 @@ impl Fault {
     pub fn kind(self) -> Kind {
         match self {
             Self::Uninitialized => Kind::UninitializedMemory,
-            Self::InFlight { .. } => Kind::AsyncInFlight,
-            Self::Race { same_warp: false, .. } => Kind::SharedRace,
+            Self::InFlight { .. } | Self::StillRead { .. } => Kind::AsyncInFlight,
+            Self::Mbarrier { .. } => Kind::Mbarrier,
+            Self::Unfenced { .. } => Kind::ProxyFence,
+            Self::Race { same_warp: false, .. } | Self::Unwaited { .. } => Kind::SharedRace,
             Self::Race { same_warp: true, .. } => Kind::IntraWarpRace,
         }
     }
@@ -54,7 +70,12 @@ impl Fault {
     pub fn with(self) -> Option<Site> {
         match self {
             Self::Uninitialized => None,
-            Self::InFlight { with } | Self::Race { with, .. } => Some(with),
+            Self::InFlight { with }
+            | Self::StillRead { with }
+            | Self::Mbarrier { with }
+            | Self::Race { with, .. }
+            | Self::Unwaited { with, .. }
+            | Self::Unfenced { with } => Some(with),
         }
     }
 }
@@ -64,6 +85,12 @@ impl fmt::Display for Fault {
         match self {
             Self::Uninitialized => f.write_str("read of shared memory that nobody wrote"),
             Self::InFlight { .. } => f.write_str("access to the destination of an asynchronous copy before its wait"),
+            Self::StillRead { .. } => {
+                f.write_str("write to what an asynchronous operation may still read, no wait between")
+            }
+            Self::Mbarrier { .. } => f.write_str("access to a live mbarrier"),
+            Self::Unwaited { order, .. } => write!(f, "{order} of a bulk copy, no wait for its mbarrier between"),
+            Self::Unfenced { .. } => f.write_str("asynchronous access after a write without fence.proxy.async"),
             Self::Race { same_warp: false, order, .. } => write!(f, "{order} of another warp, no barrier between"),
             Self::Race { same_warp: true, order, .. } => {
                 write!(f, "{order} of another lane of the warp, no bar.warp.sync between")
@@ -81,6 +108,7 @@ pub(crate) struct Shadow {
     /// Plain and asynchronous ones.
     writes: Writes,
     reads: Accesses,
+    readers: Readers,
     /// Made at the first atomic access: few programs have any.
     atomics: Option<Accesses>,
     /// What clocks are counted from. It is above those of the blocks before, which makes the next block cheap.
@@ -93,11 +121,13 @@ impl Shadow {
     pub fn new(bytes: u32, granule: u32, warps: usize) -> Self {
         let layout = Layout::new(bytes, granule);
         let (writes, reads) = (Writes::new(layout), Accesses::new(layout, warps));
-        Self { warps, layout, writes, reads, atomics: None, base: 1, newest: 1 }
+        let readers = Readers::new(layout.lines());
+        Self { warps, layout, writes, reads, readers, atomics: None, base: 1, newest: 1 }
     }
 
     /// Begins the next block, whose clocks start again.
     pub fn clear(&mut self) {
+        self.readers.clear();
         self.base = self.newest + 1;
         if self.base >= LIMIT {
             self.writes.clear();
@@ -112,7 +142,7 @@ impl Shadow {
     pub fn read(&mut self, at: Site, now: &Now, offset: u32, len: u32) -> Option<Fault> {
         let (present, piece) = self.begin(at, now, offset, len);
         let settled = self.writes.are_settled(&present, piece);
-        self.reads.record(present.event, piece);
+        self.reads.record(&present, piece);
         if settled && self.atomics.is_none() {
             return None;
         }
@@ -127,7 +157,7 @@ impl Shadow {
         if self.atomics.is_some() || !offsets.iter().all(|&offset| self.writes.is_line_settled(&present, offset)) {
             return false;
         }
-        self.reads.record_lines(present.event, offsets);
+        self.reads.record_lines(&present, offsets);
         true
     }
 
@@ -139,7 +169,7 @@ impl Shadow {
             return false;
         }
         for lane in lanes(mask) {
-            self.reads.record(present.event.by_lane(lane), self.layout.piece(offsets[lane], len));
+            self.reads.record_lane(&present, lane, self.layout.piece(offsets[lane], len));
         }
         true
     }
@@ -158,7 +188,8 @@ impl Shadow {
         }
         let (present, _) = self.begin(at, now, 0, 1);
         let (reads, clock) = (self.reads.newest(), present.floor.clock());
-        if !lanes(mask).all(|lane| reads[(offsets[lane] / 16) as usize] <= clock) {
+        let is_free = |line: usize| reads[line] <= clock && self.readers.of(line).is_none();
+        if !lanes(mask).all(|lane| is_free((offsets[lane] / 16) as usize)) {
             return false;
         }
         let Units { events, shift, count } = self.writes.units(lanes(mask).map(|lane| offsets[lane]), len);
@@ -193,7 +224,8 @@ impl Shadow {
     pub fn atomic(&mut self, at: Site, now: &Now, offset: u32, len: u32) -> Option<Fault> {
         let (present, piece) = self.begin(at, now, offset, len);
         self.record_atomic(&present, piece);
-        self.check_written(&present, piece, Order::WriteAfterWrite).or_else(|| {
+        let written = self.check_written(&present, piece, Order::WriteAfterWrite);
+        written.or_else(|| Some(Fault::StillRead { with: self.readers.of(piece.line())?.site() })).or_else(|| {
             let read = self.reads.conflict(&present, piece)?;
             Some(present.race(read, Order::WriteAfterRead))
         })
@@ -210,7 +242,7 @@ impl Shadow {
 
     fn record_atomic(&mut self, present: &Present, piece: Piece) {
         let (layout, warps) = (self.layout, self.warps);
-        self.atomics.get_or_insert_with(|| Accesses::new(layout, warps)).record(present.event, piece);
+        self.atomics.get_or_insert_with(|| Accesses::new(layout, warps)).record(present, piece);
     }
 
     /// An asynchronous copy to here is issued: a write of bytes that nobody may touch until
@@ -260,7 +292,7 @@ impl Shadow {
             if present.is_stale(write) {
                 Some(Fault::Uninitialized)
             } else if write.is_in_flight() {
-                Some(Fault::InFlight { with: write.site() })
+                Some(in_flight(write))
             } else {
                 (!present.follows(write)).then(|| present.race(write, order))
             }
@@ -282,7 +314,7 @@ impl Shadow {
                 continue;
             }
             if write.is_in_flight() {
-                fault = fault.or(Some(Fault::InFlight { with: write.site() }));
+                fault = fault.or(Some(in_flight(write)));
             } else if !present.follows(write) {
                 if write.is_same_instruction(event) && !changes {
                     event = event.of_several();
@@ -291,8 +323,9 @@ impl Shadow {
                 }
             }
         }
+        let still_read = || Some(Fault::StillRead { with: self.readers.of(piece.line())?.site() });
         let read = || Some(present.race(self.reads.conflict(present, piece)?, Order::WriteAfterRead));
-        (event, fault.or_else(read))
+        (event, fault.or_else(still_read).or_else(read))
     }
 
     /// Checks a plain access against atomic ones.
@@ -300,4 +333,10 @@ impl Shadow {
     fn check_atomics(&self, present: &Present, piece: Piece, order: Order) -> Option<Fault> {
         Some(present.race(self.atomics.as_ref()?.conflict(present, piece)?, order))
     }
+}
+
+/// What is wrong with an access to bytes that belong to something else.
+fn in_flight(write: Event) -> Fault {
+    let with = write.site();
+    if write.is_of_mbarrier() { Fault::Mbarrier { with } } else { Fault::InFlight { with } }
 }

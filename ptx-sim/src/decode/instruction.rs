@@ -3,7 +3,11 @@
 use super::flow::Exit;
 use super::opcode::Type;
 use super::operands::Operands;
+<<<<<<< HEAD
 use super::warpgroup;
+=======
+use crate::check::clock::Passes;
+>>>>>>> hopper-mb
 use crate::error::ParseError;
 use crate::numeric::mma::Fp8;
 use crate::numeric::packed::Half;
@@ -335,10 +339,34 @@ fn barrier(cx: &mut Operands) -> Result<Decoded> {
 }
 
 fn fence(cx: &mut Operands) -> Result<Decoded> {
+    if cx.op.has("proxy") || cx.op.has("mbarrier_init") {
+        return proxy_fence(cx);
+    }
     while cx.op.take_any(&["sc", "acq_rel", "acquire", "release", "cta", "cluster", "gpu", "sys", "gl"]).is_some() {}
     cx.op.finish()?;
     cx.expect_len(0)?;
     Ok(Decoded::new(Class::Barrier, Action::Fence))
+}
+
+/// `fence.proxy.async` of shared memory, `fence.mbarrier_init`.
+fn proxy_fence(cx: &mut Operands) -> Result<Decoded> {
+    let action = if cx.op.take("mbarrier_init") {
+        if !(cx.op.take("release") && cx.op.take("cluster")) {
+            return cx.op.unknown();
+        }
+        Action::ProxyFence(Passes::Mbarriers)
+    } else if cx.op.take("proxy") && cx.op.take("async") {
+        match cx.op.take_any(&["global", "shared::cta", "shared::cluster"]) {
+            // What is in flight in global memory is not followed.
+            Some("global") => Action::Fence,
+            _ => Action::ProxyFence(Passes::Writes),
+        }
+    } else {
+        return cx.op.unknown();
+    };
+    cx.op.finish()?;
+    cx.expect_len(0)?;
+    Ok(Decoded::new(Class::Barrier, action))
 }
 
 /// What programmatic dependent launches wait for, and what lets them start. Launches run one after the other here: there

@@ -5,6 +5,7 @@ mod bytes;
 mod copies;
 mod matrix;
 mod memory;
+mod proxy;
 mod shared;
 mod step;
 mod sync;

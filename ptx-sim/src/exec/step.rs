@@ -183,6 +183,11 @@ impl Machine<'_> {
                 self.count(pc, inst, active, warp.live);
                 Then::Next
             }
+            Action::ProxyFence(passes) => {
+                self.clocks.fence(warp.index, active, *passes);
+                self.count(pc, inst, active, warp.live);
+                Then::Next
+            }
             Action::Load(_)
             | Action::Store(_)
             | Action::Atomic(_)

@@ -2,20 +2,22 @@
 
 use super::{Fault, Site};
 use crate::check::Order;
-use crate::check::clock::{AGENTS, Now};
+use crate::check::clock::{AGENTS, Now, Passes};
 
-/// An access in one word, from the top: in flight (1 bit), clock (27), pc (24), warp (6), several (1), lane (5). Greater
-/// words have greater clocks, and copies in flight are greater than everything else.
+/// An access in one word, from the top: in flight (1 bit), by the asynchronous proxy (1), clock (26), pc (22), agent (8),
+/// several (1), lane (5). Greater words have greater clocks; writes of the asynchronous proxy are greater than others,
+/// and copies in flight greater than everything else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Event(u64);
 
 const CLOCK_SHIFT: u32 = 36;
-const PC_SHIFT: u32 = 12;
-const WARP_SHIFT: u32 = 6;
+const PC_SHIFT: u32 = 14;
+const AGENT_SHIFT: u32 = 6;
 const IN_FLIGHT: u64 = 1 << 63;
+const ASYNC: u64 = 1 << 62;
 const SEVERAL: u64 = 1 << 5;
-const PC: u32 = 0xff_ffff;
-/// Warp, several and lane.
+const PC: u32 = 0x3f_ffff;
+/// Agent, several and lane.
 const WHO: u64 = (1 << PC_SHIFT) - 1;
 
 impl Event {
@@ -24,7 +26,7 @@ impl Event {
 
     #[inline(always)]
     pub fn new(at: Site, clock: u32) -> Self {
-        let who = u64::from(at.warp) << WARP_SHIFT | u64::from(at.lane);
+        let who = u64::from(at.warp) << AGENT_SHIFT | u64::from(at.lane);
         Self(u64::from(clock) << CLOCK_SHIFT | u64::from(at.pc & PC) << PC_SHIFT | who)
     }
 
@@ -52,22 +54,41 @@ impl Event {
         Self(self.0 | SEVERAL)
     }
 
+    /// The same, by the asynchronous proxy; the agent is an mbarrier, and the clock its phase.
+    pub fn of_async_proxy(self) -> Self {
+        Self(self.0 | ASYNC)
+    }
+
+    /// The initialisation of an mbarrier that lives here.
+    pub fn of_mbarrier(self) -> Self {
+        Self(self.0 | IN_FLIGHT | SEVERAL)
+    }
+
     pub fn is_in_flight(self) -> bool {
         self.0 & IN_FLIGHT != 0
     }
 
-    #[inline(always)]
-    pub fn clock(self) -> u32 {
-        ((self.0 & !IN_FLIGHT) >> CLOCK_SHIFT) as u32
+    pub fn is_of_async_proxy(self) -> bool {
+        self.0 & ASYNC != 0
+    }
+
+    pub fn is_of_mbarrier(self) -> bool {
+        self.0 & (IN_FLIGHT | SEVERAL) == IN_FLIGHT | SEVERAL
     }
 
     #[inline(always)]
-    pub fn warp(self) -> usize {
-        (self.0 >> WARP_SHIFT) as usize % AGENTS
+    pub fn clock(self) -> u32 {
+        ((self.0 & !(IN_FLIGHT | ASYNC)) >> CLOCK_SHIFT) as u32
+    }
+
+    /// A warp, or for the asynchronous proxy an mbarrier, which come behind the warps.
+    #[inline(always)]
+    pub fn agent(self) -> usize {
+        (self.0 >> AGENT_SHIFT) as usize % AGENTS
     }
 
     pub fn site(self) -> Site {
-        Site { warp: self.warp() as u8, lane: self.0 as u8 % 32, pc: (self.0 >> PC_SHIFT) as u32 & PC }
+        Site { warp: self.agent() as u8, lane: self.0 as u8 % 32, pc: (self.0 >> PC_SHIFT) as u32 & PC }
     }
 
     /// Whether both are of one lane, and of no other.
@@ -83,12 +104,7 @@ impl Event {
 
     /// Whether both are of one warp, instruction and clock.
     pub fn is_same_instruction(self, other: Self) -> bool {
-        (self.0 ^ other.0) >> WARP_SHIFT == 0
-    }
-
-    #[inline(always)]
-    pub fn is_same_clock(self, other: Self) -> bool {
-        (self.0 ^ other.0) >> CLOCK_SHIFT == 0
+        (self.0 ^ other.0) >> AGENT_SHIFT == 0
     }
 }
 
@@ -99,7 +115,9 @@ pub(super) struct Present<'a> {
     pub first: Event,
     /// Up to this event everything is ordered before the access.
     pub floor: Event,
-    seen: &'a [u32],
+    /// From this event on the warp's own accesses are ordered only with those of the same lane.
+    pub since: Event,
+    now: Now<'a>,
 }
 
 impl<'a> Present<'a> {
@@ -109,7 +127,8 @@ impl<'a> Present<'a> {
             event: Event::new(at, base + now.clock),
             first: Event::at_clock(base),
             floor: Event(Event::at_clock(base + now.floor + 1).0 - 1),
-            seen: now.seen,
+            since: Event::at_clock(base + now.seen[usize::from(at.warp)] + 1),
+            now: *now,
         }
     }
 
@@ -126,10 +145,21 @@ impl<'a> Present<'a> {
 
     /// Whether the event, which is not in flight, is ordered before this one.
     pub fn follows(&self, event: Event) -> bool {
-        event.clock() <= self.first.clock() + self.seen[event.warp()] || event.is_same_lane(self.event)
+        event.clock() <= self.first.clock() + self.now.seen[event.agent()] || event.is_same_lane(self.event)
+    }
+
+    /// Whether the asynchronous proxy sees a write that is ordered before this access.
+    pub fn sees(&self, write: Event) -> bool {
+        let who = (write.agent(), u32::from(write.site().lane), write.clock() - self.first.clock());
+        let unknown = write == self.first;
+        unknown || write.is_of_async_proxy() || self.now.has_passed(Passes::Writes, who, write.is_same_lane(self.event))
     }
 
     pub fn race(&self, event: Event, order: Order) -> Fault {
-        Fault::Race { with: event.site(), same_warp: event.warp() == self.event.warp(), order }
+        let with = event.site();
+        if event.is_of_async_proxy() {
+            return Fault::Unwaited { with, order };
+        }
+        Fault::Race { with, same_warp: event.agent() == self.event.agent(), order }
     }
 }

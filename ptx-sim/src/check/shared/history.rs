@@ -25,7 +25,7 @@ pub(super) struct Piece {
 
 impl Piece {
     #[inline(always)]
-    fn line(self) -> usize {
+    pub fn line(self) -> usize {
         (self.first >> LINE) as usize
     }
 
@@ -45,6 +45,10 @@ impl Layout {
     #[inline(always)]
     pub fn piece(self, offset: u32, len: u32) -> Piece {
         Piece { first: offset, last: (offset + len - 1).min(offset | ((1 << LINE) - 1)) }
+    }
+
+    pub fn lines(self) -> usize {
+        self.lines
     }
 
     /// Nothing, for the cells of all lines.
@@ -89,28 +93,40 @@ impl Accesses {
     }
 
     #[inline(always)]
-    pub fn record(&mut self, event: Event, piece: Piece) {
+    pub fn record(&mut self, present: &Present, piece: Piece) {
+        self.record_event(present.event, present.since, piece);
+    }
+
+    /// As [`record`](Self::record), by another lane of the warp.
+    #[inline(always)]
+    pub fn record_lane(&mut self, present: &Present, lane: usize, piece: Piece) {
+        self.record_event(present.event.by_lane(lane), present.since, piece);
+    }
+
+    #[inline(always)]
+    fn record_event(&mut self, event: Event, since: Event, piece: Piece) {
         let newest = &mut self.newest[piece.line()];
         *newest = event.clock().max(*newest);
-        let row = &mut self.rows[event.warp()];
+        let row = &mut self.rows[event.agent()];
         if piece.is_whole() {
-            merge(&mut row.lines[piece.line()], event);
+            merge(&mut row.lines[piece.line()], event, since);
         } else {
             if row.cells.is_empty() {
                 row.cells = self.layout.no_cells();
             }
-            row.cells[self.layout.cells_of(piece)].iter_mut().for_each(|last| merge(last, event));
+            row.cells[self.layout.cells_of(piece)].iter_mut().for_each(|last| merge(last, event, since));
         }
     }
 
-    /// Accesses of whole lines by neighbouring lanes, the first of which `event` names.
+    /// Accesses of whole lines by neighbouring lanes, from that of the present one on.
     #[inline(always)]
-    pub fn record_lines(&mut self, event: Event, offsets: &[u32]) {
-        let row = &mut self.rows[event.warp()].lines;
+    pub fn record_lines(&mut self, present: &Present, offsets: &[u32]) {
+        let event = present.event;
+        let row = &mut self.rows[event.agent()].lines;
         for (lane, &offset) in offsets.iter().enumerate() {
             let line = (offset >> LINE) as usize;
             self.newest[line] = event.clock().max(self.newest[line]);
-            merge(&mut row[line], event.by_lane(lane));
+            merge(&mut row[line], event.by_lane(lane), present.since);
         }
     }
 
@@ -146,10 +162,10 @@ impl Accesses {
     }
 }
 
-/// Puts an event where the last one of the same warp was.
+/// Puts an event where the last one of the same warp was, beside it if that is not `since` the warp's last tick.
 #[inline(always)]
-fn merge(last: &mut Event, event: Event) {
-    let joins = last.is_same_clock(event) && !last.is_same_lane(event);
+fn merge(last: &mut Event, event: Event, since: Event) {
+    let joins = *last >= since && !last.is_same_lane(event);
     *last = if joins { event.of_several() } else { event };
 }
 

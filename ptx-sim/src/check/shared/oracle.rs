@@ -1,7 +1,7 @@
 //! The shadow against a list of everything that happened.
 
 use super::*;
-use crate::check::clock::{Clocks, Now};
+use crate::check::clock::{Clocks, Now, Passes};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Does {
@@ -62,7 +62,8 @@ fn the_first_fault_is_where_a_search_through_everything_finds_it() {
             let at = Site { warp: warp as u8, lane: lane as u8, pc };
             match draw(16) {
                 0..5 => clocks.join([0b111, 0b111, 0b11, 0b110, 0b101][draw(5) as usize]),
-                5 => clocks.tick(warp as usize),
+                5 if draw(2) == 0 => clocks.tick(warp as usize),
+                5 => clocks.fence(warp as usize, 0b11, Passes::Writes),
                 6 => {
                     let released = clocks.release(warp as usize);
                     clocks.acquire(draw(3) as usize, &released);

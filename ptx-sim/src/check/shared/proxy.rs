@@ -1,0 +1,166 @@
+//! The asynchronous proxy, in which bulk copies (TMA) and `wgmma` access shared memory (PTX ISA, "Proxies"), and
+//! mbarriers, which tell when it is done.
+//!
+//! - A write in the generic proxy is seen by the asynchronous one only if the lane that wrote has fenced it
+//!   (`fence.proxy.async`), and that fence is ordered before the instruction that starts the asynchronous operation. PTX
+//!   would let any thread between the two fence; no compiler or library relies on that.
+//! - A write of a bulk copy is an access of the mbarrier that the copy completes on, in the phase that it completes: it is
+//!   ordered before what follows a wait for that phase, and before nothing else.
+//! - A read of the asynchronous proxy may happen until it is waited for. From then on it counts as a read by the waiting
+//!   lane.
+//!
+//! Accesses are of whole lines of 16 bytes.
+
+use super::event::{Event, Present};
+use super::history::Piece;
+use super::{Fault, Shadow, Site};
+use crate::check::Order;
+use crate::check::clock::Now;
+
+/// Bytes of a line.
+const LINE: u32 = 16;
+
+/// Reads of the asynchronous proxy that nobody has waited for.
+#[derive(Debug)]
+pub(super) struct Readers {
+    /// For each line, how many there are.
+    count: Vec<u16>,
+    /// For each line, the last one.
+    last: Vec<Event>,
+    /// Their sum.
+    all: u64,
+}
+
+impl Readers {
+    pub fn new(lines: usize) -> Self {
+        Self { count: vec![0; lines], last: vec![Event::default(); lines], all: 0 }
+    }
+
+    /// Begins the next block.
+    pub fn clear(&mut self) {
+        if self.all > 0 {
+            self.count.fill(0);
+            self.all = 0;
+        }
+    }
+
+    /// One of those that read the line.
+    #[inline(always)]
+    pub fn of(&self, line: usize) -> Option<Event> {
+        (self.all > 0 && self.count[line] > 0).then(|| self.last[line])
+    }
+
+    fn begin(&mut self, line: usize, event: Event) {
+        (self.count[line], self.last[line]) = (self.count[line].saturating_add(1), event);
+        self.all += 1;
+    }
+
+    fn end(&mut self, line: usize) {
+        if self.count[line] > 0 {
+            self.count[line] -= 1;
+            self.all -= 1;
+        }
+    }
+}
+
+/// The mbarrier that a bulk copy completes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Completion {
+    /// Its number as an agent, behind those of the warps.
+    pub agent: u8,
+    /// The phase that waits for the copy, from 1.
+    pub phase: u32,
+}
+
+impl Shadow {
+    /// The lane `at` starts an asynchronous read of `len` bytes from `offset` on, both multiples of 16: operands of
+    /// `wgmma`, the source of a bulk store. [`end_async_read`](Self::end_async_read) must follow, with the same bytes.
+    /// Gives the first fault.
+    pub fn begin_async_read(&mut self, at: Site, now: &Now, offset: u32, len: u32) -> Option<Fault> {
+        let mut first = None;
+        for offset in (offset..offset + len).step_by(LINE as usize) {
+            let (present, piece) = self.begin(at, now, offset, LINE);
+            let settled = self.writes.of(piece).iter().all(|&write| {
+                !present.is_stale(write) && !write.is_in_flight() && present.follows(write) && present.sees(write)
+            });
+            self.readers.begin(piece.line(), present.event);
+            if first.is_none() && (!settled || self.atomics.is_some()) {
+                let order = Order::ReadAfterWrite;
+                let fault = self.check_written(&present, piece, order);
+                let fault = fault.or_else(|| self.check_atomics(&present, piece, order));
+                first = fault.or_else(|| self.check_fences(&present, piece));
+            }
+        }
+        first
+    }
+
+    /// The read was waited for, by the lane `at`: now it is a read of that lane.
+    pub fn end_async_read(&mut self, at: Site, now: &Now, offset: u32, len: u32) {
+        for offset in (offset..offset + len).step_by(LINE as usize) {
+            let (present, piece) = self.begin(at, now, offset, LINE);
+            self.readers.end(piece.line());
+            self.reads.record(&present, piece);
+        }
+    }
+
+    /// The lane `at` starts a bulk copy of `len` bytes to `offset`, both multiples of 16. Nobody may touch them until
+    /// [`end_async_write`](Self::end_async_write). Gives the first fault.
+    pub fn begin_async_write(
+        &mut self,
+        at: Site,
+        now: &Now,
+        by: Completion,
+        (offset, len): (u32, u32),
+    ) -> Option<Fault> {
+        let mut first = None;
+        for offset in (offset..offset + len).step_by(LINE as usize) {
+            let (present, piece) = self.begin(at, now, offset, LINE);
+            if first.is_none() {
+                let (_, fault) = self.check_write(&present, piece, true);
+                let fault = fault.or_else(|| self.check_atomics(&present, piece, Order::WriteAfterWrite));
+                first = fault.or_else(|| self.check_fences(&present, piece));
+            }
+            let event = self.async_write(at, by);
+            self.writes.record(event.in_flight(), piece);
+        }
+        first
+    }
+
+    /// The phase of the mbarrier is complete, and with it the copy.
+    pub fn end_async_write(&mut self, at: Site, by: Completion, (offset, len): (u32, u32)) {
+        let event = self.async_write(at, by);
+        for offset in (offset..offset + len).step_by(LINE as usize) {
+            let piece = self.layout.piece(offset, LINE);
+            let own = |write: &&mut Event| **write == event.in_flight();
+            self.writes.of_mut(piece).iter_mut().filter(own).for_each(|write| *write = event);
+        }
+    }
+
+    fn async_write(&mut self, at: Site, by: Completion) -> Event {
+        let clock = self.base + by.phase;
+        self.newest = self.newest.max(clock);
+        Event::new(Site { warp: by.agent, ..at }, clock).of_async_proxy()
+    }
+
+    /// An mbarrier is initialised: a write of 8 bytes that nobody may touch until
+    /// [`end_mbarrier`](Self::end_mbarrier).
+    pub fn begin_mbarrier(&mut self, at: Site, now: &Now, offset: u32) -> Option<Fault> {
+        let (present, piece) = self.begin(at, now, offset, 8);
+        let (_, fault) = self.check_write(&present, piece, true);
+        let fault = fault.or_else(|| self.check_atomics(&present, piece, Order::WriteAfterWrite));
+        self.writes.record(present.event.of_mbarrier(), piece);
+        fault
+    }
+
+    /// `mbarrier.inval`: the memory is like other memory again.
+    pub fn end_mbarrier(&mut self, at: Site, now: &Now, offset: u32) {
+        let (present, piece) = self.begin(at, now, offset, 8);
+        self.writes.record(present.event, piece);
+    }
+
+    /// Looks for a write in the generic proxy that no fence has passed on.
+    fn check_fences(&self, present: &Present, piece: Piece) -> Option<Fault> {
+        let unseen = |write: &&Event| !present.is_stale(**write) && !write.is_in_flight() && !present.sees(**write);
+        self.writes.of(piece).iter().find(unseen).map(|write| Fault::Unfenced { with: write.site() })
+    }
+}
