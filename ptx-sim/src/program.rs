@@ -1,11 +1,7 @@
 //! A kernel as the executor wants it: decoded once, in an order in which diverged lanes meet again.
 
-<<<<<<< HEAD
-use crate::numeric::mma::{Formats, Fp8};
-=======
 use crate::check::clock::Passes;
-use crate::numeric::mma::Fp8;
->>>>>>> hopper-mb
+use crate::numeric::mma::{Formats, Fp8};
 use crate::numeric::packed::Half;
 use crate::ops::Compute;
 use crate::ops::atomic::Atomic;
@@ -316,5 +312,8 @@ impl Product {
 pub(crate) enum Left {
     Registers([Word; 4]),
     /// Its descriptor, and whether its rows, not its k, lie side by side in shared memory.
-    Shared { descriptor: Long, transposed: bool },
+    Shared {
+        descriptor: Long,
+        transposed: bool,
+    },
 }

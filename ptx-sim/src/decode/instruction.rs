@@ -3,11 +3,8 @@
 use super::flow::Exit;
 use super::opcode::Type;
 use super::operands::Operands;
-<<<<<<< HEAD
 use super::warpgroup;
-=======
 use crate::check::clock::Passes;
->>>>>>> hopper-mb
 use crate::error::ParseError;
 use crate::numeric::mma::Fp8;
 use crate::numeric::packed::Half;

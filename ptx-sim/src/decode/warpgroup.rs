@@ -60,11 +60,8 @@ fn product(cx: &mut Operands) -> Result<Product> {
     let negative = negates(cx, 4)? != negates(cx, 5)?;
     let transposed = |cx: &Operands, index| if halves { flag(cx, index) } else { Ok(false) };
     let b_transposed = transposed(cx, cx.len() - 1)?;
-    let described = if in_registers {
-        None
-    } else {
-        Some(Left::Shared { descriptor: cx.src(1)?, transposed: transposed(cx, 6)? })
-    };
+    let described =
+        if in_registers { None } else { Some(Left::Shared { descriptor: cx.src(1)?, transposed: transposed(cx, 6)? }) };
     // What becomes of the registers is followed by whoever issues the product.
     let (reads, writes) = (cx.reads.len(), cx.writes.len());
     let a = match described {

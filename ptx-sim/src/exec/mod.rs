@@ -3,14 +3,18 @@
 mod barriers;
 mod bytes;
 mod copies;
+mod descriptor;
 mod matrix;
 mod memory;
+mod operand;
+mod products;
 mod proxy;
 mod shared;
 mod step;
 mod sync;
 mod transfer;
 mod warp;
+mod warpgroup;
 
 use crate::check::blocks::GlobalShadow;
 use crate::check::clock::Clocks;
@@ -20,6 +24,7 @@ use crate::options::{Options, WarpOrder};
 use crate::program::Program;
 use crate::report::{Collector, Counters, Kind, LineCounters, RawPlace, Report, Space};
 use barriers::{BARRIERS, Barrier};
+use operand::Bench;
 use warp::{State, Warp};
 
 /// Instructions that a warp executes before another one gets a turn, so that a warp may spin until another has done
@@ -48,6 +53,7 @@ pub(crate) struct Machine<'a> {
     clocks: Clocks,
     global: GlobalShadow,
     barriers: [Barrier; BARRIERS],
+    bench: Bench,
     /// The block that runs, and its number.
     block: [u32; 3],
     number: u32,
@@ -85,6 +91,7 @@ impl<'a> Machine<'a> {
             clocks: Clocks::new(warps),
             global: GlobalShadow::new(program.global_granule),
             barriers: Default::default(),
+            bench: Bench::default(),
             block: [0; 3],
             number: 0,
             counters: vec![Counters::default(); program.code.len()],
@@ -139,6 +146,7 @@ impl<'a> Machine<'a> {
                 if self.stopped {
                     return;
                 }
+                self.finish_products(warps, index);
                 self.open_barriers(warps);
             }
             if warps.iter().all(|warp| warp.state == State::Done) {

@@ -145,15 +145,16 @@ impl Products {
         self.groups.iter().sum()
     }
 
-    /// How many products must be complete until at most `open` groups are left.
-    pub fn due(&self, open: u32) -> usize {
+    /// The products that must be complete before at most `open` groups are left, the oldest first.
+    pub fn due(&self, open: u32) -> impl ExactSizeIterator<Item = Issued> {
         let closed = self.groups.len().saturating_sub(open as usize);
-        self.groups.iter().take(closed).sum()
+        let count: usize = self.groups.iter().take(closed).sum();
+        self.issued.range(..count).copied()
     }
 
-    /// The oldest products.
-    pub fn oldest(&self) -> &VecDeque<Issued> {
-        &self.issued
+    /// The oldest product that was not waited for.
+    pub fn unfinished(&self) -> Option<Issued> {
+        self.issued.front().copied()
     }
 
     /// The oldest product that is in no group.
@@ -170,13 +171,10 @@ impl Products {
         self.issued.iter().find(has).copied()
     }
 
-    /// The `count` oldest products are complete, and the groups that end with them.
-    pub fn complete(&mut self, program: &Program, count: usize) {
-        let mut left = count;
-        while let Some(group) = self.groups.front().filter(|group| **group <= left) {
-            left -= group;
-            self.groups.pop_front();
-        }
+    /// All but the newest `open` groups are complete.
+    pub fn complete(&mut self, program: &Program, open: u32) {
+        let closed = self.groups.len().saturating_sub(open as usize);
+        let count: usize = self.groups.drain(..closed).sum();
         for issued in self.issued.drain(..count) {
             let product = product(program, issued.pc);
             for register in product.d.iter().chain(factors(product)) {

@@ -4,6 +4,7 @@ use super::Machine;
 use super::barriers::BARRIERS;
 use super::step::{Step, Then};
 use super::warp::{Fragment, State, Warp};
+use super::warpgroup::WARPS;
 use crate::ops::collective::{Reduce, Shuffle, Vote, VoteKind};
 use crate::program::{Action, Barrier, BarrierOp};
 use crate::registers::{ALL, LANES, Registers, Word, lanes};
@@ -53,6 +54,7 @@ impl Machine<'_> {
             Action::LoadMatrix(matrix) => self.load_matrix(warp, step, matrix),
             Action::StoreMatrix(matrix) => self.store_matrix(warp, step, matrix),
             Action::Mma(mma) => self.mma(warp, active, mma),
+            Action::Warpgroup(what) => return self.warpgroup(warp, step, what),
             _ => {}
         }
         Then::Next
@@ -171,16 +173,17 @@ impl Machine<'_> {
             }
         }
         let waits = |warp: &Warp| match warp.state {
-            State::Waiting { barrier, pc } => Some((warp.index, barrier, pc)),
-            _ => None,
+            State::Waiting { barrier, pc } => Some((warp.index, pc, format!("at barrier {barrier}"))),
+            State::Products { pc, .. } => {
+                Some((warp.index, pc, format!("for {} of its warpgroup", absent(warps, warp))))
+            }
+            State::Ready | State::Done => None,
         };
         let waiting: Vec<_> = warps.iter().filter_map(waits).collect();
-        let Some(&(warp, _, pc)) = waiting.first() else { return false };
+        let Some(&(warp, pc, _)) = waiting.first() else { return false };
         let line = |pc: u32| self.program.code[pc as usize].line;
-        let list: Vec<String> = waiting
-            .iter()
-            .map(|(warp, barrier, pc)| format!("warp {warp} at barrier {barrier}, line {}", line(*pc)))
-            .collect();
+        let list: Vec<String> =
+            waiting.iter().map(|(warp, pc, what)| format!("warp {warp} {what}, line {}", line(*pc))).collect();
         let at = self.place(warp, 0, pc);
         self.find(Kind::Deadlock, at, None, || format!("every warp waits: {}", list.join("; ")));
         false
@@ -241,4 +244,12 @@ fn reduce_of(registers: &mut Registers, active: u32, reduce: &Reduce) {
     let a = *registers.get(reduce.a);
     let value = lanes(active).map(|lane| a[lane]).reduce(reduce.combine).unwrap_or(0);
     registers.set(reduce.d, active, &[value; LANES]);
+}
+
+/// The warps of a warpgroup that do not wait for their products as this one does.
+fn absent(warps: &[Warp], warp: &Warp) -> String {
+    let group = warps.iter().filter(|other| other.index / WARPS == warp.index / WARPS);
+    let absent = group.filter(|other| !matches!(other.state, State::Products { .. }));
+    let names: Vec<String> = absent.map(|other| format!("warp {}", other.index)).collect();
+    names.join(", ")
 }

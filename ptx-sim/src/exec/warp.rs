@@ -1,6 +1,7 @@
 //! A warp: its registers, and the groups of lanes that are at the same place.
 
 use super::copies::Copies;
+use super::products::Products;
 use crate::options::Reconvergence;
 use crate::program::Program;
 use crate::registers::{ALL, LANES, Registers};
@@ -21,6 +22,11 @@ pub(crate) enum State {
     /// At the barrier with this number; the instruction is at this place.
     Waiting {
         barrier: usize,
+        pc: u32,
+    },
+    /// For the rest of its warpgroup, until at most `open` groups of products are left.
+    Products {
+        open: u32,
         pc: u32,
     },
     Done,
@@ -49,6 +55,7 @@ pub(crate) struct Warp {
     pub live: u32,
     pub state: State,
     pub copies: Copies,
+    pub products: Products,
     /// Local memory, lane by lane.
     pub local: Vec<u8>,
 }
@@ -77,6 +84,7 @@ impl Warp {
             live: 0,
             state: State::Done,
             copies: Copies::default(),
+            products: Products::new(program),
             local: vec![0xff; program.local_bytes as usize * LANES],
         }
     }
@@ -89,6 +97,7 @@ impl Warp {
         self.fragments.push(Fragment { pc: 0, mask: self.live, parked: false });
         self.state = State::Ready;
         self.copies.clear();
+        self.products.clear();
         self.local.fill(0xff);
     }
 
@@ -162,6 +171,7 @@ mod tests {
             live: ALL,
             state: State::Ready,
             copies: Copies::default(),
+            products: Products::default(),
             local: Vec::new(),
         }
     }

@@ -19,3 +19,4 @@ mod predicate;
 mod races;
 mod refusals;
 mod warp;
+mod wgmma;
