@@ -65,15 +65,10 @@ impl Descriptor {
         })
     }
 
-    /// Puts the addresses of all lines of these rows into `lines`: two a row, or with `transposed` sixteen for every
-    /// eight rows.
-    pub fn lines(self, rows: Range<u32>, transposed: bool, lines: &mut Vec<u32>) {
-        lines.clear();
-        if transposed {
-            lines.extend(self.columns(rows).map(|address| self.swizzled(address)));
-        } else {
-            lines.extend(self.rows(rows).map(|address| self.swizzled(address)));
-        }
+    /// The addresses of all lines of these rows: two a row, or with `transposed` sixteen for every eight rows.
+    pub fn lines(self, rows: Range<u32>, transposed: bool) -> Vec<u32> {
+        let swizzled = |address| self.swizzled(address);
+        if transposed { self.columns(rows).map(swizzled).collect() } else { self.rows(rows).map(swizzled).collect() }
     }
 
     fn swizzled(self, address: u32) -> u32 {
@@ -87,9 +82,7 @@ mod tests {
     use super::*;
 
     fn lines(bits: u64, rows: Range<u32>, transposed: bool) -> Vec<u32> {
-        let mut lines = Vec::new();
-        Descriptor::new(bits).expect("it is good").lines(rows, transposed, &mut lines);
-        lines
+        Descriptor::new(bits).expect("it is good").lines(rows, transposed)
     }
 
     #[test]

@@ -4,155 +4,154 @@ use super::Machine;
 use super::bytes::get;
 use super::descriptor::Descriptor;
 use super::matrix::transposed;
-use super::products::{Issued, product};
+use super::products::{Issued, factors, product};
 use super::warp::Warp;
 use super::warpgroup::{ROWS, WARPS};
 use crate::numeric::mma::{Line, WideProduct};
 use crate::program::{Left, Product};
 use crate::registers::{Registers, Word};
+use rustc_hash::FxHashMap;
 use std::ops::Range;
+use std::rc::Rc;
 
-/// Memory for the product that is made.
+/// Operands whose places are remembered, at most.
+const KNOWN: usize = 1 << 10;
+
+/// What products are made with.
 #[derive(Debug, Default)]
 pub(super) struct Bench {
     product: WideProduct,
-    /// Addresses of lines in shared memory, or their offsets.
-    pub lines: Vec<u32>,
+    /// Kernels use few descriptors, each many times.
+    known: FxHashMap<Operand, Rc<Lines>>,
 }
 
 /// Rows of a matrix in shared memory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Operand {
-    pub name: &'static str,
     pub descriptor: u64,
     transposed: bool,
     rows: Range<u32>,
 }
 
+/// The offsets of the lines of an operand, in the order of [`Descriptor::lines`].
+pub(super) type Lines = Result<Box<[u32]>, Unusable>;
+
+/// Why an operand cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unusable {
+    /// Its descriptor is not good, in words.
+    Descriptor(String),
+    /// A line at this address is not inside of shared memory.
+    Outside(u32),
+}
+
 impl Operand {
-    /// The operands of a product that are in shared memory, A with these of its rows.
-    pub fn of(product: &Product, issued: Issued, rows: Range<u32>) -> impl Iterator<Item = Self> {
-        let a = match product.a {
+    /// A, where it is in shared memory.
+    pub fn a(product: &Product, issued: Issued, rows: Range<u32>) -> Option<Self> {
+        match product.a {
             Left::Registers(_) => None,
-            Left::Shared { transposed, .. } => Some(Self { name: "A", descriptor: issued.a, transposed, rows }),
-        };
-        a.into_iter().chain([Self::b(product, issued)])
+            Left::Shared { transposed, .. } => Some(Self { descriptor: issued.a, transposed, rows }),
+        }
     }
 
-    fn b(product: &Product, issued: Issued) -> Self {
+    pub fn b(product: &Product, issued: Issued) -> Self {
         let rows = 0..product.columns() as u32;
-        Self { name: "B", descriptor: issued.b, transposed: product.b_transposed, rows }
-    }
-
-    /// The addresses of its lines; fails, in words, where the descriptor is not good.
-    pub fn lines(&self, lines: &mut Vec<u32>) -> Result<(), String> {
-        Descriptor::new(self.descriptor)?.lines(self.rows.clone(), self.transposed, lines);
-        Ok(())
+        Self { descriptor: issued.b, transposed: product.b_transposed, rows }
     }
 }
 
 impl Machine<'_> {
-    /// The offset of a line of shared memory, if it is there.
-    #[inline(always)]
-    pub(super) fn line(&self, address: u32) -> Option<u32> {
-        let offset = address.wrapping_sub(self.program.shared_base);
-        (offset < self.shared.len() as u32 && self.shared.len() as u32 - offset >= 16).then_some(offset)
-    }
-
-    /// Makes offsets of addresses, without those outside.
-    pub(super) fn to_offsets(&self, lines: &mut Vec<u32>) {
-        let base = self.program.shared_base;
-        lines.retain(|address| self.line(*address).is_some());
-        lines.iter_mut().for_each(|address| *address -= base);
-    }
-
-    /// The offsets of all lines that a product reads.
-    pub(super) fn all_lines(&self, product: &Product, issued: Issued, lines: &mut Vec<u32>) {
-        let mut of_one = Vec::new();
-        lines.clear();
-        for operand in Operand::of(product, issued, 0..(WARPS * ROWS) as u32) {
-            if operand.lines(&mut of_one).is_ok() {
-                lines.extend_from_slice(&of_one);
-            }
+    /// Where an operand is.
+    pub(super) fn lines(&mut self, operand: &Operand) -> Rc<Lines> {
+        if let Some(lines) = self.bench.known.get(operand) {
+            return lines.clone();
         }
-        self.to_offsets(lines);
+        let (base, bytes) = (self.program.shared_base, self.shared.len() as u32);
+        let offset = |address: u32| {
+            let offset = address.wrapping_sub(base);
+            if offset < bytes && bytes - offset >= 16 { Ok(offset) } else { Err(Unusable::Outside(address)) }
+        };
+        let lines = Descriptor::new(operand.descriptor).map_err(Unusable::Descriptor);
+        let lines = lines.and_then(|descriptor| {
+            let addresses = descriptor.lines(operand.rows.clone(), operand.transposed);
+            addresses.into_iter().map(offset).collect()
+        });
+        if self.bench.known.len() >= KNOWN {
+            self.bench.known.clear();
+        }
+        let lines = Rc::new(lines);
+        self.bench.known.insert(operand.clone(), lines.clone());
+        lines
     }
 
     /// Makes products for these warps of a warpgroup, one after the other.
     pub(super) fn multiply(&mut self, warps: &mut [Warp], all: &[Issued]) {
         let program = self.program;
-        let mut bench = std::mem::take(&mut self.bench);
+        let mut made = std::mem::take(&mut self.bench.product);
         // Sums stay where they are while products follow each other that have the same.
         let mut held: Option<&Product> = None;
         for &issued in all {
             let product = product(program, issued.pc);
             if held.is_none_or(|held| !same(&held.d, &product.d)) {
                 if let Some(held) = held {
-                    put_sums(warps, &held.d, &bench.product.sums);
+                    put_sums(warps, &held.d, &made.sums);
                 }
-                bench.product.sums.resize(ROWS * warps.len() * product.columns(), 0.0);
-                get_sums(warps, &product.d, &mut bench.product.sums);
+                made.sums.resize(ROWS * warps.len() * product.columns(), 0.0);
+                get_sums(warps, &product.d, &mut made.sums);
                 held = Some(product);
             }
             if !issued.adds {
-                bench.product.sums.fill(0.0);
+                made.sums.fill(0.0);
             }
-            self.fetch(warps, product, issued, &mut bench);
-            bench.product.accumulate(self.options.mma, product.formats, product.negative);
+            let first = (ROWS * (warps[0].index % WARPS)) as u32;
+            let rows = first..first + (ROWS * warps.len()) as u32;
+            if let Some(a) = Operand::a(product, issued, rows) {
+                self.fetch(&a, &mut made.a);
+            } else {
+                made.a.clear();
+                warps.iter().for_each(|warp| rows_of(&warp.registers, factors(product), &mut made.a));
+            }
+            self.fetch(&Operand::b(product, issued), &mut made.b);
+            made.accumulate(self.options.mma, product.formats, product.negative);
         }
         if let Some(held) = held {
-            put_sums(warps, &held.d, &bench.product.sums);
+            put_sums(warps, &held.d, &made.sums);
         }
-        self.bench = bench;
+        self.bench.product = made;
     }
 
-    /// Fetches A and B.
-    fn fetch(&self, warps: &[Warp], product: &Product, issued: Issued, bench: &mut Bench) {
-        let Bench { product: WideProduct { a, b, .. }, lines } = bench;
-        self.read_operand(&Operand::b(product, issued), lines, b);
-        match product.a {
-            Left::Registers(words) => {
-                a.clear();
-                warps.iter().for_each(|warp| rows_of(&warp.registers, words, a));
-            }
-            Left::Shared { transposed, .. } => {
-                let first = (ROWS * (warps[0].index % WARPS)) as u32;
-                let rows = first..first + (ROWS * warps.len()) as u32;
-                self.read_operand(&Operand { name: "A", descriptor: issued.a, transposed, rows }, lines, a);
-            }
-        }
-    }
-
-    /// Reads a matrix from shared memory; what is not there is NaN.
-    fn read_operand(&self, operand: &Operand, lines: &mut Vec<u32>, rows: &mut Vec<Line>) {
+    /// Reads an operand from shared memory; one that cannot be read is NaN.
+    fn fetch(&mut self, operand: &Operand, rows: &mut Vec<Line>) {
+        let lines = self.lines(operand);
+        let memory = &self.shared;
         rows.clear();
-        if operand.lines(lines).is_err() {
-            rows.resize(operand.rows.len(), [u32::MAX; 8]);
-            return;
-        }
-        let bits = |address: u32| self.line(address).map_or(u128::MAX, |offset| get(&self.shared, offset, 16));
-        if operand.transposed {
-            for lines in lines.as_chunks::<16>().0 {
-                let halves = [0, 8].map(|first| transposed(&std::array::from_fn(|k| bits(lines[first + k]))));
-                rows.extend((0..8).map(|row| line(halves[0][row], halves[1][row])));
+        match lines.as_ref() {
+            Err(_) => rows.resize(operand.rows.len(), [u32::MAX; 8]),
+            Ok(lines) if operand.transposed => {
+                for lines in lines.as_chunks::<16>().0 {
+                    let eight = |first| transposed(&std::array::from_fn(|k| get(memory, lines[first + k], 16)));
+                    let (low, high) = (eight(0), eight(8));
+                    rows.extend((0..8).map(|row| line(low[row], high[row])));
+                }
             }
-        } else {
-            rows.extend(lines.as_chunks().0.iter().map(|[low, high]| line(bits(*low), bits(*high))));
+            Ok(lines) => {
+                let pairs = lines.as_chunks::<2>().0.iter();
+                rows.extend(pairs.map(|[low, high]| line(get(memory, *low, 16), get(memory, *high, 16))));
+            }
         }
     }
 }
 
+#[inline(always)]
 fn line(low: u128, high: u128) -> Line {
     std::array::from_fn(|word| ((if word < 4 { low } else { high }) >> (32 * (word % 4))) as u32)
 }
 
 /// Sixteen rows of A: lane 4r + t has word t of row r, in the registers by turns of rows 0 to 7, 8 to 15, and the same for
 /// the second half of a row.
-fn rows_of(registers: &Registers, words: [Word; 4], rows: &mut Vec<Line>) {
-    let words = words.map(|word| registers.get(word));
-    rows.extend(
-        (0..ROWS).map(|row| std::array::from_fn(|word| words[row / 8 + 2 * (word / 4)][row % 8 * 4 + word % 4])),
-    );
+fn rows_of(registers: &Registers, words: &[Word], rows: &mut Vec<Line>) {
+    let word = |row: usize, word: usize| registers.get(words[row / 8 + 2 * (word / 4)])[row % 8 * 4 + word % 4];
+    rows.extend((0..ROWS).map(|row| std::array::from_fn(|at| word(row, at))));
 }
 
 /// Whether these are the same registers.

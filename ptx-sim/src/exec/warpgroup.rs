@@ -4,7 +4,7 @@
 //! wait, the products that it covers are made (or each warp's part when it issues, by `Options::delivery`).
 
 use super::Machine;
-use super::operand::Operand;
+use super::operand::{Lines, Operand, Unusable};
 use super::products::{Issued, Misuse, factors, product};
 use super::shared::site;
 use super::step::{Step, Then};
@@ -14,6 +14,7 @@ use crate::options::Delivery;
 use crate::program::{Inst, Left, Product, Warpgroup};
 use crate::registers::{ALL, Long, lanes};
 use crate::report::{Kind, RawPlace, Space};
+use std::rc::Rc;
 
 /// Warps of a warpgroup.
 pub(super) const WARPS: usize = 4;
@@ -122,33 +123,42 @@ impl Machine<'_> {
     /// Looks at the operands in shared memory: whether the descriptors are good, and what this warp knows of the bytes.
     fn check_operands(&mut self, warp: usize, at: RawPlace, product: &Product, issued: Issued) {
         let own = (ROWS * (warp % WARPS)) as u32;
-        let mut lines = std::mem::take(&mut self.bench.lines);
-        for operand in Operand::of(product, issued, own..own + ROWS as u32) {
-            if let Err(message) = operand.lines(&mut lines) {
-                self.find(Kind::InvalidOperand, at, None, || format!("{}: {message}", operand.name));
-                continue;
-            }
-            if let Some(&address) = lines.iter().find(|address| self.line(**address).is_none()) {
-                self.find(Kind::OutOfBounds, at, Some((Space::Shared, address.into(), 16)), || {
-                    let Operand { name, descriptor, .. } = operand;
-                    format!("{name}, descriptor {descriptor:#018x}, is not inside of the block's shared memory")
-                });
-            }
-            self.to_offsets(&mut lines);
-            self.peak_shared = self.peak_shared.max(lines.iter().map(|offset| offset + 16).max().unwrap_or(0));
-            if !self.options.checks {
-                continue;
-            }
-            if let Some((fault, offset)) = self.shadow.check_operands(site(at), &self.clocks.now(warp), &lines) {
-                self.fault(at, Some(fault), offset, 16);
+        let a = Operand::a(product, issued, own..own + ROWS as u32);
+        for (name, operand) in [("A", a), ("B", Some(Operand::b(product, issued)))] {
+            let Some(operand) = operand else { continue };
+            let lines = self.lines(&operand);
+            match lines.as_ref() {
+                Err(Unusable::Descriptor(message)) => {
+                    self.find(Kind::InvalidOperand, at, None, || format!("{name}: {message}"));
+                }
+                Err(Unusable::Outside(address)) => {
+                    let descriptor = operand.descriptor;
+                    self.find(Kind::OutOfBounds, at, Some((Space::Shared, (*address).into(), 16)), || {
+                        format!("{name}, descriptor {descriptor:#018x}, is not inside of the block's shared memory")
+                    });
+                }
+                Ok(lines) => {
+                    self.peak_shared = lines.iter().fold(self.peak_shared, |peak, offset| peak.max(offset + 16));
+                    if self.options.checks {
+                        let now = self.clocks.now(warp);
+                        let fault = self.shadow.check_operands(site(at), &now, lines);
+                        fault.into_iter().for_each(|(fault, offset)| self.fault(at, Some(fault), offset, 16));
+                    }
+                }
             }
         }
         // The first warp marks what all of them read.
         if self.options.checks && warp % WARPS == 0 {
-            self.all_lines(product, issued, &mut lines);
-            self.shadow.begin_operands(site(at), &self.clocks.now(warp), &lines);
+            for lines in self.all_lines(product, issued) {
+                self.shadow.begin_operands(site(at), &self.clocks.now(warp), lines.as_deref().unwrap_or_default());
+            }
         }
-        self.bench.lines = lines;
+    }
+
+    /// The offsets of what a product reads for all its warps.
+    fn all_lines(&mut self, product: &Product, issued: Issued) -> impl Iterator<Item = Rc<Lines>> + use<> {
+        let a = Operand::a(product, issued, 0..(WARPS * ROWS) as u32).map(|a| self.lines(&a));
+        a.into_iter().chain([self.lines(&Operand::b(product, issued))])
     }
 
     fn wait_for_products(&mut self, warp: &mut Warp, step: Step, at: RawPlace, open: u32) -> Then {
@@ -220,13 +230,12 @@ impl Machine<'_> {
 
     /// The warpgroup whose first warp is `first` has waited for these products.
     fn end_operands(&mut self, first: usize, products: &[Issued]) {
-        let mut lines = std::mem::take(&mut self.bench.lines);
         for &issued in products {
             let at = self.place(first, 0, issued.pc);
-            self.all_lines(product(self.program, issued.pc), issued, &mut lines);
-            let nows: [Now; WARPS] = std::array::from_fn(|index| self.clocks.now(first + index));
-            self.shadow.end_operands(site(at), nows, &lines);
+            for lines in self.all_lines(product(self.program, issued.pc), issued) {
+                let nows: [Now; WARPS] = std::array::from_fn(|index| self.clocks.now(first + index));
+                self.shadow.end_operands(site(at), nows, lines.as_deref().unwrap_or_default());
+            }
         }
-        self.bench.lines = lines;
     }
 }

@@ -57,19 +57,19 @@ impl Shadow {
     /// A warp issues a product with operands in the lines at these offsets: gives the first fault of what was written
     /// there, and its offset.
     pub fn check_operands(&mut self, at: Site, now: &Now, offsets: &[u32]) -> Option<(Fault, u32)> {
-        // Neighbouring lines often come from one bulk copy.
-        let mut good = Event::NONE;
+        let (present, _) = self.begin(at, now, 0, 1);
+        // Neighbouring lines were often written at the same time.
+        let (mut time, mut seen) = (Event::NONE, 0);
         let mut first = None;
         for &offset in offsets {
-            let (present, piece) = self.begin(at, now, offset, 16);
-            let writes = self.writes.of(piece);
-            let settled = writes == [good]
-                || writes.iter().all(|&write| {
-                    !present.is_stale(write) && !write.is_in_flight() && present.follows(write) && present.sees(write)
-                });
-            if settled && self.atomics.is_none() {
-                good = if let [write] = writes { *write } else { good };
-            } else if first.is_none() {
+            let piece = self.layout.piece(offset, 16);
+            let settled = self.writes.of(piece).iter().all(|&write| {
+                if !write.is_same_time(time) {
+                    (time, seen) = (write, present.seen_lanes(write));
+                }
+                seen >> write.lane() & 1 == 1
+            });
+            if first.is_none() && !(settled && self.atomics.is_none()) {
                 let fault = self.check_written(&present, piece, Order::ReadAfterWrite);
                 let fault = fault.or_else(|| self.check_atomics(&present, piece, Order::ReadAfterWrite));
                 first = fault.or_else(|| self.check_fences(&present, piece)).map(|fault| (fault, offset));
