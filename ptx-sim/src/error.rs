@@ -48,3 +48,15 @@ pub struct LaunchError {
     /// What it may be.
     pub allowed: String,
 }
+
+/// A tensor map that a driver would refuse too.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{field}: {value}, allowed: {allowed}")]
+pub struct TensorMapError {
+    /// The argument.
+    pub field: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What it may be.
+    pub allowed: String,
+}

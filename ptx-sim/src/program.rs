@@ -5,7 +5,7 @@ use crate::numeric::mma::{Formats, Fp8};
 use crate::numeric::packed::Half;
 use crate::ops::Compute;
 use crate::ops::atomic::Atomic;
-use crate::ops::collective::{Reduce, Shuffle, Vote};
+use crate::ops::collective::{Elect, Reduce, Shuffle, Vote};
 use crate::registers::{Long, Pred, Reg, Word};
 use crate::report::{Class, Source, Space};
 use std::sync::Arc;
@@ -25,6 +25,8 @@ pub(crate) struct Program {
     pub constants: Constants,
     /// Bytes of the parameters.
     pub param_bytes: u32,
+    /// Address of the first of them.
+    pub param_base: u32,
     /// Address of the first byte of shared memory.
     pub shared_base: u32,
     /// Bytes of shared memory that the text declares.
@@ -154,6 +156,11 @@ pub(crate) enum Action {
     ProxyFence(Passes),
     CpAsync(CpAsync),
     CommitGroup,
+    BulkLoad(Box<BulkLoad>),
+    BulkStore(Box<BulkStore>),
+    BulkCommit,
+    BulkWait(BulkWait),
+    Mbarrier(MbarrierOp),
     /// Waits until at most this many groups are open; `None` also for copies of no group.
     WaitGroup(Option<u32>),
     Barrier(Barrier),
@@ -162,6 +169,21 @@ pub(crate) enum Action {
     Shuffle(Shuffle),
     Vote(Vote),
     Reduce(Reduce),
+    Elect(Elect),
+    /// `barrier.cluster`: arrives, or waits for all to have arrived.
+    ClusterBarrier {
+        waits: bool,
+        /// Not `.relaxed`.
+        orders: bool,
+    },
+    /// `setmaxnreg`: every warp of a warpgroup must do it alike.
+    MaxRegisters(u32),
+    /// `mapa`: an address of the own block in that with this rank.
+    MapAddress {
+        d: AnyReg,
+        a: AnyReg,
+        rank: Word,
+    },
     /// The lanes of the warp that are here.
     ActiveMask(Word),
     LoadMatrix(Matrix),
@@ -180,6 +202,87 @@ impl std::fmt::Debug for Action {
     }
 }
 
+/// A bulk copy to shared memory.
+#[derive(Clone, Debug)]
+pub(crate) struct BulkLoad {
+    pub destination: Address,
+    pub remote: Remote,
+    pub mbarrier: Address,
+}
+
+/// A bulk copy from shared memory.
+#[derive(Clone, Debug)]
+pub(crate) struct BulkStore {
+    pub source: Address,
+    pub remote: Remote,
+}
+
+/// The end of a bulk copy in global memory.
+#[derive(Clone, Debug)]
+pub(crate) enum Remote {
+    /// A tile of a tensor; the address of the map is generic.
+    Tile {
+        map: Address,
+        at: Box<[Word]>,
+    },
+    Bytes {
+        address: Address,
+        bytes: Word,
+    },
+}
+
+/// `cp.async.bulk.wait_group`: until at most so many groups of stores are open, or with `read` have not read all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BulkWait {
+    pub open: u32,
+    pub read: bool,
+}
+
+/// `mbarrier`, and `cp.async.mbarrier.arrive`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum MbarrierOp {
+    Init {
+        address: Address,
+        count: Word,
+    },
+    Invalidate {
+        address: Address,
+    },
+    Expect {
+        address: Address,
+        bytes: Word,
+    },
+    Arrive {
+        address: Address,
+        count: Option<Word>,
+        expect: Option<Word>,
+        state: Option<Long>,
+        /// Not `.relaxed`.
+        releases: bool,
+    },
+    /// Arrives behind the `cp.async` of the lane; with `counted`, `.noinc`, the phase waits for that anyway.
+    Copies {
+        address: Address,
+        counted: bool,
+    },
+    Wait {
+        done: Pred,
+        address: Address,
+        awaited: Awaited,
+        /// `try_wait`.
+        blocks: bool,
+        /// Not `.relaxed`.
+        acquires: bool,
+    },
+}
+
+/// How a wait names the phase.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Awaited {
+    Parity(Word),
+    State(Long),
+}
+
 /// A special register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Special {
@@ -195,8 +298,8 @@ pub(crate) enum Special {
     Clock,
     DynamicShared,
     TotalShared,
-    /// A register that is always zero here: one grid, one cluster.
-    Zero,
+    /// A register that is always the same here: one grid, one block in a cluster.
+    Fixed(u32),
 }
 
 /// A `%lanemask_` register.

@@ -84,6 +84,11 @@ impl Clocks {
         Self { warps, agents: warps, seen, floor: each.clone(), steps: each, fences: vec![Vec::new(); warps] }
     }
 
+    /// Warps of the block.
+    pub fn warps(&self) -> usize {
+        self.warps
+    }
+
     /// Gives clocks to so many mbarriers, behind the warps; nothing is known of the new ones.
     pub fn with_mbarriers(&mut self, mbarriers: usize) {
         let agents = self.warps + mbarriers;
@@ -108,6 +113,11 @@ impl Clocks {
     pub fn now(&self, warp: usize) -> Now<'_> {
         let seen = self.row(warp);
         Now { clock: seen[warp] + 1 + self.steps[warp], floor: self.floor[warp], seen, fences: &self.fences }
+    }
+
+    /// What was the present of a warp at a [`release`](Self::release), in its clock before.
+    pub fn released<'a>(&'a self, warp: usize, released: &'a [u32]) -> Now<'a> {
+        Now { clock: released[warp], floor: 0, seen: released, fences: &self.fences }
     }
 
     /// A fence by some lanes of a warp: tells apart what they did before and after it, and orders no lanes.

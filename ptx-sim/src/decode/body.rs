@@ -18,6 +18,8 @@ type Result<T> = std::result::Result<T, ParseError>;
 pub(crate) const SHARED_WINDOW: u64 = 0x7e00_0000_0000;
 /// Generic addresses of local memory begin here.
 pub(crate) const LOCAL_WINDOW: u64 = 0x7d00_0000_0000;
+/// Generic addresses of parameters begin here.
+pub(crate) const PARAM_WINDOW: u64 = 0x7b00_0000_0000;
 /// Bytes of a window.
 pub(crate) const WINDOW_BYTES: u64 = 1 << 32;
 /// Calls inside calls, at most: there is no stack, callees are copied in.
@@ -72,6 +74,12 @@ pub(crate) struct Place {
     pub line: u32,
     pub loc: Option<(u32, u32, u32)>,
     pub text: (u32, u32),
+}
+
+/// Address of the first parameter of an entry point: a multiple of the largest alignment that is declared, and of no
+/// higher power of two, so that a kernel that counts on more is found. The hardware's own is 16.
+pub(crate) fn param_base(function: &Function) -> u32 {
+    function.params.iter().map(|param| param.align).fold(16, u32::max)
 }
 
 /// One entry point while it is decoded.
@@ -133,7 +141,7 @@ impl<'a> Body<'a> {
     /// Decodes an entry point whose parameters are in parameter memory.
     pub fn entry(&mut self, function: &'a Function<'a>, items: &'a [Item<'a>]) -> Result<u32> {
         let mut scope = Scope::default();
-        let mut bytes = Space32::default();
+        let mut bytes = Space32::from(param_base(function));
         for param in &function.params {
             let address = u64::from(bytes.place(param)?);
             scope.names.insert(param.name, Symbol::Memory { space: Space::Param, address });
@@ -143,7 +151,7 @@ impl<'a> Body<'a> {
         // A body may end without `ret`.
         self.place.line = function.line;
         self.push_hidden(Action::Exit, Exit::End, Vec::new());
-        Ok(bytes.len())
+        Ok(bytes.len() - param_base(function))
     }
 
     /// What a name stands for, innermost scope first.

@@ -1,5 +1,6 @@
 //! From an opcode to what it does: control flow and memory here, the rest by family.
 
+use super::asynchronous;
 use super::flow::Exit;
 use super::opcode::Type;
 use super::operands::Operands;
@@ -9,9 +10,7 @@ use crate::error::ParseError;
 use crate::numeric::mma::Fp8;
 use crate::numeric::packed::Half;
 use crate::ops::{approximate, arithmetic, atomic, bits, collective, compare, convert, float, moves};
-use crate::program::{
-    Access, Action, Address, AnyReg, Barrier, BarrierOp, BarrierReduce, CpAsync, Factors, Matrix, Mma,
-};
+use crate::program::{Access, Action, Address, AnyReg, Barrier, BarrierOp, BarrierReduce, Factors, Matrix, Mma};
 use crate::registers::Word;
 use crate::report::{Class, Space};
 use crate::syntax::ast::Operand;
@@ -26,7 +25,7 @@ pub(crate) struct Decoded {
 }
 
 impl Decoded {
-    pub(super) fn new(class: Class, action: Action) -> Self {
+    pub fn new(class: Class, action: Action) -> Self {
         Self { action, exit: Exit::Next, class }
     }
 }
@@ -47,18 +46,21 @@ pub(crate) fn decode(cx: &mut Operands) -> Result<Decoded> {
             };
             Decoded::new(class, action)
         }),
-        "cp" => cp_async(cx),
+        "cp" => asynchronous::copy(cx),
+        "mbarrier" => asynchronous::mbarrier(cx),
         "bar" | "barrier" => barrier(cx),
         "membar" | "fence" => fence(cx),
         "ldmatrix" | "stmatrix" => plain(Class::MatrixLoad, matrix(cx)),
         "mma" => plain(Class::Matrix, mma(cx)),
         "wgmma" => warpgroup::decode(cx),
-        "shfl" | "vote" | "redux" | "match" | "activemask" => plain(Class::Warp, collective::decode(cx)),
+        "shfl" | "vote" | "redux" | "match" | "elect" | "activemask" => plain(Class::Warp, collective::decode(cx)),
         "mov" | "selp" | "slct" | "cvta" | "isspacep" | "prmt" => plain(Class::Move, moves::decode(cx)),
         // These change nothing that can be seen here.
         "prefetch" | "nanosleep" | "applypriority" | "pmevent" => {
             Ok(Decoded::new(Class::Control, Action::Compute(Box::new(|_, _| {}))))
         }
+        "setmaxnreg" => max_registers(cx),
+        "mapa" => plain(Class::Move, map_address(cx)),
         "griddepcontrol" => dependency(cx),
         "setp" | "set" => plain(Class::Predicate, compare::decode(cx)),
         "cvt" => plain(Class::Convert, convert::decode(cx)),
@@ -247,55 +249,10 @@ fn finish_access(cx: &mut Operands, kind: Kind, address: Address, registers: Vec
     Ok(Access { space, address, width, signed: ty.is_signed(), strong, releases, registers: registers.into() })
 }
 
-fn cp_async(cx: &mut Operands) -> Result<Decoded> {
-    let plain = |action| Ok(Decoded::new(Class::Async, action));
-    if !cx.op.take("async") {
-        return cx.op.unknown();
-    }
-    if cx.op.take("commit_group") {
-        cx.op.finish()?;
-        cx.expect_len(0)?;
-        return plain(Action::CommitGroup);
-    }
-    if cx.op.take("wait_all") {
-        cx.op.finish()?;
-        cx.expect_len(0)?;
-        return plain(Action::WaitGroup(None));
-    }
-    if cx.op.take("wait_group") {
-        cx.op.finish()?;
-        cx.expect_len(1)?;
-        let open = u32::try_from(cx.integer(0)?).map_err(|_| cx.op.error("a negative number of groups"))?;
-        return plain(Action::WaitGroup(Some(open)));
-    }
-    let whole_lines = cx.op.expect(&["ca", "cg"])? == "cg";
-    take_hints(cx);
-    if !(cx.op.take("shared") || cx.op.take("shared::cta")) || !cx.op.take("global") {
-        return cx.op.unknown();
-    }
-    cx.op.finish()?;
-    if cx.len() < 3 || cx.len() > 4 {
-        return Err(cx.op.error(format!("{} operands, expected 3 or 4", cx.len())));
-    }
-    let (destination, _) = cx.address(0, Space::Shared)?;
-    let (source, _) = cx.address(1, Space::Global)?;
-    let bytes = cx.integer(2)?;
-    if !(bytes == 16 || !whole_lines && (bytes == 4 || bytes == 8)) {
-        return Err(cx.op.error(format!("{bytes} bytes, allowed: 16, and with .ca also 4 and 8")));
-    }
-    let (mut source_bytes, mut ignore) = (None, None);
-    if cx.len() == 4 {
-        match cx.get(3)? {
-            Operand::Name(name) if cx.predicate_named(name).is_ok() => {
-                ignore = Some(cx.src_predicate(3)?.0);
-            }
-            _ => source_bytes = Some(cx.src::<u32>(3)?),
-        }
-    }
-    plain(Action::CpAsync(CpAsync { destination, source, bytes: bytes as u32, source_bytes, ignore }))
-}
-
 fn barrier(cx: &mut Operands) -> Result<Decoded> {
+    if cx.op.take("cluster") {
+        return cluster_barrier(cx);
+    }
     cx.op.take("cta");
     if cx.op.take("warp") {
         if !cx.op.take("sync") {
@@ -333,6 +290,45 @@ fn barrier(cx: &mut Operands) -> Result<Decoded> {
     }
     let barrier = Barrier { id, threads, waits: kind != "arrive", reduce };
     Ok(Decoded::new(Class::Barrier, Action::Barrier(barrier)))
+}
+
+/// `barrier.cluster.{arrive, wait}`.
+fn cluster_barrier(cx: &mut Operands) -> Result<Decoded> {
+    let waits = cx.op.expect(&["arrive", "wait"])? == "wait";
+    cx.op.take(if waits { "acquire" } else { "release" });
+    let orders = waits || !cx.op.take("relaxed");
+    cx.op.take("aligned");
+    cx.op.finish()?;
+    cx.expect_len(0)?;
+    Ok(Decoded::new(Class::Barrier, Action::ClusterBarrier { waits, orders }))
+}
+
+/// `setmaxnreg.{inc, dec}.sync.aligned.u32 count`.
+fn max_registers(cx: &mut Operands) -> Result<Decoded> {
+    cx.op.expect(&["inc", "dec"])?;
+    for modifier in ["sync", "aligned", "u32"] {
+        cx.op.expect(&[modifier])?;
+    }
+    cx.op.finish()?;
+    cx.expect_len(1)?;
+    match u32::try_from(cx.integer(0)?) {
+        Ok(count @ 24..=256) if count % 8 == 0 => Ok(Decoded::new(Class::Control, Action::MaxRegisters(count))),
+        _ => Err(cx.op.error(format!("{} registers, allowed: multiples of 8 from 24 to 256", cx.integer(0)?))),
+    }
+}
+
+/// `mapa{.shared::cluster}.{u32, u64} d, a, rank`.
+fn map_address(cx: &mut Operands) -> Result<Action> {
+    let long = cx.op.take_type()?.bits() == 64;
+    cx.op.take("shared::cluster");
+    cx.op.finish()?;
+    cx.expect_len(3)?;
+    let (d, a) = if long {
+        (AnyReg::Long(cx.dst(0)?), AnyReg::Long(cx.src(1)?))
+    } else {
+        (AnyReg::Word(cx.dst(0)?), AnyReg::Word(cx.src(1)?))
+    };
+    Ok(Action::MapAddress { d, a, rank: cx.src(2)? })
 }
 
 fn fence(cx: &mut Operands) -> Result<Decoded> {

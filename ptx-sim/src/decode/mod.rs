@@ -1,6 +1,8 @@
 //! From the tree of a text to kernels that can run.
 
+mod asynchronous;
 pub(crate) mod body;
+mod bulk;
 mod flow;
 pub(crate) mod instruction;
 mod layout;
@@ -12,7 +14,7 @@ use crate::error::ParseError;
 use crate::program::{Program, SourceMap};
 use crate::report::Space;
 use crate::syntax::ast::{Function, Module, Variable};
-use body::{Body, Symbol};
+use body::{Body, Symbol, param_base};
 use layout::{Shared, Space32};
 use operands::Slot;
 use rustc_hash::FxHashMap;
@@ -72,6 +74,10 @@ fn program<'a>(
     symbols: &FxHashMap<&'a str, Symbol>,
     source: &Arc<SourceMap>,
 ) -> Result<Program> {
+    if entry.cluster != [1; 3] {
+        let message = format!("{}: clusters of more than one block are not supported", entry.name);
+        return Err(ParseError::new(entry.line, message));
+    }
     let shared = Shared::of(&module.variables, &module.functions, entry)?;
     let mut symbols = symbols.clone();
     for variable in module.variables.iter().filter(|variable| variable.space == "shared") {
@@ -97,6 +103,7 @@ fn program<'a>(
         predicates: body.predicates as usize,
         constants,
         param_bytes,
+        param_base: param_base(entry),
         shared_base: shared.base,
         static_shared: shared.bytes,
         dynamic_shared: shared.dynamic,

@@ -74,7 +74,7 @@ impl<'a> Opcode<'a> {
 
     /// Whether the modifier is there; it counts as understood.
     pub fn take(&mut self, modifier: &str) -> bool {
-        match self.modifiers.iter().position(|m| *m == modifier) {
+        match self.position(modifier) {
             Some(index) => {
                 self.modifiers.remove(index);
                 true
@@ -86,6 +86,11 @@ impl<'a> Opcode<'a> {
     /// Whether the modifier is there.
     pub fn has(&self, modifier: &str) -> bool {
         self.modifiers.contains(&modifier)
+    }
+
+    /// The place of a modifier among those that are left.
+    pub fn position(&self, modifier: &str) -> Option<usize> {
+        self.modifiers.iter().position(|m| *m == modifier)
     }
 
     /// The first of these modifiers that is there.

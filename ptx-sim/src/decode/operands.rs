@@ -1,6 +1,6 @@
 //! The operands of one instruction, as registers, constants and addresses.
 
-use super::body::{Body, LOCAL_WINDOW, SHARED_WINDOW, Symbol};
+use super::body::{Body, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, Symbol};
 use super::opcode::Opcode;
 use crate::error::ParseError;
 use crate::ops::{self, Compute};
@@ -163,8 +163,13 @@ impl<'b, 'a> Operands<'b, 'a> {
     pub fn address(&mut self, index: usize, space: Space) -> Result<(Address, Space)> {
         let operand = self.get(index)?;
         let Operand::Address(base, offset) = operand else { return Err(self.unexpected(operand, "an address")) };
+        self.address_of(*base, *offset, space)
+    }
+
+    /// As [`address`](Self::address), of the parts.
+    pub fn address_of(&mut self, base: Base<'a>, offset: i64, space: Space) -> Result<(Address, Space)> {
         match base {
-            Base::Zero => Ok((Address { base: None, offset: *offset }, space)),
+            Base::Zero => Ok((Address { base: None, offset }, space)),
             Base::Name(name) => match self.body.symbol(name) {
                 Some(Symbol::Memory { space: own, address }) => {
                     let fits = own == space || matches!((space, own), (Space::Param, Space::Local));
@@ -177,11 +182,11 @@ impl<'b, 'a> Operands<'b, 'a> {
                 }
                 Some(Symbol::Register(AnyReg::Word(register))) => {
                     self.reads.push(Slot::Word(register.0));
-                    Ok((Address { base: Some(AnyReg::Word(register)), offset: *offset }, space))
+                    Ok((Address { base: Some(AnyReg::Word(register)), offset }, space))
                 }
                 Some(Symbol::Register(AnyReg::Long(register))) => {
                     self.reads.push(Slot::Long(register.0));
-                    Ok((Address { base: Some(AnyReg::Long(register)), offset: *offset }, space))
+                    Ok((Address { base: Some(AnyReg::Long(register)), offset }, space))
                 }
                 _ => Err(self.op.error(format!("{name} is not declared"))),
             },
@@ -358,6 +363,7 @@ fn generic(space: Space, address: u64) -> u64 {
     match space {
         Space::Shared => SHARED_WINDOW + address,
         Space::Local => LOCAL_WINDOW + address,
+        Space::Param => PARAM_WINDOW + address,
         _ => address,
     }
 }
@@ -385,8 +391,10 @@ pub(crate) fn special(name: &str) -> Option<Special> {
         return Some(match vector {
             "tid" => Special::Tid(axis),
             "ntid" => Special::Ntid(axis),
-            "ctaid" => Special::Ctaid(axis),
-            "nctaid" => Special::Nctaid(axis),
+            "ctaid" | "clusterid" => Special::Ctaid(axis),
+            "nctaid" | "nclusterid" => Special::Nctaid(axis),
+            "cluster_ctaid" => Special::Fixed(0),
+            "cluster_nctaid" => Special::Fixed(1),
             _ => return None,
         });
     }
@@ -403,7 +411,8 @@ pub(crate) fn special(name: &str) -> Option<Special> {
         "clock" | "clock64" | "globaltimer" | "clock_hi" | "globaltimer_lo" | "globaltimer_hi" => Special::Clock,
         "dynamic_smem_size" => Special::DynamicShared,
         "total_smem_size" => Special::TotalShared,
-        "gridid" => Special::Zero,
+        "gridid" | "cluster_ctarank" => Special::Fixed(0),
+        "cluster_nctarank" => Special::Fixed(1),
         _ => return None,
     })
 }

@@ -8,7 +8,7 @@ use super::warp::Warp;
 use crate::check::banks::{global_sectors, shared_wavefronts};
 use crate::check::blocks::BlockRace;
 use crate::decode::MODULE_WINDOW;
-use crate::decode::body::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
+use crate::decode::body::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
 use crate::ops::atomic::Atomic;
 use crate::program::{Access, Action, Address, AnyReg};
 use crate::registers::{LANES, Registers, Row, lanes};
@@ -31,6 +31,11 @@ impl Machine<'_> {
             Action::Store(access) => self.store(warp, step, access),
             Action::Atomic(atomic) => self.atomic(warp, step, atomic),
             Action::CpAsync(copy) => self.cp_async(warp, step, copy),
+            Action::BulkLoad(load) => self.bulk_load(warp, step, load),
+            Action::BulkStore(store) => self.bulk_store(warp, step, store),
+            Action::BulkCommit => warp.stores.commit(step.active),
+            Action::BulkWait(wait) => self.bulk_wait(warp, step, *wait),
+            Action::MapAddress { d, a, rank } => self.map_address(warp, step, (*d, *a), *rank),
             Action::CommitGroup => warp.copies.commit(step.active),
             Action::WaitGroup(open) => {
                 let arrived = match open {
@@ -142,7 +147,7 @@ impl Machine<'_> {
 
     /// Reads up to 16 bytes for one lane; nothing when the address is no good.
     #[inline]
-    fn read(
+    pub(super) fn read(
         &mut self,
         warp: &Warp,
         at: RawPlace,
@@ -154,12 +159,16 @@ impl Machine<'_> {
             (Space::Shared, Order::Plain) => self.read_shared(at, shared_address(address), len),
             (Space::Shared, _) => self.touch_shared(at, shared_address(address), len),
             (Space::Local | Space::Param, _) => {
-                let memory = if space == Space::Local { self.local(warp, at.lane as usize) } else { self.params };
-                if let Err(kind) = inside(memory.len() as u64, address, len) {
+                let (memory, start) = match space {
+                    Space::Local => (self.local(warp, at.lane as usize), 0),
+                    _ => (self.params, self.program.param_base),
+                };
+                let offset = address.wrapping_sub(start.into());
+                if let Err(kind) = inside(memory.len() as u64, offset, len) {
                     self.memory_fault(kind, at, (space, address, len), "read");
                     return None;
                 }
-                Some(get(memory, address as u32, len))
+                Some(get(memory, offset as u32, len))
             }
             _ => self.read_global(at, address, len, order),
         }
@@ -221,7 +230,7 @@ impl Machine<'_> {
         }
     }
 
-    fn write_global(&mut self, at: RawPlace, address: u64, len: u32, value: u128, order: Order) {
+    pub(super) fn write_global(&mut self, at: RawPlace, address: u64, len: u32, value: u128, order: Order) {
         if let Some(range) = self.image_range(address, len) {
             return put(self.image, range.start as u32, len, value);
         }
@@ -262,7 +271,7 @@ impl Machine<'_> {
         let Self { findings, memory: global, program, shared, .. } = self;
         let (space, address, len) = memory;
         let elsewhere = match resolve(Space::Generic, address) {
-            (own @ (Space::Shared | Space::Local), _) if space == Space::Global => Some(own),
+            (own @ (Space::Shared | Space::Local | Space::Param), _) if space == Space::Global => Some(own),
             _ => None,
         };
         let kind = if elsewhere.is_some() { Kind::WrongSpace } else { kind };
@@ -319,6 +328,7 @@ fn resolve(space: Space, address: u64) -> (Space, u64) {
     match space {
         Space::Generic if inside(SHARED_WINDOW) => (Space::Shared, address - SHARED_WINDOW),
         Space::Generic if inside(LOCAL_WINDOW) => (Space::Local, address - LOCAL_WINDOW),
+        Space::Generic if inside(PARAM_WINDOW) => (Space::Param, address - PARAM_WINDOW),
         Space::Generic => (Space::Global, address),
         other => (other, address),
     }

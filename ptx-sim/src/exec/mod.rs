@@ -1,12 +1,17 @@
 //! Runs a decoded kernel, block after block.
 
 mod barriers;
+mod bulk;
 mod bytes;
+mod cluster;
 mod copies;
 mod descriptor;
+mod groups;
 mod matrix;
+mod mbarriers;
 mod memory;
 mod operand;
+mod phases;
 mod products;
 mod proxy;
 mod shared;
@@ -24,6 +29,7 @@ use crate::options::{Options, WarpOrder};
 use crate::program::Program;
 use crate::report::{Collector, Counters, Kind, LineCounters, RawPlace, Report, Space};
 use barriers::{BARRIERS, Barrier};
+use mbarriers::Mbarriers;
 use operand::Bench;
 use warp::{State, Warp};
 
@@ -54,6 +60,11 @@ pub(crate) struct Machine<'a> {
     global: GlobalShadow,
     barriers: [Barrier; BARRIERS],
     bench: Bench,
+    mbarriers: Mbarriers,
+    /// Tests of mbarriers since the last one that found a phase complete.
+    idle_tests: u32,
+    /// The warp has to let others go on.
+    turn_over: bool,
     /// The block that runs, and its number.
     block: [u32; 3],
     number: u32,
@@ -92,6 +103,9 @@ impl<'a> Machine<'a> {
             global: GlobalShadow::new(program.global_granule),
             barriers: Default::default(),
             bench: Bench::default(),
+            mbarriers: Mbarriers::default(),
+            idle_tests: 0,
+            turn_over: false,
             block: [0; 3],
             number: 0,
             counters: vec![Counters::default(); program.code.len()],
@@ -126,11 +140,13 @@ impl<'a> Machine<'a> {
         self.shadow.clear();
         self.clocks.reset();
         self.barriers = Default::default();
+        self.mbarriers.clear();
         for (index, warp) in warps.iter_mut().enumerate() {
             warp.start(threads - 32 * index as u32);
         }
         loop {
             let mut progress = false;
+            warps.iter_mut().for_each(|warp| warp.wake(self.mbarriers.completed));
             for turn in 0..warps.len() {
                 let index = match self.options.warp_order {
                     WarpOrder::RoundRobin => turn,
@@ -150,9 +166,12 @@ impl<'a> Machine<'a> {
                 self.open_barriers(warps);
             }
             if warps.iter().all(|warp| warp.state == State::Done) {
+                self.check_unfinished();
+                self.check_register_limits(warps);
                 return;
             }
-            let ready = warps.iter().any(|warp| warp.state == State::Ready);
+            let ready =
+                warps.iter().any(|warp| warp.state == State::Ready || warp.is_to_wake(self.mbarriers.completed));
             if !progress && !ready && !self.resolve(warps) {
                 return;
             }

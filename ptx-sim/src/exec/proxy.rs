@@ -2,6 +2,7 @@
 
 use super::Machine;
 use super::shared::site;
+use crate::check::shared::Completion;
 use crate::report::RawPlace;
 
 impl Machine<'_> {
@@ -18,6 +19,37 @@ impl Machine<'_> {
     pub(super) fn end_async_read(&mut self, at: RawPlace, offset: u32, len: u32) {
         if self.options.checks {
             self.shadow.end_async_read(site(at), &self.clocks.now(at.warp as usize), offset, len);
+        }
+    }
+
+    /// As [`begin_async_read`](Self::begin_async_read), for a bulk copy to there.
+    pub(super) fn begin_async_write(&mut self, at: RawPlace, by: Completion, offset: u32, len: u32) {
+        if self.options.checks {
+            let now = self.clocks.now(at.warp as usize);
+            let fault = self.shadow.begin_async_write(site(at), &now, by, (offset, len));
+            self.fault(at, fault, offset, len);
+        }
+    }
+
+    /// The phase that waited for the copy is complete.
+    pub(super) fn end_async_write(&mut self, at: RawPlace, by: Completion, offset: u32, len: u32) {
+        if self.options.checks {
+            self.shadow.end_async_write(site(at), by, (offset, len));
+        }
+    }
+
+    /// 8 bytes become an mbarrier.
+    pub(super) fn begin_mbarrier(&mut self, at: RawPlace, offset: u32) {
+        if self.options.checks {
+            let fault = self.shadow.begin_mbarrier(site(at), &self.clocks.now(at.warp as usize), offset);
+            self.fault(at, fault, offset, 8);
+        }
+    }
+
+    /// An mbarrier becomes 8 bytes.
+    pub(super) fn end_mbarrier(&mut self, at: RawPlace, offset: u32) {
+        if self.options.checks {
+            self.shadow.end_mbarrier(site(at), &self.clocks.now(at.warp as usize), offset);
         }
     }
 }

@@ -160,7 +160,12 @@ impl Machine<'_> {
     #[inline]
     pub(super) fn fault(&mut self, at: RawPlace, fault: Option<Fault>, offset: u32, len: u32) {
         let Some(fault) = fault else { return };
-        let with = fault.with().map(|with| self.place(with.warp.into(), with.lane.into(), with.pc));
+        let with = fault.with().map(|with| {
+            // Behind the warps come the mbarriers, whose copies have an issuer.
+            let mbarrier = usize::from(with.warp).checked_sub(self.clocks.warps());
+            let warp = mbarrier.map_or(usize::from(with.warp), |mbarrier| self.mbarriers.get(mbarrier).issuer as usize);
+            self.place(warp, with.lane.into(), with.pc)
+        });
         let address = u64::from(self.program.shared_base + offset);
         self.findings.add(fault.kind(), at, with, Some((Space::Shared, address, len)), || fault.to_string());
     }

@@ -24,12 +24,18 @@ impl Machine<'_> {
     /// Runs a warp until it waits, ends, or has had its share.
     pub(super) fn run_warp(&mut self, warp: &mut Warp, slice: u32) {
         let mut left = slice;
-        while left > 0 && warp.state == State::Ready && !self.stopped {
+        self.turn_over = false;
+        while left > 0 && warp.state == State::Ready && !self.stopped && !self.turn_over {
             let mut pick = 0;
             if warp.fragments.len() > 1 {
                 pick = self.random_bits();
             }
-            let Some(turn) = warp.turn(self.options.reconvergence, |n| (pick % n as u64) as usize) else { return };
+            let Some(turn) = warp.turn(self.options.reconvergence, |n| (pick % n as u64) as usize) else {
+                if !warp.fragments.is_empty() {
+                    warp.state = State::Polling;
+                }
+                return;
+            };
             let executed = self.run_fragment(warp, turn, left);
             left -= executed;
             self.executed += u64::from(executed);
@@ -196,6 +202,11 @@ impl Machine<'_> {
             | Action::Atomic(_)
             | Action::CpAsync(_)
             | Action::CommitGroup
+            | Action::MapAddress { .. }
+            | Action::BulkLoad(_)
+            | Action::BulkStore(_)
+            | Action::BulkCommit
+            | Action::BulkWait(_)
             | Action::WaitGroup(_) => {
                 self.count(pc, inst, active, warp.live);
                 if active != 0 {
@@ -203,11 +214,21 @@ impl Machine<'_> {
                 }
                 Then::Next
             }
+            Action::Mbarrier(operation) => {
+                if active == 0 {
+                    self.count(pc, inst, active, warp.live);
+                    return Then::Next;
+                }
+                self.mbarrier(warp, step, operation)
+            }
             Action::Barrier(_)
             | Action::WarpBarrier(_)
             | Action::Shuffle(_)
             | Action::Vote(_)
             | Action::Reduce(_)
+            | Action::Elect(_)
+            | Action::ClusterBarrier { .. }
+            | Action::MaxRegisters(_)
             | Action::LoadMatrix(_)
             | Action::StoreMatrix(_)
             | Action::Mma(_)
@@ -227,7 +248,7 @@ impl Machine<'_> {
         self.counters[pc as usize].divergent_branches += 1;
         warp.fragments[fragment].pc = pc + 1;
         warp.fragments[fragment].mask = mask & !active;
-        warp.fragments.push(super::warp::Fragment { pc: target, mask: active, parked: false });
+        warp.fragments.push(super::warp::Fragment { pc: target, mask: active, parked: false, polls: None });
         Then::Choose
     }
 
@@ -259,7 +280,7 @@ impl Machine<'_> {
         warp.fragments[fragment].pc = pc + 1;
         warp.fragments[fragment].mask = mask & !active;
         for (pc, mask) in groups {
-            warp.fragments.push(super::warp::Fragment { pc, mask, parked: false });
+            warp.fragments.push(super::warp::Fragment { pc, mask, parked: false, polls: None });
         }
         warp.fragments.retain(|fragment| fragment.mask != 0);
         Then::Choose
@@ -278,6 +299,7 @@ impl Machine<'_> {
             let at = self.place(warp.index, 0, issued.pc);
             self.find(Kind::AsyncUnfinished, at, None, || "the warp ends without a wait for this product".into());
         }
+        self.end_stores(warp, active);
         warp.fragments[fragment].pc = pc + 1;
         warp.exit(fragment, active);
         Then::Choose
@@ -304,7 +326,8 @@ impl Machine<'_> {
             Special::Clock => self.executed as u32,
             Special::DynamicShared => self.size.shared_bytes,
             Special::TotalShared => self.shared.len() as u32,
-            Special::SmId | Special::Zero => 0,
+            Special::SmId => 0,
+            Special::Fixed(value) => value,
         };
         let row: [u32; LANES] = std::array::from_fn(value);
         match register {

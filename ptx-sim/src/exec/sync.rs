@@ -24,7 +24,8 @@ impl Machine<'_> {
             Action::Shuffle(shuffle) => named(shuffle.members),
             Action::Vote(vote) => named(vote.members),
             Action::Reduce(reduce) => named(reduce.members),
-            Action::Barrier(_) => warp.live,
+            Action::Elect(elect) => named(elect.members),
+            Action::Barrier(_) | Action::ClusterBarrier { .. } | Action::MaxRegisters(_) => warp.live,
             // Matrices are spread over the whole warp.
             _ => ALL,
         };
@@ -36,17 +37,26 @@ impl Machine<'_> {
         }
         if missing != 0 && !forced && missing & mask == 0 {
             // Those for which the guard holds wait, the others go on.
-            warp.fragments[fragment] = Fragment { pc: pc + 1, mask: mask & !active, parked: false };
-            warp.fragments.push(Fragment { pc, mask: active, parked: true });
+            warp.fragments[fragment] = Fragment { pc: pc + 1, mask: mask & !active, parked: false, polls: None };
+            warp.fragments.push(Fragment { pc, mask: active, parked: true, polls: None });
             return Then::Choose;
         }
         if missing != 0 || members & !warp.live != 0 || active & !members != 0 {
             self.blame(warp, step, members);
         }
         warp.fragments[fragment].parked = false;
-        self.count(pc, inst, active, warp.live);
+        if !matches!(inst.action, Action::ClusterBarrier { .. }) {
+            self.count(pc, inst, active, warp.live);
+        }
         match &inst.action {
             Action::Barrier(barrier) => return self.barrier(warp, step, barrier),
+            Action::ClusterBarrier { waits, orders } => return self.cluster_barrier(warp, step, *waits, *orders),
+            Action::MaxRegisters(count) => warp.register_limits.push((pc, *count)),
+            Action::Elect(elect) => {
+                let first = active & active.wrapping_neg();
+                warp.registers.set(elect.d, active, &[first.trailing_zeros(); LANES]);
+                warp.registers.set_predicate(elect.p, active, first);
+            }
             Action::WarpBarrier(_) => self.clocks.tick(warp.index),
             Action::Shuffle(shuffle) => self.shuffle(warp, step, shuffle),
             Action::Vote(vote) => vote_of(&mut warp.registers, active, vote),
@@ -115,7 +125,13 @@ impl Machine<'_> {
         if !barrier.waits {
             let known = self.clocks.release(warp.index);
             state.arrived.push(known);
-            return Then::Next;
+            if state.come() < threads.unwrap_or(most) {
+                return Then::Next;
+            }
+            // It opens before the next one comes.
+            warp.fragments[fragment].pc = pc + 1;
+            self.turn_over = true;
+            return Then::Leave;
         }
         state.waiting.push((warp.index, pc));
         warp.fragments[fragment].pc = pc + 1;
@@ -173,18 +189,20 @@ impl Machine<'_> {
             }
         }
         let waits = |warp: &Warp| match warp.state {
-            State::Waiting { barrier, pc } => Some((warp.index, pc, format!("at barrier {barrier}"))),
-            State::Products { pc, .. } => {
-                Some((warp.index, pc, format!("for {} of its warpgroup", absent(warps, warp))))
-            }
+            State::Waiting { barrier, pc } => Some((warp.index, 0, format!("at barrier {barrier}"), pc)),
+            State::Polling => warp.fragments.iter().find_map(|fragment| {
+                let mbarrier = self.mbarriers.get(fragment.polls?).describe(self.program.shared_base);
+                Some((warp.index, fragment.mask.trailing_zeros() as usize, format!("at {mbarrier}"), fragment.pc))
+            }),
+            State::Products { pc, .. } => Some((warp.index, 0, absent(warps, warp), pc)),
             State::Ready | State::Done => None,
         };
         let waiting: Vec<_> = warps.iter().filter_map(waits).collect();
-        let Some(&(warp, pc, _)) = waiting.first() else { return false };
+        let Some(&(warp, lane, _, pc)) = waiting.first() else { return false };
         let line = |pc: u32| self.program.code[pc as usize].line;
         let list: Vec<String> =
-            waiting.iter().map(|(warp, pc, what)| format!("warp {warp} {what}, line {}", line(*pc))).collect();
-        let at = self.place(warp, 0, pc);
+            waiting.iter().map(|(warp, _, place, pc)| format!("warp {warp} {place}, line {}", line(*pc))).collect();
+        let at = self.place(warp, lane, pc);
         self.find(Kind::Deadlock, at, None, || format!("every warp waits: {}", list.join("; ")));
         false
     }
@@ -251,5 +269,5 @@ fn absent(warps: &[Warp], warp: &Warp) -> String {
     let group = warps.iter().filter(|other| other.index / WARPS == warp.index / WARPS);
     let absent = group.filter(|other| !matches!(other.state, State::Products { .. }));
     let names: Vec<String> = absent.map(|other| format!("warp {}", other.index)).collect();
-    names.join(", ")
+    format!("for {} of its warpgroup", names.join(", "))
 }

@@ -8,8 +8,9 @@ use super::shared::site;
 use super::step::Step;
 use super::warp::Warp;
 use crate::check::banks::{global_sectors, shared_wavefronts};
+use crate::check::clock::Now;
 use crate::check::global::Look;
-use crate::check::shared::Site;
+use crate::check::shared::{Shadow, Site};
 use crate::options::Delivery;
 use crate::program::CpAsync;
 use crate::registers::{LANES, Row, lanes};
@@ -121,23 +122,39 @@ impl Machine<'_> {
 
     /// The copy was waited for.
     pub(super) fn arrive(&mut self, warp: usize, copy: &Copy) {
+        self.land(copy);
+        if self.options.checks {
+            let now = self.clocks.now(warp);
+            end_copy(&mut self.shadow, &now, warp, copy);
+        }
+    }
+
+    /// The copy has come that an arrival of a warp waited for, which knew this then.
+    pub(super) fn arrive_known(&mut self, warp: usize, copy: &Copy, known: &[u32]) {
+        self.land(copy);
+        if self.options.checks {
+            let now = self.clocks.released(warp, known);
+            end_copy(&mut self.shadow, &now, warp, copy);
+        }
+    }
+
+    fn land(&mut self, copy: &Copy) {
         let late = self.options.delivery == Delivery::Late;
         if late {
             for lane in lanes(copy.lanes) {
                 put(&mut self.shared, copy.destinations[lane], copy.bytes, copy.values[lane]);
             }
         }
-        if !self.options.checks {
-            return;
-        }
-        let (first, now) = (Site { warp: warp as u8, lane: 0, pc: copy.pc }, self.clocks.now(warp));
-        if copy.bytes == 16 {
-            self.shadow.end_async_lines(first, &now, copy.lanes, &copy.destinations);
-        } else {
-            for lane in lanes(copy.lanes) {
-                let site = Site { lane: lane as u8, ..first };
-                self.shadow.end_async(site, &now, copy.destinations[lane], copy.bytes);
-            }
+    }
+}
+
+fn end_copy(shadow: &mut Shadow, now: &Now, warp: usize, copy: &Copy) {
+    let first = Site { warp: warp as u8, lane: 0, pc: copy.pc };
+    if copy.bytes == 16 {
+        shadow.end_async_lines(first, now, copy.lanes, &copy.destinations);
+    } else {
+        for lane in lanes(copy.lanes) {
+            shadow.end_async(Site { lane: lane as u8, ..first }, now, copy.destinations[lane], copy.bytes);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A warp: its registers, and the groups of lanes that are at the same place.
 
 use super::copies::Copies;
+use super::groups::BulkGroups;
 use super::products::Products;
 use crate::options::Reconvergence;
 use crate::program::Program;
@@ -13,6 +14,8 @@ pub(crate) struct Fragment {
     pub mask: u32,
     /// Waits at an instruction that other lanes must reach too.
     pub parked: bool,
+    /// Waits for a phase of the mbarrier with this number.
+    pub polls: Option<usize>,
 }
 
 /// Whether a warp can go on.
@@ -29,6 +32,8 @@ pub(crate) enum State {
         open: u32,
         pc: u32,
     },
+    /// Some lanes wait for an mbarrier, and the others for them.
+    Polling,
     Done,
 }
 
@@ -54,8 +59,15 @@ pub(crate) struct Warp {
     /// Lanes that have not ended.
     pub live: u32,
     pub state: State,
+    /// The number of phases that were complete when the first of its lanes began to wait for one.
+    pub polled: u64,
+    /// Phases of the cluster's barrier that were over when the warp arrived last.
+    pub cluster_phase: u32,
+    /// What `setmaxnreg` asked for, and where.
+    pub register_limits: Vec<(u32, u32)>,
     pub copies: Copies,
     pub products: Products,
+    pub stores: BulkGroups,
     /// Local memory, lane by lane.
     pub local: Vec<u8>,
 }
@@ -83,8 +95,12 @@ impl Warp {
             fragments: Vec::new(),
             live: 0,
             state: State::Done,
+            polled: 0,
+            cluster_phase: 0,
+            register_limits: Vec::new(),
             copies: Copies::default(),
             products: Products::new(program),
+            stores: BulkGroups::default(),
             local: vec![0xff; program.local_bytes as usize * LANES],
         }
     }
@@ -94,23 +110,43 @@ impl Warp {
         self.written.fill(0);
         self.live = if threads >= LANES as u32 { ALL } else { (1 << threads) - 1 };
         self.fragments.clear();
-        self.fragments.push(Fragment { pc: 0, mask: self.live, parked: false });
+        self.fragments.push(Fragment { pc: 0, mask: self.live, parked: false, polls: None });
         self.state = State::Ready;
+        self.register_limits.clear();
         self.copies.clear();
         self.products.clear();
+        self.stores.clear();
         self.local.fill(0xff);
     }
 
-    /// Chooses the lanes to run next; none when all have ended. `choose(n)` picks one of n.
+    /// Whether lanes wait for an mbarrier, and phases were completed since they looked.
+    pub fn is_to_wake(&self, completed: u64) -> bool {
+        self.state == State::Polling && self.polled != completed
+    }
+
+    /// Lets lanes look again that wait for an mbarrier, if phases were completed since.
+    pub fn wake(&mut self, completed: u64) {
+        if self.is_to_wake(completed) {
+            self.state = State::Ready;
+            self.fragments.iter_mut().for_each(|fragment| fragment.polls = None);
+        }
+    }
+
+    /// Chooses the lanes to run next; none when all have ended, or wait for an mbarrier or for those that do.
+    /// `choose(n)` picks one of n.
     pub fn turn(&mut self, reconvergence: Reconvergence, choose: impl FnOnce(usize) -> usize) -> Option<Turn> {
-        if let [fragment] = self.fragments.as_slice() {
+        if let [fragment] = self.fragments.as_slice()
+            && fragment.polls.is_none()
+        {
             return Some(Turn { fragment: 0, stop: u32::MAX, forced: fragment.parked });
         }
         self.merge(reconvergence);
-        let ready = |(index, fragment): (usize, &Fragment)| (!fragment.parked).then_some(index);
+        let ready =
+            |(index, fragment): (usize, &Fragment)| (!fragment.parked && fragment.polls.is_none()).then_some(index);
         let ready: Vec<usize> = self.fragments.iter().enumerate().filter_map(ready).collect();
         let lowest = |indices: &[usize]| indices.iter().copied().min_by_key(|index| self.fragments[*index].pc);
         let (fragment, forced) = match (ready.as_slice(), reconvergence) {
+            ([], _) if self.fragments.iter().any(|fragment| fragment.polls.is_some()) => return None,
             ([], _) => (lowest(&(0..self.fragments.len()).collect::<Vec<_>>())?, true),
             (ready, Reconvergence::Early) => (lowest(ready)?, false),
             (ready, Reconvergence::Late) => (ready[choose(ready.len())], false),
@@ -138,6 +174,7 @@ impl Warp {
                     let other = self.fragments.remove(index + 1 + offset);
                     self.fragments[index].mask |= other.mask;
                     self.fragments[index].parked = false;
+                    self.fragments[index].polls = None;
                 }
                 None => index += 1,
             }
@@ -162,7 +199,7 @@ mod tests {
     use super::*;
 
     fn warp(fragments: &[(u32, u32, bool)]) -> Warp {
-        let fragment = |&(pc, mask, parked)| Fragment { pc, mask, parked };
+        let fragment = |&(pc, mask, parked)| Fragment { pc, mask, parked, polls: None };
         Warp {
             index: 0,
             registers: Registers::default(),
@@ -170,8 +207,12 @@ mod tests {
             fragments: fragments.iter().map(fragment).collect(),
             live: ALL,
             state: State::Ready,
+            polled: 0,
+            cluster_phase: 0,
+            register_limits: Vec::new(),
             copies: Copies::default(),
             products: Products::default(),
+            stores: BulkGroups::default(),
             local: Vec::new(),
         }
     }
@@ -186,7 +227,7 @@ mod tests {
     fn lanes_at_one_place_meet() {
         let mut warp = warp(&[(4, 0xff, true), (4, 0xff00, false)]);
         assert_eq!(warp.turn(Reconvergence::Early, |_| 0), Some(Turn { fragment: 0, stop: u32::MAX, forced: false }));
-        assert_eq!(warp.fragments, [Fragment { pc: 4, mask: 0xffff, parked: false }]);
+        assert_eq!(warp.fragments, [Fragment { pc: 4, mask: 0xffff, parked: false, polls: None }]);
     }
 
     #[test]
@@ -206,10 +247,23 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_an_mbarrier_is_not_forced_on() {
+        let mut warp = warp(&[(9, 0xff, true), (4, 0xff00, false)]);
+        (warp.fragments[1].polls, warp.polled) = (Some(0), 5);
+        assert_eq!(warp.turn(Reconvergence::Early, |_| 0), None);
+        warp.state = State::Polling;
+        warp.wake(5);
+        assert_eq!(warp.state, State::Polling);
+        warp.wake(6);
+        assert_eq!(warp.state, State::Ready);
+        assert_eq!(warp.turn(Reconvergence::Early, |_| 0).map(|turn| turn.fragment), Some(1));
+    }
+
+    #[test]
     fn the_end_of_some_lanes_wakes_the_others() {
         let mut warp = warp(&[(9, 0xff, true), (4, !0xff, false)]);
         warp.exit(1, !0xff);
-        assert_eq!(warp.fragments, [Fragment { pc: 9, mask: 0xff, parked: false }]);
+        assert_eq!(warp.fragments, [Fragment { pc: 9, mask: 0xff, parked: false, polls: None }]);
         warp.exit(0, 0xff);
         assert_eq!(warp.state, State::Done);
     }

@@ -73,7 +73,17 @@ pub(crate) struct Reduce {
     pub combine: fn(u32, u32) -> u32,
 }
 
-/// Decodes `shfl`, `vote`, `redux`, `match`, `activemask`.
+/// `elect.sync`: the first lane of the members.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Elect {
+    /// The lane that was elected.
+    pub d: Word,
+    /// Whether it is the own one.
+    pub p: Pred,
+    pub members: Word,
+}
+
+/// Decodes `shfl`, `vote`, `redux`, `match`, `elect`, `activemask`.
 pub(crate) fn decode(cx: &mut Operands) -> Result<Action> {
     let sync = cx.op.take("sync");
     match cx.op.name {
@@ -87,6 +97,7 @@ pub(crate) fn decode(cx: &mut Operands) -> Result<Action> {
         "shfl" => shuffle(cx),
         "vote" => vote(cx),
         "redux" => reduce(cx),
+        "elect" => elect(cx),
         "match" => {
             if !(cx.op.take("any") && cx.op.take("b32")) {
                 return cx.op.unknown();
@@ -116,6 +127,14 @@ fn shuffle(cx: &mut Operands) -> Result<Action> {
     };
     let (a, b, c, members) = (cx.src(1)?, cx.src(2)?, cx.src(3)?, cx.src(4)?);
     Ok(Action::Shuffle(Shuffle { mode, d, valid, a, b, c, members }))
+}
+
+fn elect(cx: &mut Operands) -> Result<Action> {
+    cx.op.finish()?;
+    cx.expect_len(2)?;
+    let Operand::Pair(d, p) = cx.get(0)? else { return Err(cx.unexpected(cx.get(0)?, "a pair of destinations")) };
+    let d = if *d == "_" { cx.write(&Operand::Sink)? } else { cx.write(&Operand::Name(d))? };
+    Ok(Action::Elect(Elect { d, p: cx.write_predicate(p)?, members: cx.src(1)? }))
 }
 
 fn vote(cx: &mut Operands) -> Result<Action> {

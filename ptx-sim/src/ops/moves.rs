@@ -1,7 +1,7 @@
 //! Moves, selections, and address conversions.
 
 use super::{map3, predicate};
-use crate::decode::body::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
+use crate::decode::body::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
 use crate::decode::opcode::Type;
 use crate::decode::operands::{Operands, Slot, Value, special};
 use crate::error::ParseError;
@@ -148,6 +148,7 @@ fn window(cx: &mut Operands) -> Result<u64> {
     Ok(match space {
         "shared" => SHARED_WINDOW,
         "local" => LOCAL_WINDOW,
+        "param" => PARAM_WINDOW,
         _ => 0,
     })
 }
@@ -178,7 +179,8 @@ fn isspacep(cx: &mut Operands) -> Result<Action> {
     let a = cx.src::<u64>(1)?;
     let inside = move |address: u64| {
         let in_window = |window: u64| address.wrapping_sub(window) < WINDOW_BYTES;
-        if global { !in_window(SHARED_WINDOW) && !in_window(LOCAL_WINDOW) } else { in_window(window) }
+        let elsewhere = || [SHARED_WINDOW, LOCAL_WINDOW, PARAM_WINDOW].into_iter().any(in_window);
+        if global { !elsewhere() } else { in_window(window) }
     };
     cx.computes(predicate(p, move |registers| {
         registers.get(a).iter().enumerate().fold(0, |bits, (lane, a)| bits | u32::from(inside(*a)) << lane)

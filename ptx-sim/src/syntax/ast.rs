@@ -27,6 +27,8 @@ pub(crate) struct Function<'a> {
     pub max_threads: Option<[u32; 3]>,
     /// `.reqntid`, threads of a block exactly.
     pub required_threads: Option<[u32; 3]>,
+    /// `.reqnctapercluster`, blocks of a cluster.
+    pub cluster: [u32; 3],
     pub returns: Vec<Variable<'a>>,
     pub params: Vec<Variable<'a>>,
     pub body: Option<Vec<Item<'a>>>,

@@ -208,17 +208,17 @@ impl<'a> Parser<'a> {
         let returns = if is_entry { vec![] } else { self.params()? };
         let name = self.name("a function's name")?;
         let params = self.params()?;
-        let (mut max_threads, mut required_threads) = (None, None);
+        let (mut max_threads, mut required_threads, mut cluster) = (None, None, [1; 3]);
         while self.at_directive() {
             match self.token.text {
                 ".maxntid" => max_threads = Some(self.threads()?),
                 ".reqntid" => required_threads = Some(self.threads()?),
                 ".pragma" => self.pragma()?,
+                ".reqnctapercluster" => cluster = self.threads()?,
                 ".minnctapersm"
                 | ".maxnctapersm"
                 | ".maxnreg"
                 | ".maxclusterrank"
-                | ".reqnctapercluster"
                 | ".explicitcluster"
                 | ".blocksareclusters"
                 | ".noreturn"
@@ -232,7 +232,8 @@ impl<'a> Parser<'a> {
         if body.is_none() && !self.eat(";")? {
             return Err(self.expected("a body or `;`"));
         }
-        Ok(Function { name, line: keyword.line, is_entry, max_threads, required_threads, returns, params, body })
+        let line = keyword.line;
+        Ok(Function { name, line, is_entry, max_threads, required_threads, cluster, returns, params, body })
     }
 
     /// `.maxntid x, y, z` or `.reqntid x, y, z`.

@@ -1,6 +1,6 @@
 //! Runs pieces of PTX and hands back what came out.
 
-use ptx_sim::{Buffer, Device, Finding, Kind, Launch, LaunchError, Module, Options, Report};
+use ptx_sim::{Buffer, Device, Finding, Kind, Launch, LaunchError, Module, Options, Report, Swizzle, TensorMap};
 use std::fmt::Debug;
 
 /// The first lines of a text.
@@ -18,12 +18,35 @@ pub struct Kernel {
     block: [u32; 3],
     shared: u32,
     options: Options,
+    maps: Vec<Map>,
+    changes: Vec<(String, String)>,
+}
+
+/// A tensor of the input or the results, for [`TensorMap::new`].
+#[derive(Clone, Debug)]
+pub struct Map {
+    pub of_results: bool,
+    pub element_bytes: u32,
+    pub dims: Vec<u64>,
+    pub strides: Vec<u64>,
+    pub tile: Vec<u32>,
+    pub swizzle: Swizzle,
 }
 
 /// A kernel of one warp.
 pub fn kernel(body: &str) -> Kernel {
     let (body, module, input) = (body.to_owned(), String::new(), Vec::new());
-    Kernel { body, module, input, grid: [1, 1, 1], block: [32, 1, 1], shared: 0, options: Options::default() }
+    Kernel {
+        body,
+        module,
+        input,
+        grid: [1, 1, 1],
+        block: [32, 1, 1],
+        shared: 0,
+        options: Options::default(),
+        maps: vec![],
+        changes: vec![],
+    }
 }
 
 impl Kernel {
@@ -64,12 +87,34 @@ impl Kernel {
         self
     }
 
+    /// A tensor map, which the body finds at the generic address in `%map0`, `%map1`, ...
+    pub fn map(mut self, map: Map) -> Self {
+        self.maps.push(map);
+        self
+    }
+
+    /// The same with another text, made from its own.
+    pub fn replace(mut self, from: &str, to: &str) -> Self {
+        assert!(self.text().contains(from), "{from}");
+        self.changes.push((from.to_owned(), to.to_owned()));
+        self
+    }
+
     /// The whole text.
     pub fn text(&self) -> String {
-        let Self { module, body, .. } = self;
+        let changed = |text: String, (from, to): &(String, String)| text.replace(from, to);
+        self.changes.iter().fold(self.plain_text(), changed)
+    }
+
+    fn plain_text(&self) -> String {
+        let Self { module, body, maps, .. } = self;
+        let params: String = (0..maps.len()).map(|i| format!(", .param .align 64 .b8 tensor{i}[128]")).collect();
+        let loads: String = (0..maps.len())
+            .map(|i| format!(".reg .b64 %map{i}; mov.b64 %map{i}, tensor{i}; cvta.param.u64 %map{i}, %map{i}; "))
+            .collect();
         format!(
             "{HEADER}.file 1 \"kernel.rs\"\n.extern .shared .align 16 .b8 dynamic[];\n{module}
-.visible .entry kernel(.param .u64 out, .param .u64 in)
+.visible .entry kernel(.param .u64 out, .param .u64 in{params})
 {{
     .reg .pred %p<8>; .reg .b16 %h<16>; .reg .b32 %r<32>; .reg .f32 %f<16>; .reg .b64 %d<16>;
     .reg .b32 %t, %lane, %warp, %cta, %thread; .reg .b64 %out, %in;
@@ -78,7 +123,7 @@ impl Kernel {
     mad.lo.u32 %thread, %cta, %thread, %t;
     ld.param.u64 %out, [out];
     mad.wide.u32 %out, %thread, 16, %out;
-    ld.param.u64 %in, [in];
+    ld.param.u64 %in, [in]; {loads}
 {body}
     ret;
 }}
@@ -103,7 +148,14 @@ impl Kernel {
         let module = Module::parse(&text).unwrap_or_else(|error| panic!("{error} in\n{text}"));
         let threads = self.grid.iter().chain(&self.block).product::<u32>() as usize;
         let (out, input) = (device.upload(&vec![0; 16 * threads]), device.upload(&self.input));
-        let params: Vec<u8> = [out, input].iter().flat_map(|buffer| buffer.address().to_le_bytes()).collect();
+        let mut params: Vec<u8> = [out, input].iter().flat_map(|buffer| buffer.address().to_le_bytes()).collect();
+        for map in &self.maps {
+            let address = if map.of_results { out } else { input }.address();
+            let Map { element_bytes, dims, strides, tile, swizzle, .. } = map;
+            let map = TensorMap::new(address, *element_bytes, dims, strides, tile, *swizzle);
+            params.resize(params.len().next_multiple_of(64), 0);
+            params.extend(map.unwrap_or_else(|error| panic!("{error}")).encode());
+        }
         let Self { grid, block, shared, options, .. } = *self;
         let launch = Launch { entry: "kernel", grid, block, shared_bytes: shared, params: &params, options };
         let report = device.launch(&module, &launch)?;
