@@ -21,7 +21,7 @@ pub enum Mma {
     Exact(Arch),
 }
 
-/// When the bytes of an asynchronous copy arrive.
+/// When the bytes of an asynchronous copy arrive, and when an asynchronous matrix product is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Delivery {
     /// When a wait demands it: shows data that is used too early.
@@ -58,7 +58,7 @@ pub enum Reconvergence {
 pub struct Options {
     /// Rounding of matrix instructions.
     pub mma: Mma,
-    /// Arrival of asynchronous copies.
+    /// Arrival of asynchronous copies and products.
     pub delivery: Delivery,
     /// Order of warps.
     pub warp_order: WarpOrder,

@@ -1,7 +1,7 @@
 //! A kernel as the executor wants it: decoded once, in an order in which diverged lanes meet again.
 
 use crate::check::clock::Passes;
-use crate::numeric::mma::Fp8;
+use crate::numeric::mma::{Formats, Fp8};
 use crate::numeric::packed::Half;
 use crate::ops::Compute;
 use crate::ops::atomic::Atomic;
@@ -189,6 +189,7 @@ pub(crate) enum Action {
     LoadMatrix(Matrix),
     StoreMatrix(Matrix),
     Mma(Box<Mma>),
+    Warpgroup(Warpgroup),
 }
 
 impl std::fmt::Debug for Action {
@@ -372,4 +373,50 @@ pub(crate) enum Factors {
     HalfK8 { format: Half, a: [Word; 2], b: [Word; 1] },
     HalfK16 { format: Half, a: [Word; 4], b: [Word; 2] },
     Fp8K32 { formats: [Fp8; 2], a: [Word; 4], b: [Word; 2] },
+}
+
+/// `wgmma`: what the four warps of a warpgroup do together.
+#[derive(Clone, Debug)]
+pub(crate) enum Warpgroup {
+    /// `wgmma.mma_async`
+    Product(Box<Product>),
+    Fence,
+    Commit,
+    /// Waits until at most this many groups are open.
+    Wait(u32),
+}
+
+/// `wgmma.mma_async` with f32 accumulators.
+#[derive(Clone, Debug)]
+pub(crate) struct Product {
+    pub formats: Formats,
+    pub a: Left,
+    /// The descriptor of B.
+    pub b: Long,
+    /// Whether the columns of B, not its k, lie side by side in shared memory.
+    pub b_transposed: bool,
+    /// Half as many as B has columns.
+    pub d: Box<[Word]>,
+    /// Whether what the accumulators hold counts.
+    pub adds: (Pred, bool),
+    /// Whether the product is taken off the accumulators.
+    pub negative: bool,
+}
+
+impl Product {
+    /// Columns of B.
+    pub fn columns(&self) -> usize {
+        2 * self.d.len()
+    }
+}
+
+/// The matrix A of a [`Product`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Left {
+    Registers([Word; 4]),
+    /// Its descriptor, and whether its rows, not its k, lie side by side in shared memory.
+    Shared {
+        descriptor: Long,
+        transposed: bool,
+    },
 }

@@ -67,6 +67,10 @@ pub enum Kind {
     Endless,
     /// The destination of an asynchronous copy is read, written or copied to before the copy was waited for.
     AsyncInFlight,
+    /// A register of an asynchronous matrix product is read or written before the product was waited for.
+    RegisterInFlight,
+    /// An asynchronous matrix product uses a register that was used otherwise since the last `wgmma.fence`.
+    UnfencedRegister,
     /// The asynchronous proxy (bulk copies, `wgmma`) uses shared memory that was written by ordinary instructions, or an
     /// mbarrier, with no proxy fence by the thread that wrote.
     ProxyFence,
@@ -80,7 +84,7 @@ pub enum Kind {
     UninitializedRegister,
     /// As [`Kind::SharedRace`], for two lanes of one warp without `bar.warp.sync` between them.
     IntraWarpRace,
-    /// A thread ends with an asynchronous copy that it never waited for.
+    /// An asynchronous copy or matrix product that is never waited for, or that a wait leaves out.
     AsyncUnfinished,
 }
 
@@ -101,6 +105,8 @@ impl Kind {
             Self::Diverged => "diverged",
             Self::Endless => "endless",
             Self::AsyncInFlight => "async-in-flight",
+            Self::RegisterInFlight => "register-in-flight",
+            Self::UnfencedRegister => "unfenced-register",
             Self::ProxyFence => "proxy-fence",
             Self::SharedRace => "shared-race",
             Self::GlobalRace => "global-race",
@@ -180,12 +186,14 @@ pub enum Class {
     Shared,
     /// Local, constant and parameter memory.
     OtherMemory,
-    /// `cp.async` and its groups.
+    /// `cp.async`, and the groups of asynchronous instructions.
     Async,
     /// `ldmatrix`, `stmatrix`.
     MatrixLoad,
     /// `mma`.
     Matrix,
+    /// `wgmma.mma_async`, once for each of its four warps.
+    WarpgroupMatrix,
     /// Barriers and fences.
     Barrier,
     /// Shuffles, votes, reductions in a warp.
@@ -209,13 +217,14 @@ impl Class {
             Self::Async => "async",
             Self::MatrixLoad => "matrix load",
             Self::Matrix => "matrix",
+            Self::WarpgroupMatrix => "warpgroup matrix",
             Self::Barrier => "barrier",
             Self::Warp => "warp",
         }
     }
 
     /// Every class, in the order of the discriminants.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Integer,
         Self::Float,
         Self::Special,
@@ -229,6 +238,7 @@ impl Class {
         Self::Async,
         Self::MatrixLoad,
         Self::Matrix,
+        Self::WarpgroupMatrix,
         Self::Barrier,
         Self::Warp,
     ];

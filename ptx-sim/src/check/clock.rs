@@ -65,6 +65,15 @@ impl Now<'_> {
             |fence: &&Fence| fence.lanes >> lane & 1 == 1 && (fence.passes == passes || fence.passes == Passes::Writes);
         after.iter().find(covers).is_some_and(|fence| own || fence.clock <= self.seen[warp])
     }
+
+    /// The lanes of a warp whose writes at a clock have been passed on to the asynchronous proxy, by fences that are
+    /// ordered before the present.
+    pub fn lanes_passed(&self, warp: usize, clock: u32) -> u32 {
+        let fences = &self.fences[warp];
+        let after = &fences[fences.partition_point(|fence| fence.clock < clock)..];
+        let known = after.iter().take_while(|fence| fence.clock <= self.seen[warp]);
+        known.filter(|fence| fence.passes == Passes::Writes).fold(0, |lanes, fence| lanes | fence.lanes)
+    }
 }
 
 impl Clocks {

@@ -5,6 +5,7 @@
 
 mod event;
 mod history;
+mod operands;
 #[cfg(test)]
 mod oracle;
 mod proxy;
@@ -21,6 +22,7 @@ use crate::registers::lanes;
 use crate::report::Kind;
 use event::{Event, Present};
 use history::{Accesses, Layout, Piece, Units, Writes};
+use operands::Operands;
 pub(crate) use proxy::Completion;
 use proxy::Readers;
 
@@ -109,6 +111,7 @@ pub(crate) struct Shadow {
     writes: Writes,
     reads: Accesses,
     readers: Readers,
+    operands: Operands,
     /// Made at the first atomic access: few programs have any.
     atomics: Option<Accesses>,
     /// What clocks are counted from. It is above those of the blocks before, which makes the next block cheap.
@@ -121,13 +124,14 @@ impl Shadow {
     pub fn new(bytes: u32, granule: u32, warps: usize) -> Self {
         let layout = Layout::new(bytes, granule);
         let (writes, reads) = (Writes::new(layout), Accesses::new(layout, warps));
-        let readers = Readers::new(layout.lines());
-        Self { warps, layout, writes, reads, readers, atomics: None, base: 1, newest: 1 }
+        let (readers, operands) = (Readers::new(layout.lines()), Operands::new(layout.lines(), warps));
+        Self { warps, layout, writes, reads, readers, operands, atomics: None, base: 1, newest: 1 }
     }
 
     /// Begins the next block, whose clocks start again.
     pub fn clear(&mut self) {
         self.readers.clear();
+        self.operands.clear();
         self.base = self.newest + 1;
         if self.base >= LIMIT {
             self.writes.clear();
@@ -188,7 +192,7 @@ impl Shadow {
         }
         let (present, _) = self.begin(at, now, 0, 1);
         let (reads, clock) = (self.reads.newest(), present.floor.clock());
-        let is_free = |line: usize| reads[line] <= clock && self.readers.of(line).is_none();
+        let is_free = |line: usize| reads[line] <= clock && self.check_readers(&present, line).is_none();
         if !lanes(mask).all(|lane| is_free((offsets[lane] / 16) as usize)) {
             return false;
         }
@@ -225,7 +229,7 @@ impl Shadow {
         let (present, piece) = self.begin(at, now, offset, len);
         self.record_atomic(&present, piece);
         let written = self.check_written(&present, piece, Order::WriteAfterWrite);
-        written.or_else(|| Some(Fault::StillRead { with: self.readers.of(piece.line())?.site() })).or_else(|| {
+        written.or_else(|| self.check_readers(&present, piece.line())).or_else(|| {
             let read = self.reads.conflict(&present, piece)?;
             Some(present.race(read, Order::WriteAfterRead))
         })
@@ -323,9 +327,18 @@ impl Shadow {
                 }
             }
         }
-        let still_read = || Some(Fault::StillRead { with: self.readers.of(piece.line())?.site() });
+        let still_read = || self.check_readers(present, piece.line());
         let read = || Some(present.race(self.reads.conflict(present, piece)?, Order::WriteAfterRead));
         (event, fault.or_else(still_read).or_else(read))
+    }
+
+    /// Checks a write against reads of the asynchronous proxy.
+    #[inline(always)]
+    fn check_readers(&self, present: &Present, line: usize) -> Option<Fault> {
+        match self.readers.of(line) {
+            Some(reader) => Some(Fault::StillRead { with: reader.site() }),
+            None => Some(present.race(self.operands.conflict(present, line)?, Order::WriteAfterRead)),
+        }
     }
 
     /// Checks a plain access against atomic ones.

@@ -4,6 +4,7 @@ use super::asynchronous;
 use super::flow::Exit;
 use super::opcode::Type;
 use super::operands::Operands;
+use super::warpgroup;
 use crate::check::clock::Passes;
 use crate::error::ParseError;
 use crate::numeric::mma::Fp8;
@@ -51,6 +52,7 @@ pub(crate) fn decode(cx: &mut Operands) -> Result<Decoded> {
         "membar" | "fence" => fence(cx),
         "ldmatrix" | "stmatrix" => plain(Class::MatrixLoad, matrix(cx)),
         "mma" => plain(Class::Matrix, mma(cx)),
+        "wgmma" => warpgroup::decode(cx),
         "shfl" | "vote" | "redux" | "match" | "elect" | "activemask" => plain(Class::Warp, collective::decode(cx)),
         "mov" | "selp" | "slct" | "cvta" | "isspacep" | "prmt" => plain(Class::Move, moves::decode(cx)),
         // These change nothing that can be seen here.
@@ -408,12 +410,7 @@ fn mma(cx: &mut Operands) -> Result<Action> {
         return cx.op.unknown();
     }
     let factors = if shape == "m16n8k32" {
-        let format = |name| match name {
-            Some("e4m3") => Some(Fp8::E4m3),
-            Some("e5m2") => Some(Fp8::E5m2),
-            _ => None,
-        };
-        let (Some(b), Some(a)) = (format(cx.op.take_last()), format(cx.op.take_last())) else {
+        let (Some(b), Some(a)) = (cx.op.take_last().and_then(fp8), cx.op.take_last().and_then(fp8)) else {
             return cx.op.unknown();
         };
         Factors::Fp8K32 { formats: [a, b], a: cx.src_words(1)?, b: cx.src_words(2)? }
@@ -432,4 +429,13 @@ fn mma(cx: &mut Operands) -> Result<Action> {
     cx.expect_len(4)?;
     let (c, d) = (cx.src_words(3)?, cx.dst_words(0)?);
     Ok(Action::Mma(Box::new(Mma { factors, c, d })))
+}
+
+/// The format of 8 bits of this name.
+pub(super) fn fp8(name: &str) -> Option<Fp8> {
+    match name {
+        "e4m3" => Some(Fp8::E4m3),
+        "e5m2" => Some(Fp8::E5m2),
+        _ => None,
+    }
 }

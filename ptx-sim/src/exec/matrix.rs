@@ -13,7 +13,7 @@ const ROWS: usize = 8;
 const ROW_BYTES: u32 = 16;
 
 /// Rows of eight elements of 16 bits.
-type Rows = [u128; ROWS];
+pub(super) type Rows = [u128; ROWS];
 
 impl Machine<'_> {
     pub(super) fn load_matrix(&mut self, warp: &mut Warp, step: Step, matrix: &Matrix) {
@@ -103,7 +103,7 @@ fn from_columns(row: &Row<u32>) -> Rows {
 }
 
 /// Exchanges rows and columns: of elements, then of pairs, then of halves.
-fn transposed(rows: &Rows) -> Rows {
+pub(super) fn transposed(rows: &Rows) -> Rows {
     let mut rows = *rows;
     for (step, keep) in STEPS {
         for first in (0..ROWS).filter(|row| row & step == 0) {

@@ -5,17 +5,21 @@ mod bulk;
 mod bytes;
 mod cluster;
 mod copies;
+mod descriptor;
 mod groups;
 mod matrix;
 mod mbarriers;
 mod memory;
+mod operand;
 mod phases;
+mod products;
 mod proxy;
 mod shared;
 mod step;
 mod sync;
 mod transfer;
 mod warp;
+mod warpgroup;
 
 use crate::check::blocks::GlobalShadow;
 use crate::check::clock::Clocks;
@@ -26,6 +30,7 @@ use crate::program::Program;
 use crate::report::{Collector, Counters, Kind, LineCounters, RawPlace, Report, Space};
 use barriers::{BARRIERS, Barrier};
 use mbarriers::Mbarriers;
+use operand::Bench;
 use warp::{State, Warp};
 
 /// Instructions that a warp executes before another one gets a turn, so that a warp may spin until another has done
@@ -54,6 +59,7 @@ pub(crate) struct Machine<'a> {
     clocks: Clocks,
     global: GlobalShadow,
     barriers: [Barrier; BARRIERS],
+    bench: Bench,
     mbarriers: Mbarriers,
     /// Tests of mbarriers since the last one that found a phase complete.
     idle_tests: u32,
@@ -96,6 +102,7 @@ impl<'a> Machine<'a> {
             clocks: Clocks::new(warps),
             global: GlobalShadow::new(program.global_granule),
             barriers: Default::default(),
+            bench: Bench::default(),
             mbarriers: Mbarriers::default(),
             idle_tests: 0,
             turn_over: false,
@@ -155,6 +162,7 @@ impl<'a> Machine<'a> {
                 if self.stopped {
                     return;
                 }
+                self.finish_products(warps, index);
                 self.open_barriers(warps);
             }
             if warps.iter().all(|warp| warp.state == State::Done) {

@@ -116,6 +116,9 @@ impl Machine<'_> {
         for written in program.writes(inst) {
             warp.written[*written as usize] |= active;
         }
+        if warp.products.watch() && active != 0 {
+            self.watch_registers(warp, inst, pc);
+        }
         if missing != 0 {
             let at = self.place(warp.index, missing.trailing_zeros() as usize, pc);
             self.find(Kind::UninitializedRegister, at, None, || "a register that nobody wrote".into());
@@ -228,7 +231,8 @@ impl Machine<'_> {
             | Action::MaxRegisters(_)
             | Action::LoadMatrix(_)
             | Action::StoreMatrix(_)
-            | Action::Mma(_) => self.collective(warp, step),
+            | Action::Mma(_)
+            | Action::Warpgroup(_) => self.collective(warp, step),
             Action::Compute(_) => Then::Next,
         }
     }
@@ -290,6 +294,10 @@ impl Machine<'_> {
         if let Some((pc, lane)) = warp.copies.unfinished(active) {
             let at = self.place(warp.index, lane, pc);
             self.find(Kind::AsyncUnfinished, at, None, || "the thread ends without a wait for this copy".into());
+        }
+        if let Some(issued) = warp.products.unfinished() {
+            let at = self.place(warp.index, 0, issued.pc);
+            self.find(Kind::AsyncUnfinished, at, None, || "the warp ends without a wait for this product".into());
         }
         self.end_stores(warp, active);
         warp.fragments[fragment].pc = pc + 1;

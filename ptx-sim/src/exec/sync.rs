@@ -4,6 +4,7 @@ use super::Machine;
 use super::barriers::BARRIERS;
 use super::step::{Step, Then};
 use super::warp::{Fragment, State, Warp};
+use super::warpgroup::WARPS;
 use crate::ops::collective::{Reduce, Shuffle, Vote, VoteKind};
 use crate::program::{Action, Barrier, BarrierOp};
 use crate::registers::{ALL, LANES, Registers, Word, lanes};
@@ -63,6 +64,7 @@ impl Machine<'_> {
             Action::LoadMatrix(matrix) => self.load_matrix(warp, step, matrix),
             Action::StoreMatrix(matrix) => self.store_matrix(warp, step, matrix),
             Action::Mma(mma) => self.mma(warp, active, mma),
+            Action::Warpgroup(what) => return self.warpgroup(warp, step, what),
             _ => {}
         }
         Then::Next
@@ -187,18 +189,19 @@ impl Machine<'_> {
             }
         }
         let waits = |warp: &Warp| match warp.state {
-            State::Waiting { barrier, pc } => Some((warp.index, 0, format!("barrier {barrier}"), pc)),
+            State::Waiting { barrier, pc } => Some((warp.index, 0, format!("at barrier {barrier}"), pc)),
             State::Polling => warp.fragments.iter().find_map(|fragment| {
-                let state = self.mbarriers.get(fragment.polls?).describe(self.program.shared_base);
-                Some((warp.index, fragment.mask.trailing_zeros() as usize, state, fragment.pc))
+                let mbarrier = self.mbarriers.get(fragment.polls?).describe(self.program.shared_base);
+                Some((warp.index, fragment.mask.trailing_zeros() as usize, format!("at {mbarrier}"), fragment.pc))
             }),
-            _ => None,
+            State::Products { pc, .. } => Some((warp.index, 0, absent(warps, warp), pc)),
+            State::Ready | State::Done => None,
         };
         let waiting: Vec<_> = warps.iter().filter_map(waits).collect();
         let Some(&(warp, lane, _, pc)) = waiting.first() else { return false };
         let line = |pc: u32| self.program.code[pc as usize].line;
         let list: Vec<String> =
-            waiting.iter().map(|(warp, _, place, pc)| format!("warp {warp} at {place}, line {}", line(*pc))).collect();
+            waiting.iter().map(|(warp, _, place, pc)| format!("warp {warp} {place}, line {}", line(*pc))).collect();
         let at = self.place(warp, lane, pc);
         self.find(Kind::Deadlock, at, None, || format!("every warp waits: {}", list.join("; ")));
         false
@@ -259,4 +262,12 @@ fn reduce_of(registers: &mut Registers, active: u32, reduce: &Reduce) {
     let a = *registers.get(reduce.a);
     let value = lanes(active).map(|lane| a[lane]).reduce(reduce.combine).unwrap_or(0);
     registers.set(reduce.d, active, &[value; LANES]);
+}
+
+/// The warps of a warpgroup that do not wait for their products as this one does.
+fn absent(warps: &[Warp], warp: &Warp) -> String {
+    let group = warps.iter().filter(|other| other.index / WARPS == warp.index / WARPS);
+    let absent = group.filter(|other| !matches!(other.state, State::Products { .. }));
+    let names: Vec<String> = absent.map(|other| format!("warp {}", other.index)).collect();
+    format!("for {} of its warpgroup", names.join(", "))
 }

@@ -2,6 +2,7 @@
 
 use super::copies::Copies;
 use super::groups::BulkGroups;
+use super::products::Products;
 use crate::options::Reconvergence;
 use crate::program::Program;
 use crate::registers::{ALL, LANES, Registers};
@@ -24,6 +25,11 @@ pub(crate) enum State {
     /// At the barrier with this number; the instruction is at this place.
     Waiting {
         barrier: usize,
+        pc: u32,
+    },
+    /// For the rest of its warpgroup, until at most `open` groups of products are left.
+    Products {
+        open: u32,
         pc: u32,
     },
     /// Some lanes wait for an mbarrier, and the others for them.
@@ -60,6 +66,7 @@ pub(crate) struct Warp {
     /// What `setmaxnreg` asked for, and where.
     pub register_limits: Vec<(u32, u32)>,
     pub copies: Copies,
+    pub products: Products,
     pub stores: BulkGroups,
     /// Local memory, lane by lane.
     pub local: Vec<u8>,
@@ -92,6 +99,7 @@ impl Warp {
             cluster_phase: 0,
             register_limits: Vec::new(),
             copies: Copies::default(),
+            products: Products::new(program),
             stores: BulkGroups::default(),
             local: vec![0xff; program.local_bytes as usize * LANES],
         }
@@ -106,6 +114,7 @@ impl Warp {
         self.state = State::Ready;
         self.register_limits.clear();
         self.copies.clear();
+        self.products.clear();
         self.stores.clear();
         self.local.fill(0xff);
     }
@@ -202,6 +211,7 @@ mod tests {
             cluster_phase: 0,
             register_limits: Vec::new(),
             copies: Copies::default(),
+            products: Products::default(),
             stores: BulkGroups::default(),
             local: Vec::new(),
         }

@@ -48,10 +48,10 @@ pub(crate) fn saturate(x: f32) -> f32 {
 ///
 /// Vector width changes no result: none of the operations here depends on it.
 #[inline(always)]
-pub(crate) fn vectorize<R>(f: impl Fn(Fused) -> R) -> R {
+pub(crate) fn vectorize<R>(f: impl FnOnce(Fused) -> R) -> R {
     /// A type of its own, since closures are called through a function that is not always inlined.
     struct Call<F>(F);
-    impl<R, F: Fn(Fused) -> R> pulp::WithSimd for Call<F> {
+    impl<R, F: FnOnce(Fused) -> R> pulp::WithSimd for Call<F> {
         type Output = R;
 
         #[inline(always)]

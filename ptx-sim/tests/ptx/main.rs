@@ -24,3 +24,4 @@ mod proxies;
 mod races;
 mod refusals;
 mod warp;
+mod wgmma;

@@ -87,14 +87,25 @@ impl Event {
         (self.0 >> AGENT_SHIFT) as usize % AGENTS
     }
 
+    #[inline(always)]
+    pub fn lane(self) -> u8 {
+        self.0 as u8 % 32
+    }
+
     pub fn site(self) -> Site {
-        Site { warp: self.agent() as u8, lane: self.0 as u8 % 32, pc: (self.0 >> PC_SHIFT) as u32 & PC }
+        Site { warp: self.agent() as u8, lane: self.lane(), pc: (self.0 >> PC_SHIFT) as u32 & PC }
     }
 
     /// Whether both are of one lane, and of no other.
     #[inline(always)]
     pub fn is_same_lane(self, other: Self) -> bool {
         (self.0 ^ other.0) & WHO == 0
+    }
+
+    /// Whether both are of one warp and clock, and both in flight or not.
+    #[inline(always)]
+    pub fn is_same_time(self, other: Self) -> bool {
+        (self.0 ^ other.0) & !(u64::from(PC) << PC_SHIFT | (1 << AGENT_SHIFT) - 1) == 0
     }
 
     /// Whether both are of one lane and instruction, whenever.
@@ -153,6 +164,20 @@ impl<'a> Present<'a> {
         let who = (write.agent(), u32::from(write.site().lane), write.clock() - self.first.clock());
         let unknown = write == self.first;
         unknown || write.is_of_async_proxy() || self.now.has_passed(Passes::Writes, who, write.is_same_lane(self.event))
+    }
+
+    /// The lanes whose writes at the time of this one are ordered before this access, and seen by the asynchronous
+    /// proxy: all, where the write is its own.
+    pub fn seen_lanes(&self, write: Event) -> u32 {
+        if self.is_stale(write) || write.is_in_flight() {
+            return 0;
+        }
+        let clock = write.clock() - self.first.clock();
+        match clock <= self.now.seen[write.agent()] {
+            false => 0,
+            true if write.is_of_async_proxy() => u32::MAX,
+            true => self.now.lanes_passed(write.agent(), clock),
+        }
     }
 
     pub fn race(&self, event: Event, order: Order) -> Fault {

@@ -50,12 +50,14 @@ impl Readers {
         (self.all > 0 && self.count[line] > 0).then(|| self.last[line])
     }
 
-    fn begin(&mut self, line: usize, event: Event) {
+    #[inline(always)]
+    pub fn begin(&mut self, line: usize, event: Event) {
         (self.count[line], self.last[line]) = (self.count[line].saturating_add(1), event);
         self.all += 1;
     }
 
-    fn end(&mut self, line: usize) {
+    #[inline(always)]
+    pub fn end(&mut self, line: usize) {
         if self.count[line] > 0 {
             self.count[line] -= 1;
             self.all -= 1;
@@ -159,7 +161,7 @@ impl Shadow {
     }
 
     /// Looks for a write in the generic proxy that no fence has passed on.
-    fn check_fences(&self, present: &Present, piece: Piece) -> Option<Fault> {
+    pub(super) fn check_fences(&self, present: &Present, piece: Piece) -> Option<Fault> {
         let unseen = |write: &&Event| !present.is_stale(**write) && !write.is_in_flight() && !present.sees(**write);
         self.writes.of(piece).iter().find(unseen).map(|write| Fault::Unfenced { with: write.site() })
     }

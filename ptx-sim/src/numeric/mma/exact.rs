@@ -11,7 +11,7 @@
 //! - `mma` of 8-bit formats unpacks to f16 on Hopper: one product of the two lower elements of every register, one of
 //!   the two upper, and an ordinary addition of the accumulator.
 //!
-//! Ampere and Ada are as the source says, unchecked.
+//! Ampere, Ada and the 8-bit products of `wgmma` are as the source says, unchecked.
 
 // Plain loops over indices become vector code in every build profile; iterators only without debug assertions.
 #![allow(clippy::needless_range_loop)]
@@ -36,7 +36,8 @@ const LEAST: i32 = -133;
 
 const AMPERE: Adder = Adder { fraction: 24, result: 23 };
 const HOPPER: Adder = Adder { fraction: 25, result: 23 };
-const ADA_FP8: Adder = Adder { fraction: 13, result: 13 };
+/// Of 8-bit formats, on Ada and in `wgmma`.
+const FP8: Adder = Adder { fraction: 13, result: 13 };
 
 /// Operands of 16 bits: `8 * B` values of k.
 pub(super) fn halves<const A: usize, const B: usize, X: Element>(
@@ -73,8 +74,8 @@ pub(super) fn bytes<X: Element, Y: Element>(arch: Arch, a: [&Row; 4], b: [&Row; 
             if arch == Arch::Sm89 {
                 let operands = Operands::<4, 2, 4>::new::<X, Y>(a, b, i32::MAX);
                 let mut sums = matrix(c);
-                ADA_FP8.add(&operands.group::<16>(0, 0, 4), &mut sums);
-                ADA_FP8.add(&operands.group::<16>(1, 0, 4), &mut sums);
+                FP8.add(&operands.group::<16>(0, 0, 4), &mut sums);
+                FP8.add(&operands.group::<16>(1, 0, 4), &mut sums);
                 return registers(&sums);
             }
             let operands = Operands::<4, 2, 4>::new::<X, Y>(a, b, F16::LEAST_EXPONENT);
@@ -91,6 +92,32 @@ pub(super) fn bytes<X: Element, Y: Element>(arch: Arch, a: [&Row; 4], b: [&Row; 
             d
         },
     )
+}
+
+/// `wgmma`: `K` values of k at once. A by row and then by k, B by k and then by column.
+#[inline(always)]
+pub(super) fn warpgroup<const K: usize, X: Element, Y: Element>(rows: &[f32], columns: &[f32], sums: &mut [f32]) {
+    let n = columns.len() / K;
+    let adder = if K == 32 { FP8 } else { HOPPER };
+    for (rows, sums) in rows.chunks_exact(16 * K).zip(sums.chunks_exact_mut(16 * n)) {
+        let rows = std::array::from_fn(|row| std::array::from_fn(|k| rows[row * K + k]));
+        for column in (0..n).step_by(8) {
+            let columns = std::array::from_fn(|k| std::array::from_fn(|j| columns[k * n + column + j]));
+            let group = Group::<K>::new(rows, columns, [X::LEAST_EXPONENT, Y::LEAST_EXPONENT]);
+            let mut tile = [[0; 8]; 16];
+            for row in 0..16 {
+                for j in 0..8 {
+                    tile[row][j] = sums[row * n + column + j].to_bits();
+                }
+            }
+            adder.add(&group, &mut tile);
+            for row in 0..16 {
+                for j in 0..8 {
+                    sums[row * n + column + j] = f32::from_bits(tile[row][j]);
+                }
+            }
+        }
+    }
 }
 
 /// Decoded elements of the operands, by register, element, and lane.
@@ -129,16 +156,7 @@ impl<const A: usize, const B: usize, const E: usize> Operands<A, B, E> {
                 columns[k][j] = self.columns[step][i][lane * 8 + j];
             }
         }
-        let (mut row_exponents, mut column_exponents) = ([[0; K]; 16], [[0; 8]; K]);
-        for k in 0..K {
-            for row in 0..16 {
-                row_exponents[row][k] = exponent(rows[row][k], self.least[0]);
-            }
-            for j in 0..8 {
-                column_exponents[k][j] = exponent(columns[k][j], self.least[1]);
-            }
-        }
-        Group { rows, columns, row_exponents, column_exponents }
+        Group::new(rows, columns, self.least)
     }
 }
 
@@ -148,6 +166,23 @@ struct Group<const K: usize> {
     columns: [[f32; 8]; K],
     row_exponents: [[i32; K]; 16],
     column_exponents: [[i32; 8]; K],
+}
+
+impl<const K: usize> Group<K> {
+    /// `least` are the exponents of the subnormals of A and B.
+    #[inline(always)]
+    fn new(rows: [[f32; K]; 16], columns: [[f32; 8]; K], least: [i32; 2]) -> Self {
+        let (mut row_exponents, mut column_exponents) = ([[0; K]; 16], [[0; 8]; K]);
+        for k in 0..K {
+            for row in 0..16 {
+                row_exponents[row][k] = exponent(rows[row][k], least[0]);
+            }
+            for j in 0..8 {
+                column_exponents[k][j] = exponent(columns[k][j], least[1]);
+            }
+        }
+        Self { rows, columns, row_exponents, column_exponents }
+    }
 }
 
 /// Exponent of a number whose format has subnormals of exponent `least`; zero has one that loses every comparison,

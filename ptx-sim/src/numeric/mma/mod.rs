@@ -1,4 +1,4 @@
-//! Matrix instructions: `mma.sync` with f32 accumulators.
+//! Matrix instructions: `mma.sync` with f32 accumulators, and in [`warpgroup`] `wgmma`.
 //!
 //! A register of the warp, seen as its bytes in the order of the lanes, is an 8x8 matrix of 16-bit or an 8x16 matrix
 //! of 8-bit elements in row-major order: rows of A, columns of B, rows of the accumulator in pairs (PTX ISA, "Matrix
@@ -14,10 +14,12 @@ mod element;
 mod exact;
 mod fast;
 mod layout;
+mod warpgroup;
 
 use super::packed::Half;
 use crate::options::Mma;
 use element::{Bf16, E4m3, E5m2, Element, F16};
+pub(crate) use warpgroup::{Formats, Line, WideProduct};
 
 /// A register of all lanes.
 pub(crate) type Row = [u32; 32];
