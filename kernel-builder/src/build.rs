@@ -7,11 +7,13 @@ use crate::error::{Error, Result};
 use crate::finish::finish;
 use crate::gates::{Defect, Finding, MAX_BYTES, inspect};
 use crate::manifest::{EntryRecord, FileRecord, Manifest};
+use crate::mix::Mix;
 use crate::nvdisasm::MainLoop;
 use crate::ptxas::{Assembled, Ptxas};
 use crate::source::{sha256, source_hash};
 use crate::target::Target;
 use crate::toolchain::Toolchain;
+use evo_sdpa_kernels::config::{FwdSm90, Kernel};
 use evo_sdpa_kernels::entry::Entry;
 use evo_sdpa_kernels::instances::ENTRIES;
 use std::collections::BTreeMap;
@@ -63,6 +65,10 @@ fn entries(texts: &[(Target, String)]) -> BTreeMap<String, EntryRecord> {
                 file: target.file().to_owned(),
                 threads: entry.threads(),
                 shared_bytes: entry.shared_bytes(),
+                role_registers: match entry {
+                    Entry::Forward(Kernel::FwdSm90(config)) => Some(config.role_registers()),
+                    _ => None,
+                },
                 counts: *counts,
                 resources: BTreeMap::new(),
                 main_loop: BTreeMap::new(),
@@ -97,19 +103,31 @@ pub fn measure(output: &mut Output, ptxas: &Ptxas, scratch: &Path) -> Result<()>
         let main_loops =
             ptxas.nvdisasm.as_ref().map(|nvdisasm| nvdisasm.main_loops(&all, *target, scratch)).transpose()?;
         for MainLoop { entry, arch, mix, stalls } in main_loops.into_iter().flatten() {
-            if let Some(record) = output.manifest.entries.get_mut(entry) {
-                record.main_loop.insert(arch.to_owned(), mix);
-            }
-            findings.extend(stalls.into_iter().map(|(instruction, count)| Finding {
+            let stalls = stalls.into_iter().map(|(instruction, count)| Defect::Stall { arch, instruction, count });
+            let exposed = exposed_exponentials(entry, arch, &mix);
+            findings.extend(stalls.chain(exposed).map(|defect| Finding {
                 file: target.file(),
                 line: None,
                 entry: Some(entry.to_owned()),
-                defect: Defect::Stall { arch, instruction, count },
+                defect,
             }));
+            if let Some(record) = output.manifest.entries.get_mut(entry) {
+                record.main_loop.insert(arch.to_owned(), mix);
+            }
         }
     }
     output.manifest.ptxas = Some(ptxas.version.clone());
     if findings.is_empty() { Ok(()) } else { Err(Error::Gates(findings)) }
+}
+
+/// Where exponentials of a kernel with products of a warpgroup do not run beside them. A few may stand before the first
+/// wait or behind the second.
+fn exposed_exponentials(entry: &str, arch: &'static str, mix: &Mix) -> Option<Defect> {
+    let Some(Entry::Forward(Kernel::FwdSm90(config))) = Entry::parse(entry) else { return None };
+    // A thread has as many scores of its 64 rows.
+    let expected = FwdSm90::GROUP_ROWS * config.tile_kv / FwdSm90::GROUP_THREADS;
+    let found = mix.hidden_exponentials;
+    (found < expected / 8 * 7).then_some(Defect::ExposedExponentials { arch, found, expected })
 }
 
 /// What a fresh build says about the checked-in files.

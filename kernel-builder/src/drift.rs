@@ -135,11 +135,13 @@ mod tests {
     /// A manifest of one entry whose main loop on sm_90 holds 64 matrix instructions, and so many of others.
     fn manifest(integer: u32, moves: u32, control: u32) -> Manifest {
         let classes = [(Class::Tensor, 64), (Class::Integer, integer), (Class::Move, moves), (Class::Control, control)];
-        let mix = Mix { total: 64 + integer + moves + control, classes: BTreeMap::from(classes) };
+        let mix =
+            Mix { total: 64 + integer + moves + control, hidden_exponentials: 0, classes: BTreeMap::from(classes) };
         let record = EntryRecord {
             file: "sm_80.ptx".to_owned(),
             threads: 128,
             shared_bytes: 24 << 10,
+            role_registers: None,
             counts: Default::default(),
             resources: BTreeMap::new(),
             main_loop: BTreeMap::from([("sm_90".to_owned(), mix)]),

@@ -265,6 +265,25 @@ mod tests {
     }
 
     #[test]
+    fn counts_of_a_kernel_with_roles_worked_out_by_hand() {
+        // Two warpgroups that multiply, 128 keys a step, two spans of columns, an output tile.
+        let counts = expected(Entry::parse("fwd_sm90_bf16_d128_q128_kv128_s2").unwrap());
+        // Keys: a first step, and three ways of a step; values: the three ways, and the last. Eight k-steps each.
+        assert_eq!((counts.wgmma, counts.wgmma_commit, counts.wgmma_wait), (4 * 8 + 4 * 8, 8, 8));
+        // One for all threads, three before products, two around each of two stores.
+        assert_eq!((counts.bar_sync, counts.bar_arrive), (1 + 3 + 4, 4));
+        // Two query tiles, two stages of keys and of values, full and empty each; values to be cleared.
+        assert_eq!(counts.mbarrier_init, 2 * (2 + 2 + 2) + 1);
+        // Queries twice, keys three times, values four times; two stores.
+        assert_eq!((counts.bulk_copies, counts.stmatrix), (2 * (2 + 3 + 4 + 2), 16));
+        // Four times four maxima, twice four sums, eight that tell all lanes a number.
+        assert_eq!((counts.shfl_sync, counts.vote_sync), (16 + 8 + 8, 3));
+        // One that has no room for an output tile exchanges words instead: two stores of two halves of eight fours of columns.
+        let counts = expected(Entry::parse("fwd_sm90_bf16_d256_q128_kv80_s2").unwrap());
+        assert_eq!((counts.stmatrix, counts.bulk_commit, counts.shfl_sync), (0, 0, 32 + 2 * 2 * 8 * 4));
+    }
+
+    #[test]
     fn one_barrier_too_many_is_a_mismatch_and_so_is_a_lost_mma() {
         let entry = Entry::parse("fwd_sm80_bf16_d64_q32_kv64_w8_x4_s1").unwrap();
         let right = expected(entry);

@@ -156,6 +156,16 @@ pub enum Defect {
         /// How many there are.
         count: u32,
     },
+    /// ptxas moved the wait for the product with values above exponentials, which no longer run beside it.
+    #[error("{arch}: {found} of {expected} exponentials of a step between its two waits for products")]
+    ExposedExponentials {
+        /// For which GPU.
+        arch: &'static str,
+        /// Those between the waits.
+        found: u32,
+        /// Those of a step.
+        expected: u32,
+    },
     /// ptxas warns, for example (C75xx) that it serialises wgmma.
     #[error("{arch}: {message}")]
     Warning {
@@ -276,6 +286,19 @@ mod tests {
                 ("ldmatrix.sync.aligned.m8n8.x4.shared.b16 ...;", counts.ldmatrix),
                 ("cp.async.cg.shared.global.L2::128B [%r1], [%rd1], 16;", counts.cp_async),
                 ("cp.async.wait_group 0;", counts.cp_async_wait),
+                ("barrier.cta.arrive.aligned 1, 256;", counts.bar_arrive),
+                ("cp.async.bulk.tensor.4d.shared::cluster.global.tile ...;", counts.bulk_copies),
+                ("cp.async.bulk.commit_group;", counts.bulk_commit),
+                ("cp.async.bulk.wait_group 0;", counts.bulk_wait),
+                ("mbarrier.init.shared::cta.b64 [%r1], 1;", counts.mbarrier_init),
+                ("mbarrier.arrive.shared::cta.b64 _, [%r1];", counts.mbarrier_arrive),
+                ("mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r1], 0;", counts.mbarrier_wait),
+                ("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 ...;", counts.wgmma),
+                ("wgmma.fence.sync.aligned;", counts.wgmma_fence),
+                ("wgmma.commit_group.sync.aligned;", counts.wgmma_commit),
+                ("wgmma.wait_group.sync.aligned 0;", counts.wgmma_wait),
+                ("setmaxnreg.inc.sync.aligned.u32 240;", counts.setmaxnreg),
+                ("stmatrix.sync.aligned.m8n8.x4.shared.b16 ...;", counts.stmatrix),
             ] {
                 text += &format!("\t{statement}\n").repeat(times as usize);
             }

@@ -67,6 +67,10 @@ pub struct EntryRecord {
     pub threads: u32,
     /// Dynamic shared memory of a block, bytes.
     pub shared_bytes: u32,
+    /// Registers of a thread that copies and of one that multiplies, where the roles have numbers of their own: `resources`
+    /// then has those with which a block starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_registers: Option<(u32, u32)>,
     /// How often it holds certain instructions.
     pub counts: Counts,
     /// What ptxas makes of it, for each GPU.

@@ -94,16 +94,28 @@ impl fmt::Display for Class {
 pub struct Mix {
     /// All instructions.
     pub total: u32,
+    /// MUFU between the first two waits for products of a warpgroup, where there are such waits: exponentials beside
+    /// products.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hidden_exponentials: u32,
     /// Those of each class that is there.
     #[serde(flatten)]
     pub classes: BTreeMap<Class, u32>,
+}
+
+/// What only loops with such waits hold is left out of the records of the others.
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Mix {
     /// The mix of some instructions.
     pub fn of(code: &[Instruction]) -> Self {
         let mut mix = Self::default();
+        let mut waits = 0;
         for instruction in code {
+            waits += u32::from(instruction.opcode.starts_with("WARPGROUP.DEPBAR"));
+            mix.hidden_exponentials += u32::from(waits == 1 && Class::of(instruction) == Class::Special);
             mix.total += 1;
             *mix.classes.entry(Class::of(instruction)).or_default() += 1;
         }
@@ -174,7 +186,11 @@ mod tests {
 
     #[test]
     fn a_mix_is_a_flat_object_in_the_manifest_and_knows_its_classes() {
-        let mix = Mix { total: 3, classes: BTreeMap::from([(Class::Tensor, 1), (Class::MatrixLoad, 2)]) };
+        let mix = Mix {
+            total: 3,
+            hidden_exponentials: 0,
+            classes: BTreeMap::from([(Class::Tensor, 1), (Class::MatrixLoad, 2)]),
+        };
         let text = serde_json::to_string(&mix).unwrap();
         assert_eq!(text, r#"{"total":3,"tensor":1,"matrix_load":2}"#);
         assert_eq!(serde_json::from_str::<Mix>(&text).unwrap(), mix);

@@ -95,14 +95,15 @@ impl Nvdisasm {
 impl<'a> MainLoop<'a> {
     /// That of `entry`, whose machine code this is, if it has a loop with matrix instructions.
     fn of(entry: &'a str, arch: &'static str, code: &[Instruction]) -> Option<Self> {
-        let body = main_loop(code, |instruction| Class::of(instruction) == Class::Tensor)?;
+        let wgmma = matches!(Entry::parse(entry), Some(Entry::Forward(Kernel::FwdSm90(_))));
+        let is_hot = |instruction: &Instruction| Class::of(instruction) == Class::Tensor;
+        // Beside the products of a warpgroup, the loop without a mask holds those of a warp that takes a step over again, in
+        // a loop of their own.
+        let is_core = |instruction: &Instruction| is_hot(instruction) && (!wgmma || instruction.name() == "HGMMA");
+        let body = main_loop(code, is_core, is_hot)?;
         let count = |name: &str| body.iter().filter(|instruction| instruction.name() == name).count() as u32;
-        let stalls = match Entry::parse(entry) {
-            Some(Entry::Forward(Kernel::FwdSm90(_))) => {
-                STALLS.map(|name| (name, count(name))).into_iter().filter(|(_, count)| *count > 0).collect()
-            }
-            _ => Vec::new(),
-        };
+        let stalls = if wgmma { &STALLS[..] } else { &[] };
+        let stalls = stalls.iter().map(|name| (*name, count(name))).filter(|(_, count)| *count > 0).collect();
         Some(Self { entry, arch, mix: Mix::of(&body), stalls })
     }
 }
@@ -129,5 +130,33 @@ mod tests {
         assert_eq!(hopper.stalls, [("R2UR", 2)]);
         assert_eq!((hopper.mix.count(Class::Tensor), hopper.mix.count(Class::Special)), (1, 1));
         assert_eq!(main_loop("fwd_sm80_bf16_d64_q128_kv64_w4_s2").stalls, []);
+    }
+
+    const PLAIN_AND_MASKED: &str = "\
+        /*0000*/                   HGMMA.64x128x16.F32.BF16 R24, gdesc[UR8], R24, gsb0 ;
+        /*0010*/                   WARPGROUP.DEPBAR.LE gsb0, 0x1 ;
+        /*0020*/                   FMNMX R5, R5, R6, !PT ;
+        /*0030*/                   WARPGROUP.DEPBAR.LE gsb0, 0x0 ;
+        /*0040*/               @P0 BRA 0x0 ;
+        /*0050*/                   HGMMA.64x128x16.F32.BF16 R24, gdesc[UR8], R24, gsb0 ;
+        /*0060*/                   MUFU.EX2 R69, R51 ;
+        /*0070*/                   WARPGROUP.DEPBAR.LE gsb0, 0x1 ;
+        /*0080*/                   MUFU.EX2 R70, R52 ;
+        /*0090*/                   MUFU.EX2 R71, R53 ;
+        /*00a0*/                   WARPGROUP.DEPBAR.LE gsb0, 0x0 ;
+        /*00b0*/                   MUFU.EX2 R72, R54 ;
+        /*00c0*/               @P1 BRA 0xf0 ;
+        /*00d0*/                   HMMA.16816.F32.BF16 R92, R12, R4, R92 ;
+        /*00e0*/               @P2 BRA 0xd0 ;
+        /*00f0*/               @P3 BRA 0x50 ;
+        /*0100*/                   EXIT ;
+";
+
+    #[test]
+    fn the_main_loop_with_wgmma_is_the_one_that_may_take_a_step_over_again() {
+        let code = parse(PLAIN_AND_MASKED);
+        let MainLoop { mix, .. } = MainLoop::of("fwd_sm90_bf16_d128_q128_kv128_s2", "sm_90a", &code).unwrap();
+        assert_eq!((mix.total, mix.count(Class::Tensor)), (11, 2));
+        assert_eq!(mix.hidden_exponentials, 2, "of four, one comes before the waits and one behind them");
     }
 }

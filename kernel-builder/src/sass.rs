@@ -60,13 +60,20 @@ pub fn parse(text: &str) -> Vec<Instruction<'_>> {
 }
 
 /// The instructions of the loop in which the kernel `code` spends its time: of the innermost loops that hold
-/// instructions for which `is_hot` is true, the one with most of them, and the shortest of several. So it is the
-/// unrolled loop and not the one for the rest of its steps; and where a kernel has one loop for the steps with a mask
-/// and one for those without, which are more, it is the latter.
-pub fn main_loop<'a>(code: &[Instruction<'a>], is_hot: impl Fn(&Instruction) -> bool) -> Option<Vec<Instruction<'a>>> {
-    let heat =
-        |body: &[bool]| code.iter().zip(body).filter(|(instruction, inside)| **inside && is_hot(instruction)).count();
-    let hot: Vec<_> = natural_loops(&Flow::of(code)).into_iter().filter(|(_, body)| heat(body) > 0).collect();
+/// instructions for which `is_core` is true, the one with most of those for which `is_hot` is, and the shortest of
+/// several. So it is the unrolled loop and not the one for the rest of its steps; and where a kernel has one loop for the
+/// steps with a mask and one for those without, which are more, it is the latter.
+pub fn main_loop<'a>(
+    code: &[Instruction<'a>],
+    is_core: impl Fn(&Instruction) -> bool,
+    is_hot: impl Fn(&Instruction) -> bool,
+) -> Option<Vec<Instruction<'a>>> {
+    let count = |body: &[bool], which: &dyn Fn(&Instruction) -> bool| {
+        code.iter().zip(body).filter(|(instruction, inside)| **inside && which(instruction)).count()
+    };
+    let heat = |body: &[bool]| count(body, &is_hot);
+    let loops = natural_loops(&Flow::of(code)).into_iter();
+    let hot: Vec<_> = loops.filter(|(_, body)| count(body, &is_core) > 0).collect();
     let is_innermost = |head: usize, body: &[bool]| hot.iter().all(|(other, _)| *other == head || !body[*other]);
     let length = |body: &[bool]| body.iter().filter(|inside| **inside).count();
     let (_, body) = hot
@@ -214,7 +221,8 @@ mod tests {
 
     /// First and last address of the main loop, by instructions of this name, and how many instructions it has.
     fn found(text: &str, name: &str) -> Option<(u64, u64, usize)> {
-        let body = main_loop(&parse(text), |instruction| instruction.name() == name)?;
+        let is_hot = |instruction: &Instruction| instruction.name() == name;
+        let body = main_loop(&parse(text), is_hot, is_hot)?;
         Some((body.first()?.address, body.last()?.address, body.len()))
     }
 
