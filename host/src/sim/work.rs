@@ -1,7 +1,7 @@
 //! How long a plan takes to simulate.
 
 use crate::plan::Plan;
-use evo_sdpa_kernels::config::{FwdSm90, Kernel, WARP};
+use evo_sdpa_kernels::config::{Kernel, WARP};
 
 /// Estimated instructions of all warps in the launch of a plan, as if no key were masked; right to a fifth or so where
 /// there are many keys. The simulator executes some millions in a second.
@@ -16,13 +16,15 @@ pub fn work(plan: &Plan) -> u64 {
             (700, 100 + 2 * matrix + 6 * scores / WARP, config.step())
         }
         Kernel::FwdSm90(config) => {
-            // Instructions of a warp: 32 scores at a time, and little else.
-            (700, 200 + 6 * config.tile_kv * FwdSm90::GROUP_ROWS / 4 / WARP, config.tile_kv)
+            // Warps of the group that copies have next to nothing to do.
+            let average = |consumer: u32| consumer * config.groups() / (config.groups() + 1);
+            let (start, step) = (450 + 5 * config.head_dim / 2, 60 + 2 * config.tile_kv + config.head_dim / 3);
+            (average(start), average(step), config.tile_kv)
         }
         Kernel::Decode(config) => (550, 80 + config.tile_kv * (28 + config.head_dim) / 10, config.step()),
     };
     let tiles = plan.tiles.map_or(plan.grid, |tiles| [tiles.count, 1, 1]);
     let warps = tiles.iter().fold(u64::from(plan.block / WARP), |warps, &n| warps.saturating_mul(n.into()));
     let steps = plan.splits.keys.min(plan.params.kv_len).div_ceil(keys);
-    warps.saturating_mul(start + u64::from(steps) * u64::from(step))
+    warps.saturating_mul(u64::from(start) + u64::from(steps) * u64::from(step))
 }
