@@ -30,8 +30,8 @@ impl FwdSm90 {
     /// Bytes of a row of a copied box, and of the 128-byte swizzle.
     pub const SPAN_BYTES: u32 = 128;
 
-    /// Bytes at the start of shared memory that hold the barriers; tiles begin at multiples of 1024.
-    pub const BARRIER_BYTES: u32 = 1024;
+    /// Bytes at the start of shared memory that hold the barriers.
+    pub const BARRIER_BYTES: u32 = 512;
 
     /// Whether the device code can be instantiated.
     pub const fn is_valid(self) -> bool {
@@ -79,6 +79,11 @@ impl FwdSm90 {
         self.spans() * self.tile_kv * Self::SPAN_BYTES
     }
 
+    /// Bytes before the tiles, which begin at multiples of 1024: barriers, and four bytes for each thread that multiplies.
+    pub const fn head_bytes(self) -> u32 {
+        (Self::BARRIER_BYTES + self.groups() * Self::GROUP_THREADS * 4).next_multiple_of(1024)
+    }
+
     /// Whether there is room for a second query tile and for an output tile. Else the queries of the next tile are copied
     /// once this tile has no more use for its own, and the output goes from registers to global memory.
     const fn is_roomy(self) -> bool {
@@ -95,7 +100,7 @@ impl FwdSm90 {
         self.is_roomy()
     }
 
-    /// Dynamic shared memory of a block, bytes: barriers, query tiles, key stages, value stages, output tile if there is one.
+    /// Dynamic shared memory of a block, bytes: head, query tiles, key stages, value stages, output tile if there is one.
     pub const fn shared_bytes(self) -> u32 {
         self.tiles_bytes(if self.is_roomy() { 3 } else { 1 })
     }
@@ -103,7 +108,7 @@ impl FwdSm90 {
     const MAX_SHARED: u32 = 227 * 1024;
 
     const fn tiles_bytes(self, q_tiles: u32) -> u32 {
-        Self::BARRIER_BYTES + q_tiles * self.q_bytes() + 2 * self.stages * self.kv_bytes()
+        self.head_bytes() + q_tiles * self.q_bytes() + 2 * self.stages * self.kv_bytes()
     }
 
     /// Registers of a thread of the warpgroup that copies, and of one that multiplies: together at most the 64 Ki of an

@@ -372,9 +372,8 @@ impl<'a, I: Instance> Consumer<'a, I> {
     /// Without this ptxas moves the wait for the product with values above the exponentials.
     #[inline(always)]
     unsafe fn pin(&self, value: f32) {
-        let address = self.shared.sink() + self.at.thread % FwdSm90::GROUP_THREADS * 4;
         // SAFETY: nobody reads it.
-        unsafe { store_shared_4(address, value.to_bits()) }
+        unsafe { store_shared_4(self.shared.sink(self.at.thread), value.to_bits()) }
     }
 
     /// The first step of a tile, with no product with values beside it.

@@ -132,7 +132,7 @@ impl Shared {
             stages,
         };
         let (q_bytes, kv_bytes) = (config.q_bytes(), config.kv_bytes());
-        let q = FwdSm90::BARRIER_BYTES;
+        let q = config.head_bytes();
         let k = q + config.q_stages() * q_bytes;
         let v = k + config.stages * kv_bytes;
         Self {
@@ -171,10 +171,10 @@ impl Shared {
         self.patch() + 8 + 4 * turn.stage
     }
 
-    /// Four bytes for each thread of a warpgroup that are written and never read.
+    /// Four bytes of a thread that multiplies, which are written and never read.
     #[inline(always)]
-    pub fn sink(&self) -> u32 {
-        self.base + 512
+    pub fn sink(&self, thread: u32) -> u32 {
+        self.base + FwdSm90::BARRIER_BYTES + 4 * thread
     }
 
     /// The output tile, where there is one.
