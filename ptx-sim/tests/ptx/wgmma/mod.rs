@@ -3,6 +3,7 @@
 //! The layouts in shared memory and in registers are written here once more, element by element, from the figures of the
 //! PTX ISA.
 
+mod bulk;
 mod numbers;
 mod order;
 

@@ -1,5 +1,6 @@
 //! What products are, in every form of their operands.
 
+use super::bulk::copied;
 use super::{BF16, Case, E4M3, E5M2, F16, FENCE, Layout, WAIT, by_k, by_rows, plain};
 use crate::common::refused;
 use ptx_sim::{Arch, Class, Kind, Mma};
@@ -112,7 +113,7 @@ fn cost_of_a_product() {
     let start = format!("mov.u32 %r20, 0;\nagain: {FENCE}");
     let end = format!("{WAIT} add.u32 %r20, %r20, 1; setp.lt.u32 %p7, %r20, {TIMES}; @%p7 bra again;");
     for (mma, checks) in [(Mma::Fast, true), (Mma::Fast, false), (Mma::Exact(Arch::Sm90), true)] {
-        let kernel = case.kernel(|body| body.replace(FENCE, &start).replace(WAIT, &end));
+        let kernel = case.kernel(|body| copied(&body).replace(FENCE, &start).replace(WAIT, &end));
         let kernel = kernel.options(|options| (options.mma, options.checks) = (mma, checks));
         let begun = std::time::Instant::now();
         kernel.clean();
