@@ -5,6 +5,7 @@ mod bulk;
 mod bytes;
 mod cluster;
 mod copies;
+mod faults;
 mod groups;
 mod matrix;
 mod mbarriers;
