@@ -156,8 +156,8 @@ impl TensorMap {
     }
 
     /// Bytes of a tile.
-    pub(crate) fn tile_bytes(&self) -> u32 {
-        self.tile.iter().product::<u32>() * self.element_bytes
+    pub(crate) fn tile_bytes(&self) -> u64 {
+        self.tile.iter().fold(self.element_bytes.into(), |bytes, size| bytes * u64::from(*size))
     }
 
     /// How a tile lies in shared memory.
@@ -263,7 +263,7 @@ mod tests {
         for (swizzle, span) in [(Swizzle::Bytes32, 32), (Swizzle::Bytes64, 64), (Swizzle::Bytes128, 128)] {
             for row in 0..16 {
                 let chunks = (0..span / 16).map(|chunk| swizzle.apply(row * 128 + chunk * 16) / 16 % 8);
-                let expected = (0..span / 16).map(|chunk| chunk ^ row % (span / 16));
+                let expected = (0..span / 16).map(|chunk| chunk ^ (row % (span / 16)));
                 assert!(chunks.eq(expected), "{swizzle:?} row {row}");
             }
         }

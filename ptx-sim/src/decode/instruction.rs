@@ -4,14 +4,13 @@ use super::asynchronous;
 use super::flow::Exit;
 use super::opcode::Type;
 use super::operands::Operands;
+use super::sync;
 use super::warpgroup;
-use crate::check::clock::Passes;
 use crate::error::ParseError;
 use crate::numeric::mma::Fp8;
 use crate::numeric::packed::Half;
 use crate::ops::{approximate, arithmetic, atomic, bits, collective, compare, convert, float, moves};
-use crate::program::{Access, Action, Address, AnyReg, Barrier, BarrierOp, BarrierReduce, Factors, Matrix, Mma};
-use crate::registers::Word;
+use crate::program::{Access, Action, Address, AnyReg, Factors, Matrix, Mma};
 use crate::report::{Class, Space};
 use crate::syntax::ast::Operand;
 
@@ -48,8 +47,8 @@ pub(crate) fn decode(cx: &mut Operands) -> Result<Decoded> {
         }),
         "cp" => asynchronous::copy(cx),
         "mbarrier" => asynchronous::mbarrier(cx),
-        "bar" | "barrier" => barrier(cx),
-        "membar" | "fence" => fence(cx),
+        "bar" | "barrier" => sync::barrier(cx),
+        "membar" | "fence" => sync::fence(cx),
         "ldmatrix" | "stmatrix" => plain(Class::MatrixLoad, matrix(cx)),
         "mma" => plain(Class::Matrix, mma(cx)),
         "wgmma" => warpgroup::decode(cx),
@@ -59,9 +58,9 @@ pub(crate) fn decode(cx: &mut Operands) -> Result<Decoded> {
         "prefetch" | "nanosleep" | "applypriority" | "pmevent" => {
             Ok(Decoded::new(Class::Control, Action::Compute(Box::new(|_, _| {}))))
         }
-        "setmaxnreg" => max_registers(cx),
-        "mapa" => plain(Class::Move, map_address(cx)),
-        "griddepcontrol" => dependency(cx),
+        "setmaxnreg" => sync::max_registers(cx),
+        "mapa" => plain(Class::Move, sync::map_address(cx)),
+        "griddepcontrol" => sync::dependency(cx),
         "setp" | "set" => plain(Class::Predicate, compare::decode(cx)),
         "cvt" => plain(Class::Convert, convert::decode(cx)),
         "and" | "or" | "xor" | "not" if cx.op.peek_type() == Some(Type::Pred) => {
@@ -247,128 +246,6 @@ fn finish_access(cx: &mut Operands, kind: Kind, address: Address, registers: Vec
     }
     cx.body.note_access(space, width);
     Ok(Access { space, address, width, signed: ty.is_signed(), strong, releases, registers: registers.into() })
-}
-
-fn barrier(cx: &mut Operands) -> Result<Decoded> {
-    if cx.op.take("cluster") {
-        return cluster_barrier(cx);
-    }
-    cx.op.take("cta");
-    if cx.op.take("warp") {
-        if !cx.op.take("sync") {
-            return cx.op.unknown();
-        }
-        cx.op.finish()?;
-        cx.expect_len(1)?;
-        let members = cx.src(0)?;
-        return Ok(Decoded::new(Class::Barrier, Action::WarpBarrier(members)));
-    }
-    let kind = cx.op.expect(&["sync", "arrive", "red"])?;
-    // Barriers count whole warps; without `.aligned`, too, the lanes of a warp have to come together here.
-    cx.op.take("aligned");
-    let first = usize::from(kind == "red");
-    let mut reduce = None;
-    let mut threads = None;
-    if kind == "red" {
-        let operation = match cx.op.expect(&["popc", "and", "or"])? {
-            "popc" => BarrierOp::Popc(cx.dst(0)?),
-            "and" => BarrierOp::And(cx.dst_predicate(0)?),
-            _ => BarrierOp::Or(cx.dst_predicate(0)?),
-        };
-        let (predicate, negate) = cx.src_predicate(cx.len() - 1)?;
-        reduce = Some(BarrierReduce { operation, predicate, negate });
-        cx.op.take("u32");
-        cx.op.take("pred");
-    }
-    cx.op.finish()?;
-    let id: Word = cx.src(first)?;
-    let given = cx.len() - first - usize::from(kind == "red");
-    match given {
-        1 if kind != "arrive" => {}
-        2 => threads = Some(cx.src(first + 1)?),
-        _ => return Err(cx.op.error(format!("{} operands", cx.len()))),
-    }
-    let barrier = Barrier { id, threads, waits: kind != "arrive", reduce };
-    Ok(Decoded::new(Class::Barrier, Action::Barrier(barrier)))
-}
-
-/// `barrier.cluster.{arrive, wait}`.
-fn cluster_barrier(cx: &mut Operands) -> Result<Decoded> {
-    let waits = cx.op.expect(&["arrive", "wait"])? == "wait";
-    cx.op.take(if waits { "acquire" } else { "release" });
-    let orders = waits || !cx.op.take("relaxed");
-    cx.op.take("aligned");
-    cx.op.finish()?;
-    cx.expect_len(0)?;
-    Ok(Decoded::new(Class::Barrier, Action::ClusterBarrier { waits, orders }))
-}
-
-/// `setmaxnreg.{inc, dec}.sync.aligned.u32 count`.
-fn max_registers(cx: &mut Operands) -> Result<Decoded> {
-    cx.op.expect(&["inc", "dec"])?;
-    for modifier in ["sync", "aligned", "u32"] {
-        cx.op.expect(&[modifier])?;
-    }
-    cx.op.finish()?;
-    cx.expect_len(1)?;
-    match u32::try_from(cx.integer(0)?) {
-        Ok(count @ 24..=256) if count % 8 == 0 => Ok(Decoded::new(Class::Control, Action::MaxRegisters(count))),
-        _ => Err(cx.op.error(format!("{} registers, allowed: multiples of 8 from 24 to 256", cx.integer(0)?))),
-    }
-}
-
-/// `mapa{.shared::cluster}.{u32, u64} d, a, rank`.
-fn map_address(cx: &mut Operands) -> Result<Action> {
-    let long = cx.op.take_type()?.bits() == 64;
-    cx.op.take("shared::cluster");
-    cx.op.finish()?;
-    cx.expect_len(3)?;
-    let (d, a) = if long {
-        (AnyReg::Long(cx.dst(0)?), AnyReg::Long(cx.src(1)?))
-    } else {
-        (AnyReg::Word(cx.dst(0)?), AnyReg::Word(cx.src(1)?))
-    };
-    Ok(Action::MapAddress { d, a, rank: cx.src(2)? })
-}
-
-fn fence(cx: &mut Operands) -> Result<Decoded> {
-    if cx.op.has("proxy") || cx.op.has("mbarrier_init") {
-        return proxy_fence(cx);
-    }
-    while cx.op.take_any(&["sc", "acq_rel", "acquire", "release", "cta", "cluster", "gpu", "sys", "gl"]).is_some() {}
-    cx.op.finish()?;
-    cx.expect_len(0)?;
-    Ok(Decoded::new(Class::Barrier, Action::Fence))
-}
-
-/// `fence.proxy.async` of shared memory, `fence.mbarrier_init`.
-fn proxy_fence(cx: &mut Operands) -> Result<Decoded> {
-    let action = if cx.op.take("mbarrier_init") {
-        if !(cx.op.take("release") && cx.op.take("cluster")) {
-            return cx.op.unknown();
-        }
-        Action::ProxyFence(Passes::Mbarriers)
-    } else if cx.op.take("proxy") && cx.op.take("async") {
-        match cx.op.take_any(&["global", "shared::cta", "shared::cluster"]) {
-            // What is in flight in global memory is not followed.
-            Some("global") => Action::Fence,
-            _ => Action::ProxyFence(Passes::Writes),
-        }
-    } else {
-        return cx.op.unknown();
-    };
-    cx.op.finish()?;
-    cx.expect_len(0)?;
-    Ok(Decoded::new(Class::Barrier, action))
-}
-
-/// What programmatic dependent launches wait for, and what lets them start. Launches run one after the other here: there
-/// is never one ahead to wait for, and the one behind starts at the end. The instruction stays where it is among the others.
-fn dependency(cx: &mut Operands) -> Result<Decoded> {
-    cx.op.expect(&["wait", "launch_dependents"])?;
-    cx.op.finish()?;
-    cx.expect_len(0)?;
-    Ok(Decoded::new(Class::Control, Action::Compute(Box::new(|_, _| {}))))
 }
 
 fn matrix(cx: &mut Operands) -> Result<Action> {

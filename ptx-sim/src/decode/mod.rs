@@ -8,6 +8,7 @@ pub(crate) mod instruction;
 mod layout;
 pub(crate) mod opcode;
 pub(crate) mod operands;
+mod sync;
 mod warpgroup;
 
 use crate::error::ParseError;

@@ -150,7 +150,7 @@ impl Machine<'_> {
     /// Bytes of a bulk copy, and what its address in shared memory must be a multiple of.
     fn extent(&mut self, registers: &Registers, at: RawPlace, remote: &Remote, target: &Target) -> Option<(u32, u32)> {
         match (remote, target) {
-            (_, Target::Tile { map, .. }) => Some((map.tile_bytes(), TILE_ALIGN)),
+            (_, Target::Tile { map, .. }) => Some((u32::try_from(map.tile_bytes()).unwrap_or(u32::MAX), TILE_ALIGN)),
             (Remote::Bytes { bytes, .. }, Target::Bytes(address)) => {
                 let bytes = registers.get(*bytes)[at.lane as usize];
                 if bytes == 0 || !bytes.is_multiple_of(CHUNK) {

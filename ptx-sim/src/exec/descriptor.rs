@@ -49,7 +49,7 @@ impl Descriptor {
     fn rows(self, rows: Range<u32>) -> impl Iterator<Item = u32> {
         let half = if self.span == 0 { self.leading } else { 16 };
         rows.flat_map(move |row| {
-            let first = self.start + row / 8 * self.stride + (row % 8 << (4 + self.span));
+            let first = self.start + row / 8 * self.stride + ((row % 8) << (4 + self.span));
             [first, first + half]
         })
     }
@@ -61,7 +61,7 @@ impl Descriptor {
         (rows.start / 8..rows.end / 8).flat_map(move |eight| {
             let (beside, span) = (eight % (1 << self.span), eight >> self.span);
             let first = self.start + span * rows_apart + beside * 16;
-            (0..16).map(move |k| first + k / 8 * k_apart + (k % 8 << (4 + self.span)))
+            (0..16).map(move |k| first + k / 8 * k_apart + ((k % 8) << (4 + self.span)))
         })
     }
 
@@ -102,7 +102,7 @@ mod tests {
         let tile = 1 << 62 | 64 << 32 | 1 << 16 | 0x400 >> 4;
         for step in 0..4 {
             let expected = (0..64).flat_map(|row| {
-                [2 * step, 2 * step + 1].map(|line| 0x400 + 128 * row + 16 * (u64::from(row) % 8 ^ line) as u32)
+                [2 * step, 2 * step + 1].map(|line| 0x400 + 128 * row + 16 * ((u64::from(row) % 8) ^ line) as u32)
             });
             assert_eq!(lines(tile + 2 * step, 0..64, false), expected.collect::<Vec<_>>(), "step {step}");
         }

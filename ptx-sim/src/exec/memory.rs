@@ -6,7 +6,6 @@ use super::shared::shared_address;
 use super::step::Step;
 use super::warp::Warp;
 use crate::check::banks::{global_sectors, shared_wavefronts};
-use crate::check::blocks::BlockRace;
 use crate::decode::MODULE_WINDOW;
 use crate::decode::body::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
 use crate::ops::atomic::Atomic;
@@ -266,38 +265,6 @@ impl Machine<'_> {
         (end <= self.image.len()).then_some(start..end)
     }
 
-    /// Reports an access that the memory does not allow.
-    pub(super) fn memory_fault(&mut self, kind: Kind, at: RawPlace, memory: (Space, u64, u32), what: &str) {
-        let Self { findings, memory: global, program, shared, .. } = self;
-        let (space, address, len) = memory;
-        let elsewhere = match resolve(Space::Generic, address) {
-            (own @ (Space::Shared | Space::Local | Space::Param), _) if space == Space::Global => Some(own),
-            _ => None,
-        };
-        let kind = if elsewhere.is_some() { Kind::WrongSpace } else { kind };
-        findings.add(kind, at, None, Some(memory), || {
-            let place = match space {
-                _ if let Some(own) = elsewhere => format!("{address:#x}, a generic address of {own} memory"),
-                Space::Global | Space::Generic => global.describe(address),
-                Space::Shared => {
-                    let offset = address as i64 - i64::from(program.shared_base);
-                    format!("offset {offset} of {} bytes of shared memory", shared.len())
-                }
-                _ => format!("address {address}"),
-            };
-            format!("{what} of {len} bytes: {place}")
-        });
-    }
-
-    fn block_race(&mut self, at: RawPlace, race: Option<BlockRace>, address: u64, len: u32) {
-        let Some(race) = race else { return };
-        let [x, y, _] = self.size.grid;
-        let block = [race.block % x, race.block / x % y, race.block / x / y];
-        let with = RawPlace { block, warp: 0, lane: 0, pc: race.pc };
-        let message = || format!("{} of another block, nothing orders them", race.order);
-        self.findings.add(Kind::GlobalRace, at, Some(with), Some((Space::Global, address, len)), message);
-    }
-
     fn count_access(&mut self, step: Step, space: Space, addresses: &Row<u64>, bytes: u32) {
         let first = addresses[step.active.trailing_zeros() as usize];
         let counters = &mut self.counters[step.pc as usize];
@@ -323,7 +290,7 @@ fn order(access: &Access) -> Order {
 }
 
 /// The space that a generic address is in, and the address there.
-fn resolve(space: Space, address: u64) -> (Space, u64) {
+pub(super) fn resolve(space: Space, address: u64) -> (Space, u64) {
     let inside = |window: u64| address.wrapping_sub(window) < WINDOW_BYTES;
     match space {
         Space::Generic if inside(SHARED_WINDOW) => (Space::Shared, address - SHARED_WINDOW),

@@ -6,6 +6,7 @@ mod bytes;
 mod cluster;
 mod copies;
 mod descriptor;
+mod faults;
 mod groups;
 mod matrix;
 mod mbarriers;

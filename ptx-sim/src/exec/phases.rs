@@ -260,7 +260,7 @@ impl Machine<'_> {
                 (Some(index), Awaited::State(state)) => {
                     let state = warp.registers.get(state)[lane];
                     let phase = u64::from(self.mbarriers.get(index).phase);
-                    if state != phase && state + 1 != phase {
+                    if state != phase && state.wrapping_add(1) != phase {
                         self.find(Kind::Mbarrier, at, None, || {
                             format!("a wait for phase {state}, the running one is {phase}")
                         });

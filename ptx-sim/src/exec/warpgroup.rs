@@ -148,7 +148,7 @@ impl Machine<'_> {
             }
         }
         // The first warp marks what all of them read.
-        if self.options.checks && warp % WARPS == 0 {
+        if self.options.checks && warp.is_multiple_of(WARPS) {
             for lines in self.all_lines(product, issued) {
                 self.shadow.begin_operands(site(at), &self.clocks.now(warp), lines.as_deref().unwrap_or_default());
             }

@@ -126,7 +126,7 @@ fn a_swizzle_moves_chunks_by_the_address() {
                 for (row, chunk) in (0..20).flat_map(|row| (0..span / 16).map(move |chunk| (row, chunk))) {
                     // `tile` begins at a multiple of 1024.
                     let address = shift + row * span + chunk * 16;
-                    let lies = address ^ (address / 128 % (span / 16)) * 16;
+                    let lies = address ^ ((address / 128 % (span / 16)) * 16);
                     let first = i64::from(row + 1) * i64::from(width) + i64::from(chunk) * 8;
                     assert_eq!(
                         i64::from(found[((lies - shift) / 2) as usize]),
@@ -203,7 +203,7 @@ fn a_tile_is_stored_without_what_lies_outside() {
             let (words, mut expected) = ((1..65).collect::<Vec<u32>>(), halves(&numbers()));
             for (row, column) in (1..8).flat_map(|row| (0..12).map(move |column| (row, column))) {
                 let address: usize = row * 32 + column * 2;
-                let lies = if swizzle == Swizzle::None { address } else { address ^ (address / 128 % 2) * 16 };
+                let lies = if swizzle == Swizzle::None { address } else { address ^ ((address / 128 % 2) * 16) };
                 expected[(row - 1) * 64 + 52 + column] = halves(&words)[lies / 2];
             }
             assert!(halves(&run.input) == expected, "{swizzle:?}");
@@ -276,6 +276,9 @@ fn tiles_and_maps_must_be_aligned() {
     let copy = |offset: u32| format!("{LOAD} [%r1+{offset}], [%map0, {{0, 0}}], [%r0];");
     finds_first(&loads(&copy(64), 256).map(map()), Kind::Misaligned);
     finds_first(&loads(&copy(4096 - 128), 256).map(map()), Kind::OutOfBounds);
+    let huge = Map { dims: vec![64; 5], strides: vec![16; 4], tile: vec![256; 5], ..map() };
+    let load = copy(0).replace("tensor.2d", "tensor.5d").replace("{0, 0}", "{0, 0, 0, 0, 0}");
+    finds_first(&loads(&load, 256).map(huge), Kind::OutOfBounds);
     let plain = "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r1], [%in+4], 256, [%r0];";
     finds_first(&loads(plain, 256), Kind::Misaligned);
     finds_first(&loads(&plain.replace("+4], 256", "], 250"), 256), Kind::InvalidOperand);

@@ -21,7 +21,7 @@ const EXCHANGE: &str =
     barrier.cluster.arrive.release.aligned; mov.u32 %r5, 1; barrier.cluster.wait.acquire.aligned;
     ld.shared.u32 %r3, [%r2];
     barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned; // second
-    st.shared.u32 [%r2], %r3; st.global.u32 [%out], %r3;";
+    st.shared.u32 [%r1], %r3; st.global.u32 [%out], %r3;";
 
 #[test]
 fn the_barrier_of_a_cluster_joins_its_threads() {
@@ -77,7 +77,7 @@ fn warps_of_a_group_change_their_registers_together() {
     assert_eq!(run.finding(Kind::Diverged).at.line, run.line("//!"));
     let alone = kernel("setp.eq.u32 %p1, %warp, 2; @%p1 setmaxnreg.dec.sync.aligned.u32 40;").threads(128).run();
     assert!(alone.finding(Kind::Diverged).message.contains("40"), "{}", alone.report);
-    let lanes = "setp.lt.u32 %p1, %lane, 9; @%p1 bra done; setmaxnreg.dec.sync.aligned.u32 40; done:";
+    let lanes = "setp.lt.u32 %p1, %lane, 9; @%p1 bra done; setmaxnreg.dec.sync.aligned.u32 40; done: bar.sync 0;";
     assert!(kernel(lanes).threads(128).run().report.findings.iter().any(|finding| finding.kind == Kind::Diverged));
 }
 

@@ -254,6 +254,18 @@ fn waits_cost_no_instructions() {
     assert_eq!(line.counters.instructions, 1);
 }
 
+/// The loop as compilers write it: local names, and a trap in place of a hang.
+#[test]
+fn a_bounded_loop_in_a_scope_of_its_own_waits() {
+    let wait = "{ .reg .pred p, q; .reg .u32 c; mov.u32 c, 0;
+        W: mbarrier.try_wait.parity.shared::cta.b64 p, [%r0], 0; @p bra D;
+        add.u32 c, c, 1; setp.gt.u32 q, c, 4000000; @q trap; bra W; D: }";
+    gives(
+        &with(64, &format!("st.shared.u32 [%r2], %t; mbarrier.arrive.shared.b64 _, [%r0]; {wait} {HAND_OUT}")),
+        |t| t ^ 32,
+    );
+}
+
 #[test]
 fn what_does_not_exist_is_refused() {
     for wrong in [

@@ -105,7 +105,7 @@ impl Event {
     /// Whether both are of one warp and clock, and both in flight or not.
     #[inline(always)]
     pub fn is_same_time(self, other: Self) -> bool {
-        (self.0 ^ other.0) & !(u64::from(PC) << PC_SHIFT | (1 << AGENT_SHIFT) - 1) == 0
+        (self.0 ^ other.0) & !((u64::from(PC) << PC_SHIFT) | ((1 << AGENT_SHIFT) - 1)) == 0
     }
 
     /// Whether both are of one lane and instruction, whenever.

@@ -70,7 +70,7 @@ impl Layout {
             (false, 16) => 2 * leading,
             (false, _) => 32,
         };
-        let field = |bytes: usize, shift: u32| (bytes as u64 / 16 & 0x3fff) << shift;
+        let field = |bytes: usize, shift: u32| ((bytes as u64 / 16) & 0x3fff) << shift;
         let mode = [0, 3, 2, 1][span.ilog2() as usize - 4];
         field(start as usize + step * on, 0) | field(leading, 16) | field(stride, 32) | mode << 62
     }
@@ -202,7 +202,7 @@ impl Case {
 
     /// The kernel; its pieces stand on lines of their own.
     fn body(&self) -> String {
-        let (words, shift) = (2 * TILE / 4, "and.b32 %r0, %r0, -1024;");
+        let words = 2 * TILE / 4;
         let sums = self.columns / 2;
         let each = |text: fn(usize) -> String| (0..sums).map(text).collect::<String>();
         let (load, store) = (
@@ -211,7 +211,7 @@ impl Case {
         );
         format!(
             ".reg .f32 %acc<128>; .reg .b32 %a<4>; .reg .b64 %db; .reg .pred %more;
-mov.u32 %r0, dynamic; add.u32 %r0, %r0, 1023; {shift}
+mov.u32 %r0, dynamic; add.u32 %r0, %r0, 1023; and.b32 %r0, %r0, -1024;
 mov.u32 %r1, %t;
 fill: mul.wide.u32 %d0, %r1, 16; add.u64 %d0, %d0, %in; ld.global.v4.u32 {{%a0, %a1, %a2, %a3}}, [%d0];
 mad.lo.u32 %r3, %r1, 16, %r0; st.shared.v4.u32 [%r3], {{%a0, %a1, %a2, %a3}}; // fill
