@@ -142,6 +142,7 @@ impl<'a> Machine<'a> {
         self.clocks.reset();
         self.barriers = Default::default();
         self.mbarriers.clear();
+        self.idle_tests = 0;
         for (index, warp) in warps.iter_mut().enumerate() {
             warp.start(threads - 32 * index as u32);
         }

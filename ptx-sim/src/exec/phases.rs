@@ -120,7 +120,7 @@ impl Machine<'_> {
         };
         let (init, clock) = self.mbarriers.get(index).init;
         let same_lane = (init.warp, init.lane) == (at.warp, at.lane);
-        if !same_lane && clock > self.clocks.now(at.warp as usize).seen[init.warp as usize] {
+        if self.options.checks && !same_lane && clock > self.clocks.now(at.warp as usize).seen[init.warp as usize] {
             let same_warp = init.warp == at.warp;
             let kind = if same_warp { Kind::IntraWarpRace } else { Kind::SharedRace };
             let message = || "use of an mbarrier after its initialisation by another thread, no barrier between".into();
@@ -145,7 +145,8 @@ impl Machine<'_> {
         let (init, clock) = self.mbarriers.get(index).init;
         let same_lane = (init.warp, init.lane) == (at.warp, at.lane);
         let now = self.clocks.now(at.warp as usize);
-        if !now.has_passed(Passes::Mbarriers, (init.warp as usize, init.lane, clock), same_lane) {
+        if self.options.checks && !now.has_passed(Passes::Mbarriers, (init.warp as usize, init.lane, clock), same_lane)
+        {
             let message =
                 || "a bulk copy completes on an mbarrier that was initialised without fence.mbarrier_init".into();
             self.findings.add(Kind::ProxyFence, at, Some(init), Some((Space::Shared, address.into(), BYTES)), message);

@@ -125,13 +125,7 @@ impl Machine<'_> {
         if !barrier.waits {
             let known = self.clocks.release(warp.index);
             state.arrived.push(known);
-            if state.come() < threads.unwrap_or(most) {
-                return Then::Next;
-            }
-            // It opens before the next one comes.
-            warp.fragments[fragment].pc = pc + 1;
-            self.turn_over = true;
-            return Then::Leave;
+            return Then::Next;
         }
         state.waiting.push((warp.index, pc));
         warp.fragments[fragment].pc = pc + 1;

@@ -75,6 +75,16 @@ fn barriers_of_pairs_do_not_disturb_each_other() {
     assert_eq!(run.results(), (0..128).map(|t| t ^ 32).collect::<Vec<_>>());
 }
 
+/// The form in which LLVM writes it.
+#[test]
+fn an_arrival_may_be_spelt_out() {
+    let body = "mov.u32 %r0, dynamic; mad.lo.u32 %r1, %lane, 4, %r0; setp.eq.u32 %p1, %warp, 1; @%p1 bra wait;
+        st.shared.u32 [%r1], %t; barrier.cta.arrive.aligned 1, 64; bra done;
+        wait: barrier.cta.sync.aligned 1, 64; ld.shared.u32 %r2, [%r1]; st.global.u32 [%out], %r2; done:";
+    let run = kernel(body).threads(64).shared(128).clean();
+    assert_eq!(run.results()[32..], (0..32).collect::<Vec<_>>());
+}
+
 /// The producer arrives and goes on; each side waits for the other where it must.
 #[test]
 fn a_producer_arrives_and_a_consumer_waits() {
