@@ -6,11 +6,12 @@ use crate::error::Result;
 use crate::layout::Layout;
 use crate::problem::{Causal, Options, Problem};
 use crate::tensor::{Element, TensorView};
+use rayon::prelude::*;
 
 /// Distance of two rows beyond head_dim in [`Storage::Padded`], elements; it keeps rows aligned for every type.
 const ROW_PADDING: usize = 8;
-/// What stands in the values of keys that `kv_lens` leaves out: a mask that lets one through is seen.
-const MASKED_VALUE: f64 = 1000.0;
+/// What stands in the values of keys that `kv_lens` leaves out: who reads one sees it, also with a probability of 0.
+const MASKED_VALUE: f64 = f64::NAN;
 
 /// Owned tensors of one call with its options.
 #[derive(Clone, Debug)]
@@ -60,23 +61,28 @@ impl<T: Element> Inputs<T> {
         let hot = rng.below(kv_len);
         let (smallest, steps) = subnormal::<T>();
         // The upper half of the subnormal range: means of such numbers keep enough digits to be compared.
-        let mut number = |at: [usize; 4], kind: Kind, tensor: Tensor| match (kind, tensor) {
+        let number = |rng: &mut Rng, key: usize, tensor: Tensor| match (case.kind, tensor) {
             (Kind::Normal, _) | (Kind::Large, Tensor::V) => rng.normal(),
             (Kind::Large, _) => 8.0 * rng.normal(),
             (Kind::Constant, Tensor::Q) => 0.5,
             (Kind::Constant, Tensor::K) => -0.75,
             (Kind::Constant, Tensor::V) => 1.5,
             (Kind::Hot, Tensor::Q) => 1.0 + 0.25 * rng.normal(),
-            (Kind::Hot, Tensor::K) => rng.normal() + if at[2] == hot { 3.0 } else { 0.0 },
-            (Kind::Hot, Tensor::V) => rng.normal() * if at[2] == hot { 16.0 } else { 1.0 },
+            (Kind::Hot, Tensor::K) => rng.normal() + if key == hot { 3.0 } else { 0.0 },
+            (Kind::Hot, Tensor::V) => rng.normal() * if key == hot { 16.0 } else { 1.0 },
             (Kind::Denormal, _) => smallest * (steps / 2 + rng.below(steps / 2)) as f64,
         };
-        let q = fill(&q_layout, |at| number(at, case.kind, Tensor::Q));
-        let k = fill(&kv_layout, |at| number(at, case.kind, Tensor::K));
-        let v = fill(&kv_layout, |at| match &kv_lens {
-            Some(lens) if at[2] >= lens[at[0]] as usize => MASKED_VALUE,
-            _ => number(at, case.kind, Tensor::V),
-        });
+        let rng = |tensor: Tensor, row: usize| Rng::stream(case.seed, (row * 3 + tensor as usize) as u64);
+        let q = fill(&q_layout, |row| rng(Tensor::Q, row), |rng, at| number(rng, at[2], Tensor::Q));
+        let k = fill(&kv_layout, |row| rng(Tensor::K, row), |rng, at| number(rng, at[2], Tensor::K));
+        let v = fill(
+            &kv_layout,
+            |row| rng(Tensor::V, row),
+            |rng, at| match &kv_lens {
+                Some(lens) if at[2] >= lens[at[0]] as usize => MASKED_VALUE,
+                _ => number(rng, at[2], Tensor::V),
+            },
+        );
         let (k_layout, v_layout) = (kv_layout, kv_layout);
         let Case { causal, scale, splits, .. } = *case;
         Self { q, k, v, q_layout, k_layout, v_layout, causal, scale, kv_lens, splits }
@@ -120,19 +126,27 @@ fn padded(shape: [usize; 4]) -> Layout {
     Layout::strided(&shape, &wide.strides()).expect("four axes")
 }
 
-/// Storage for `layout` with `number` at every element and NaN between them.
-fn fill<T: Element>(layout: &Layout, mut number: impl FnMut([usize; 4]) -> f64) -> Vec<T> {
+/// Storage for `layout` with `number` at every element and NaN between them. Each row, counted along \[batch, head, row\],
+/// has an `rng` of its own.
+fn fill<T: Element>(
+    layout: &Layout,
+    rng: impl Fn(usize) -> Rng + Sync,
+    number: impl Fn(&mut Rng, [usize; 3]) -> f64 + Sync,
+) -> Vec<T> {
     let [batch, heads, seq, dim] = layout.shape();
+    let mut rows = vec![T::from_f32(f32::NAN); batch * heads * seq * dim];
+    rows.par_chunks_mut(dim.max(1)).enumerate().for_each(|(row, places)| {
+        let mut rng = rng(row);
+        let at = [row / seq / heads, row / seq % heads, row % seq];
+        places.fill_with(|| T::from_f64(number(&mut rng, at)));
+    });
+    if *layout == Layout::bhsd(layout.shape()) {
+        return rows;
+    }
     let mut data = vec![T::from_f32(f32::NAN); layout.extent().unwrap_or(0)];
-    for b in 0..batch {
-        for h in 0..heads {
-            for s in 0..seq {
-                let row = layout.row_offset(b, h, s);
-                for (d, place) in data[row..row + dim].iter_mut().enumerate() {
-                    *place = T::from_f64(number([b, h, s, d]));
-                }
-            }
-        }
+    for (row, places) in rows.chunks(dim.max(1)).enumerate() {
+        let place = layout.row_offset(row / seq / heads, row / seq % heads, row % seq);
+        data[place..place + dim].copy_from_slice(places);
     }
     data
 }

@@ -10,6 +10,11 @@ impl Rng {
         Self(seed)
     }
 
+    /// The sequence number `stream` of this seed: rows of a tensor have one each, so that they can be made side by side.
+    pub const fn stream(seed: u64, stream: u64) -> Self {
+        Self(Self(seed).next_u64().wrapping_add(Self(!stream).next_u64()))
+    }
+
     /// The next 64 bits.
     pub const fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -44,6 +49,16 @@ mod tests {
         // The first outputs of the reference implementation for seed 1234567.
         let mut rng = Rng::new(1234567);
         assert_eq!([rng.next_u64(), rng.next_u64()], [6457827717110365317, 3203168211198807973]);
+    }
+
+    #[test]
+    fn streams_of_a_seed_and_of_another_differ() {
+        let mut first = std::collections::HashSet::new();
+        for seed in 0..20 {
+            for stream in 0..20 {
+                assert!(first.insert(Rng::stream(seed, stream).next_u64()), "{seed} {stream}");
+            }
+        }
     }
 
     #[test]

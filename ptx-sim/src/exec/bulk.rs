@@ -57,8 +57,10 @@ impl Machine<'_> {
             let Some(target) = self.target(warp, at, &store.remote) else { continue };
             let Some((len, align)) = self.extent(&warp.registers, at, &store.remote, &target) else { continue };
             let Some(offset) = self.bulk_offset(at, sources[lane], len, align) else { continue };
-            self.begin_async_read(at, offset, len);
             let mut store = Store { at, group: None, offset, len, target, bytes: None, read: false };
+            for (offset, len) in self.sources(&store) {
+                self.begin_async_read(at, offset, len);
+            }
             if self.options.delivery == Delivery::Immediate {
                 self.read_source(&mut store);
                 self.scatter(&store);
@@ -93,7 +95,9 @@ impl Machine<'_> {
     fn finish_read(&mut self, store: &mut Store) {
         if !store.read {
             self.read_source(store);
-            self.end_async_read(store.at, store.offset, store.len);
+            for (offset, len) in self.sources(store) {
+                self.end_async_read(store.at, offset, len);
+            }
             store.read = true;
         }
     }
@@ -102,6 +106,18 @@ impl Machine<'_> {
         if self.options.delivery == Delivery::Late {
             self.scatter(store);
         }
+    }
+
+    /// Offset and length of what a bulk store needs of shared memory: of a tile, the chunks with elements of the tensor.
+    fn sources(&self, store: &Store) -> Vec<(u32, u32)> {
+        let Target::Tile { map, at } = &store.target else { return vec![(store.offset, store.len)] };
+        let rows: Vec<_> = map.rows(at).collect();
+        if rows.iter().map(|row| row.bytes).sum::<u32>() == store.len {
+            return vec![(store.offset, store.len)];
+        }
+        let base = self.program.shared_base;
+        let chunks = rows.iter().flat_map(|row| (row.tile..row.tile + row.bytes).step_by(CHUNK as usize));
+        chunks.map(|chunk| (map.swizzle().apply(base + store.offset + chunk) - base, CHUNK)).collect()
     }
 
     fn read_source(&mut self, store: &mut Store) {
