@@ -19,15 +19,16 @@ pub const ACCEPTANCE: [Shape; 7] = [
     ([2, 8, 8, 2048, 2048, 128], CAUSAL),
 ];
 
-/// What benchmarks add to [`ACCEPTANCE`]: training and prefill up to 16384 tokens, few queries for many keys, and decoding
+/// What benchmarks add to [`ACCEPTANCE`]: training and prefill up to 16384 tokens, a wide head, few queries for many keys, and decoding
 /// with grouped heads.
-const LARGER: [Shape; 11] = [
+const LARGER: [Shape; 12] = [
     ([16, 32, 32, 1024, 1024, 64], CAUSAL),
     ([4, 32, 32, 4096, 4096, 64], None),
     ([4, 32, 32, 4096, 4096, 64], CAUSAL),
     ([16, 16, 16, 1024, 1024, 128], CAUSAL),
     ([4, 16, 16, 4096, 4096, 128], None),
     ([4, 16, 16, 4096, 4096, 128], CAUSAL),
+    ([4, 8, 8, 4096, 4096, 256], None),
     ([1, 16, 16, 16384, 16384, 128], None),
     ([1, 16, 16, 16384, 16384, 128], CAUSAL),
     ([1, 32, 8, 64, 16384, 128], None),
