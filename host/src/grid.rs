@@ -85,18 +85,23 @@ pub(crate) fn groups_of_heads(problem: &Problem, rates: &Rates) -> Option<u32> {
     (least..=heads).find(|groups| heads.is_multiple_of(*groups)).map(|groups| groups as u32)
 }
 
+/// Tiles for each SM from which on slices are in groups.
+const GROUPED: u32 = 4;
+
 /// In which order persistent blocks take the tiles of a problem that the kernel takes.
 ///
-/// Where a mask makes tiles unequal, slices are in groups of the same size, each with a tile for every SM at least: fewer
-/// leave long tiles for the end, more have more keys than L2 holds. With groups of 4 and of 32 slices,
-/// (4,16,4096,128) takes 438 and 494 us on an H200. Else one slice comes after the other.
+/// Where a mask makes tiles unequal and each SM has several, slices are in groups of the same size, at least two of them,
+/// with a tile for every other SM at least: fewer leave long tiles for the end, more have more keys than L2 holds. With
+/// groups of 4 and of 32 slices, (4,16,4096,128) takes 438 and 494 us on an H200; with 4 and all 16, (2,8,2048,128) takes
+/// 37.4 and 29.5. Without a mask one slice comes after the other.
 pub(crate) fn tile_order(config: FwdSm90, problem: &Problem, device: &DeviceSpec) -> TileOrder {
     let row_tiles = (problem.q_len() as u32).div_ceil(config.tile_q);
     let slices = (problem.heads_q() * problem.batch()) as u32;
     let group = match problem.causal {
         None => 1,
+        Some(_) if row_tiles * slices < GROUPED * device.sm_count => slices.max(1),
         Some(_) => {
-            let least = device.sm_count.div_ceil(row_tiles.max(1)).max(1);
+            let least = (device.sm_count / 2).div_ceil(row_tiles.max(1)).max(2);
             slices.div_ceil((slices / least).max(1)).max(1)
         }
     };

@@ -131,7 +131,7 @@ impl Plan {
             if !less(at_full_clock.least(), runner_up) {
                 continue;
             }
-            let time = at_full_clock.throttled(&setting).total();
+            let time = at_full_clock.throttled().total();
             if less(time, best) {
                 (best, runner_up) = (Some((row, time)), best);
             } else if less(time, runner_up) {

@@ -4,10 +4,8 @@
 //! products of one run beside the exponentials of another, but for a part. A tile adds what its first and last products do
 //! not hide.
 //!
-//! Where it says "fitted", it was to times on the H200 of the README, bf16: (2,8,2048,128) 49.0 us, and 29.4 under
-//! a causal mask, (4,16,4096,128) 805 and 438, (1,16,16384,128) 3132 and 1618; tiles of 128 rows at (4,32,4096,64) 1081 and
-//! 566, tiles of 192 rows 1021 and 590; (4,8,4096,256) 788. Long launches are at the power limit, which the fitted figures
-//! take in.
+//! Where it says "fitted", it was to times on the H200 of the README, bf16, with the power limit of [`super::rates`]: see
+//! docs/PERF.md.
 
 use super::rates::Rates;
 use super::schedule::{Rounds, Walk};
@@ -17,13 +15,16 @@ use evo_sdpa_kernels::config::FwdSm90;
 
 /// Part of the shorter of products and exponentials that the longer one does not hide, with two warpgroups and with
 /// more. Fitted.
-const EXPOSED: [f64; 2] = [0.70, 0.60];
+const EXPOSED: [f64; 2] = [0.70, 0.62];
 /// What a tile adds to its steps, microseconds: queries to wait for, the first scores, the last product, the output.
 /// Fitted.
-const TILE: f64 = 1.8;
+const TILE: f64 = 1.4;
 /// From the start of a block to its first tile, beyond that of any block, microseconds: barriers, tensor maps, the first
 /// copies. Fitted.
-const FIRST_TILE: f64 = 1.5;
+const FIRST_TILE: f64 = 1.0;
+/// What a step with a mask takes beyond another one, as a part of it; a tile on the diagonal has a step for every `tile_kv`
+/// of its rows. Fitted.
+const MASKED: f64 = 0.7;
 
 /// What a block of such a kernel does: microseconds of its SM, which it has to itself.
 pub struct Persistent {
@@ -32,6 +33,8 @@ pub struct Persistent {
     exponentials: f64,
     /// A step.
     step: f64,
+    /// Steps with a mask in a tile on the diagonal.
+    masked: f64,
 }
 
 impl Persistent {
@@ -42,7 +45,7 @@ impl Persistent {
         let exponentials = rows * keys / rates.exponentials / rates.clock;
         let exposed = EXPOSED[usize::from(config.groups() > 2)];
         let step = tensor.max(exponentials) + exposed * tensor.min(exponentials);
-        Self { tensor, exponentials, step }
+        Self { tensor, exponentials, step, masked: rows / keys }
     }
 
     /// The tiles, one for each of `rounds`, at full clock.
@@ -51,7 +54,8 @@ impl Persistent {
         // Tiles of one length end in rounds. Unequal ones come longest first, and SMs get equal shares, if not less than a
         // whole tile.
         let tiles = if walk.longest > walk.average { rounds.blocks / sm_count } else { rounds.per_sm };
-        let steps = tiles * walk.average * self.step;
+        let masked = if walk.longest > walk.average { MASKED * self.masked } else { 0.0 };
+        let steps = tiles * (walk.average + masked) * self.step;
         Prediction {
             launch,
             start: START + FIRST_TILE + tiles.max(1.0) * TILE,
@@ -64,7 +68,7 @@ impl Persistent {
     }
 
     fn one_step(&self) -> Step {
-        let Self { tensor, exponentials, step } = *self;
+        let Self { tensor, exponentials, step, .. } = *self;
         Step { blocks: 1, tensor, exponentials, shared: 0.0, together: step, alone: step }
     }
 }

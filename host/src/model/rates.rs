@@ -33,6 +33,8 @@ pub struct Rates {
     pub launch: f64,
     /// Share of `tensor` that matrix products sustain at the power limit; 1 where no limit is known.
     pub sustained: f64,
+    /// The same of `wgmma`.
+    pub wgmma_sustained: f64,
 }
 
 impl Rates {
@@ -51,6 +53,7 @@ impl Rates {
         reads: 1.47e6,
         launch: 0.75,
         sustained: 1.0,
+        wgmma_sustained: 1.0,
     };
 
     /// L4: `clock`, `tensor`, `l2_capacity` P (2.04 GHz, 121 TFLOP/s, 48 MB); `l2` B, from an L40's 5.2 TB/s, half
@@ -71,12 +74,13 @@ impl Rates {
         reads: 0.285e6,
         launch: 0.75,
         sustained: 0.58,
+        wgmma_sustained: 1.0,
     };
 
     /// H200: `tensor` M (624 TFLOP/s) at `clock`, which is what products run at and not the boost of 1.98 GHz;
     /// `wgmma` P (989 TFLOP/s); `exponentials` P, and M gives 4.1 T/s; `dram` and `launch` M; `reads` M, by `decode` on 537 MB of keys and values;
-    /// `l2` B; `l2_capacity` P. Its power limit shows in the clock of long head-dim-128 launches alone, by 3 %, and is not
-    /// modelled.
+    /// `l2` B; `l2_capacity` P. Its power limit shows in the clock of long head-dim-128 launches: with `mma.sync` by 3 %, which
+    /// is not modelled, with `wgmma` by more (`wgmma_sustained`, fitted to `fwd_sm90`).
     const H200: Self = Self {
         clock: 1830.0,
         tensor: 2580.0,
@@ -90,6 +94,7 @@ impl Rates {
         reads: 4.51e6,
         launch: 0.75,
         sustained: 1.0,
+        wgmma_sustained: 0.86,
     };
 
     /// The rates of `device`: those of the typical device of its family, where what all SMs share goes with their

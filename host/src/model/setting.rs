@@ -38,8 +38,6 @@ pub(crate) struct Setting<'a> {
     groups: Option<u32>,
     /// Microseconds that the tensors take from DRAM, each of them once.
     dram: f64,
-    /// Up to which share of the time the tensor cores may be busy at full clock.
-    unthrottled: f64,
 }
 
 impl<'a> Setting<'a> {
@@ -69,7 +67,6 @@ impl<'a> Setting<'a> {
             groups: grid::groups_of_heads(problem, &rates),
             // Launches back to back find in L2 what fits there.
             dram: if tensors > rates.l2_capacity { tensors / rates.dram } else { 0.0 },
-            unthrottled: rates.sustained * rates.sustained * rates.sustained,
         }
     }
 
@@ -86,14 +83,20 @@ impl<'a> Setting<'a> {
 
     /// The prediction for a kernel that takes the problem.
     pub(crate) fn predict(&self, row: &Row) -> Prediction {
-        self.at_full_clock(row).throttled(self)
+        self.at_full_clock(row).throttled()
     }
 
     /// The prediction for a kernel that takes the problem, before what power and memory add.
     #[inline]
     pub(crate) fn at_full_clock(&self, row: &Row) -> FullClock {
         if self.q_len == 0 || self.slices == 0.0 {
-            return FullClock { terms: Prediction::default(), busy: 0.0, floor: 0.0, memory: Bound::L2 };
+            return FullClock {
+                terms: Prediction::default(),
+                busy: 0.0,
+                sustained: 1.0,
+                floor: 0.0,
+                memory: Bound::L2,
+            };
         }
         let walk = Walk::new(row, self);
         let rounds = |blocks| Rounds::new(blocks, self.resident(row), self.sm_count);
@@ -122,7 +125,10 @@ impl<'a> Setting<'a> {
             }
         };
         let (floor, memory) = self.memory_floor(&rounds, &walk);
-        FullClock { terms, busy: rounds.blocks * walk.average * tensor / self.sm_count, floor, memory }
+        let busy = rounds.blocks * walk.average * tensor / self.sm_count;
+        let persistent = matches!(row.pace, Pace::Persistent(_));
+        let sustained = if persistent { self.rates.wgmma_sustained } else { self.rates.sustained };
+        FullClock { terms, busy, sustained, floor, memory }
     }
 
     /// How a kernel whose blocks share keys splits them.
@@ -178,7 +184,7 @@ impl<'a> Setting<'a> {
         let (floor, memory) = self.memory_floor(&rounds, &walk);
         let floor = floor + partials / self.rates.l2;
         let busy = rounds.blocks * walk.average * shared.work.tensor / self.sm_count;
-        (splits, FullClock { terms, busy, floor, memory })
+        (splits, FullClock { terms, busy, sustained: self.rates.sustained, floor, memory })
     }
 
     /// The prediction for `decode`: keys and values once from memory, and from L2 once for each tile of rows.
@@ -192,7 +198,8 @@ impl<'a> Setting<'a> {
         let stalls = rounds.count() * stream.stall;
         let dram = if tensors > self.rates.l2_capacity { tensors / self.rates.reads + stalls } else { 0.0 };
         let floor = terms.total() - terms.steps - terms.tail + l2.max(dram);
-        FullClock { terms, busy: 0.0, floor, memory: if dram > l2 { Bound::Dram } else { Bound::L2 } }
+        let memory = if dram > l2 { Bound::Dram } else { Bound::L2 };
+        FullClock { terms, busy: 0.0, sustained: 1.0, floor, memory }
     }
 
     /// The least time that the bytes of the launch take, and the memory that takes it.
@@ -212,6 +219,8 @@ pub(crate) struct FullClock {
     terms: Prediction,
     /// Microseconds in which the average SM keeps its tensor cores busy.
     busy: f64,
+    /// Share of their rate that they sustain at the power limit.
+    sustained: f64,
     /// The least time that the bytes of the launch take, and the memory that takes it.
     floor: f64,
     memory: Bound,
@@ -226,12 +235,11 @@ impl FullClock {
 
     /// The whole prediction.
     #[inline]
-    pub(crate) fn throttled(self, setting: &Setting) -> Prediction {
+    pub(crate) fn throttled(self) -> Prediction {
         let activity = self.busy / self.least();
-        let Self { terms: mut prediction, floor, memory, .. } = self;
-        if activity > setting.unthrottled {
-            prediction.power =
-                (prediction.total() - prediction.launch) * (activity.cbrt() / setting.rates.sustained - 1.0);
+        let Self { terms: mut prediction, sustained, floor, memory, .. } = self;
+        if activity > sustained * sustained * sustained {
+            prediction.power = (prediction.total() - prediction.launch) * (activity.cbrt() / sustained - 1.0);
         }
         prediction.memory = (floor - prediction.total()).max(0.0);
         if prediction.memory > 0.0 {

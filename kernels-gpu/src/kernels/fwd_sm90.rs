@@ -39,9 +39,9 @@ use super::registers::Registers;
 use crate::config::{FwdSm90, WARP};
 use crate::mask::visible_keys;
 use crate::params::{FwdParams, FwdSm90Params, TensorMap, TileOrder};
-use crate::ptx::ld_st::{load_shared_4, store_shared_4, store_shared_16};
+use crate::ptx::ld_st::{store_shared_4, store_shared_16};
 use crate::ptx::wgmma::{self, Accumulators, Roles, descriptor};
-use crate::ptx::{barrier, mbarrier, shuffle, sreg, tma};
+use crate::ptx::{barrier, mbarrier, sreg, tma};
 use shared::{Shared, Turn};
 use softmax::{Softmax, rescale};
 use tile::{Lane, Tile, next_tile};
@@ -245,7 +245,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
                 barrier::arrive_some(Lane::turn_barrier(0), 2 * FwdSm90::GROUP_THREADS);
             }
             shared.q.wait_full(q_turn);
-            let index = shuffle::broadcast_u32(load_shared_4(shared.index(q_turn)), 0);
+            let index = shared.tile_index(q_turn, this.at.lane);
             let mut tile = Tile::get::<I>(params, order, index);
             this.first_step(&tile, shared.q.tile(q_turn));
             loop {
@@ -262,7 +262,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
                 shared.q.release(q_turn, this.at.lane);
                 q_turn.advance(&shared.q);
                 shared.q.wait_full(q_turn);
-                let index = shuffle::broadcast_u32(load_shared_4(shared.index(q_turn)), 0);
+                let index = shared.tile_index(q_turn, this.at.lane);
                 if index >= order.count {
                     break;
                 }

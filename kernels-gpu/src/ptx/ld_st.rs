@@ -193,6 +193,24 @@ pub unsafe fn store_shared_16(address: u32, value: [u32; 4]) {
     }
 }
 
+/// `ld.shared.b32` where `loads` holds, and 0 elsewhere, with the condition inside the instruction, for the reason that
+/// `mbarrier` gives.
+///
+/// # Safety
+/// Where `loads` holds, `address` is a 4-byte aligned readable shared address.
+#[inline(always)]
+pub unsafe fn load_shared_4_if(address: u32, loads: bool) -> u32 {
+    let value;
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "{{ .reg .pred p; setp.ne.u32 p, {2}, 0; mov.b32 {0}, 0; @p ld.shared.b32 {0}, [{1}]; }}",
+            out(reg32) value, in(reg32) address, in(reg32) u32::from(loads), options(nostack, readonly),
+        );
+    }
+    value
+}
+
 /// `st.global.v4.b32` where `stores` holds, with the condition inside the instruction, for the reason that `mbarrier` gives.
 ///
 /// # Safety

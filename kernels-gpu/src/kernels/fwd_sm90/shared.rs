@@ -2,7 +2,8 @@
 
 use super::Instance;
 use crate::config::FwdSm90;
-use crate::ptx::{mbarrier, sreg};
+use crate::ptx::ld_st::load_shared_4_if;
+use crate::ptx::{mbarrier, shuffle, sreg};
 
 /// Most tiles of a ring.
 const MAX_STAGES: u32 = 4;
@@ -169,6 +170,17 @@ impl Shared {
     #[inline(always)]
     pub fn index(&self, turn: Turn) -> u32 {
         self.patch() + 8 + 4 * turn.stage
+    }
+
+    /// The number of the tile whose queries are in the stage of `turn`. The lane that releases the stage reads it for all,
+    /// so that the read comes before the release.
+    ///
+    /// # Safety
+    /// All lanes of the warp are converged, and the queries are there.
+    #[inline(always)]
+    pub unsafe fn tile_index(&self, turn: Turn, lane: u32) -> u32 {
+        // SAFETY: the caller's promise.
+        unsafe { shuffle::broadcast_u32(load_shared_4_if(self.index(turn), lane == 0), 0) }
     }
 
     /// Four bytes of a thread that multiplies, which are written and never read.
