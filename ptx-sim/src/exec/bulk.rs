@@ -57,8 +57,10 @@ impl Machine<'_> {
             let Some(target) = self.target(warp, at, &store.remote) else { continue };
             let Some((len, align)) = self.extent(&warp.registers, at, &store.remote, &target) else { continue };
             let Some(offset) = self.bulk_offset(at, sources[lane], len, align) else { continue };
-            self.begin_async_read(at, offset, len);
             let mut store = Store { at, group: None, offset, len, target, bytes: None, read: false };
+            for (offset, len) in self.source(&store) {
+                self.begin_async_read(at, offset, len);
+            }
             if self.options.delivery == Delivery::Immediate {
                 self.read_source(&mut store);
                 self.scatter(&store);
@@ -93,7 +95,9 @@ impl Machine<'_> {
     fn finish_read(&mut self, store: &mut Store) {
         if !store.read {
             self.read_source(store);
-            self.end_async_read(store.at, store.offset, store.len);
+            for (offset, len) in self.source(store) {
+                self.end_async_read(store.at, offset, len);
+            }
             store.read = true;
         }
     }
@@ -102,6 +106,21 @@ impl Machine<'_> {
         if self.options.delivery == Delivery::Late {
             self.scatter(store);
         }
+    }
+
+    /// The shared memory that matters to a store, in stretches of whole chunks, each its offset and length: of a tile, the
+    /// chunks with elements inside of the tensor.
+    fn source(&self, store: &Store) -> Vec<(u32, u32)> {
+        let Target::Tile { map, at } = &store.target else { return vec![(store.offset, store.len)] };
+        let start = self.program.shared_base + store.offset;
+        let inside = map.rows(at).filter(|row| row.bytes > 0).flat_map(|row| {
+            let chunks = row.tile / CHUNK..(row.tile + row.bytes).div_ceil(CHUNK);
+            chunks.map(|chunk| map.swizzle().apply(start + chunk * CHUNK) - self.program.shared_base)
+        });
+        let mut chunks: Vec<u32> = inside.collect();
+        chunks.sort_unstable();
+        let neighbours = chunks.chunk_by(|first, second| first + CHUNK == *second);
+        neighbours.map(|chunks| (chunks[0], chunks.len() as u32 * CHUNK)).collect()
     }
 
     fn read_source(&mut self, store: &mut Store) {
