@@ -58,7 +58,7 @@ impl Machine<'_> {
             let Some((len, align)) = self.extent(&warp.registers, at, &store.remote, &target) else { continue };
             let Some(offset) = self.bulk_offset(at, sources[lane], len, align) else { continue };
             let mut store = Store { at, group: None, offset, len, target, bytes: None, read: false };
-            for (offset, len) in self.sources(&store) {
+            for (offset, len) in self.source(&store) {
                 self.begin_async_read(at, offset, len);
             }
             if self.options.delivery == Delivery::Immediate {
@@ -95,7 +95,7 @@ impl Machine<'_> {
     fn finish_read(&mut self, store: &mut Store) {
         if !store.read {
             self.read_source(store);
-            for (offset, len) in self.sources(store) {
+            for (offset, len) in self.source(store) {
                 self.end_async_read(store.at, offset, len);
             }
             store.read = true;
@@ -108,16 +108,19 @@ impl Machine<'_> {
         }
     }
 
-    /// Offset and length of what a bulk store needs of shared memory: of a tile, the chunks with elements of the tensor.
-    fn sources(&self, store: &Store) -> Vec<(u32, u32)> {
+    /// The shared memory that matters to a store, in stretches of whole chunks, each its offset and length: of a tile, the
+    /// chunks with elements inside of the tensor.
+    fn source(&self, store: &Store) -> Vec<(u32, u32)> {
         let Target::Tile { map, at } = &store.target else { return vec![(store.offset, store.len)] };
-        let rows: Vec<_> = map.rows(at).collect();
-        if rows.iter().map(|row| row.bytes).sum::<u32>() == store.len {
-            return vec![(store.offset, store.len)];
-        }
-        let base = self.program.shared_base;
-        let chunks = rows.iter().flat_map(|row| (row.tile..row.tile + row.bytes).step_by(CHUNK as usize));
-        chunks.map(|chunk| (map.swizzle().apply(base + store.offset + chunk) - base, CHUNK)).collect()
+        let start = self.program.shared_base + store.offset;
+        let inside = map.rows(at).filter(|row| row.bytes > 0).flat_map(|row| {
+            let chunks = row.tile / CHUNK..(row.tile + row.bytes).div_ceil(CHUNK);
+            chunks.map(|chunk| map.swizzle().apply(start + chunk * CHUNK) - self.program.shared_base)
+        });
+        let mut chunks: Vec<u32> = inside.collect();
+        chunks.sort_unstable();
+        let neighbours = chunks.chunk_by(|first, second| first + CHUNK == *second);
+        neighbours.map(|chunks| (chunks[0], chunks.len() as u32 * CHUNK)).collect()
     }
 
     fn read_source(&mut self, store: &mut Store) {
