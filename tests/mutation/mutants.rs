@@ -203,6 +203,11 @@ pub fn spared(ptx: &str, operator: Operator) -> HashSet<u32> {
         let code = code.trim();
         let (operation, operands) = code.split_once(char::is_whitespace).unwrap_or((code, ""));
         let operands: Vec<_> = operands.trim_end_matches(';').split(',').map(str::trim).collect();
+        // Of two products that run at once, the first is that with keys, and the second of these is that of the step with
+        // a mask. Its tile has one such step, the one behind its first, where the mask cuts through two at most.
+        let is_fence = operation.starts_with("wgmma.fence.");
+        fences += u32::from(is_fence && group != "commit");
+        let masks_once = fences == 2 && config.tile_kv >= config.tile_q;
         let spares = match (operator, operands.as_slice()) {
             // Two warpgroups take turns by it, which is a matter of time and not of data.
             (NoBarrier, [_, threads]) => operation == "bar.sync" && threads.parse() == Ok(2 * FwdSm90::GROUP_THREADS),
@@ -214,14 +219,11 @@ pub fn spared(ptx: &str, operator: Operator) -> HashSet<u32> {
                 let register = address.trim_matches(['[', ']']);
                 sums.get(register).is_some_and(|sum: &String| sum.parse() == Ok(FwdSm90::BARRIER_BYTES))
             }
-            (NoFence, _) if operation.starts_with("wgmma.fence.") => {
-                // The registers of the second of two products that run at once are fenced with those of the first.
-                let is_second = group == "commit";
-                fences += u32::from(!is_second);
-                // The second of all products with keys is a step's that comes once in a tile, if the mask cuts through
-                // no more steps: its scores were used before the fences of other steps.
-                is_second || fences == 2 && config.tile_kv >= config.tile_q
-            }
+            // The registers of the second of two products that run at once are fenced with those of the first. A masked
+            // step has used its scores before the fences of other steps, if there is one in a tile.
+            (NoFence, _) if is_fence => group == "commit" || masks_once,
+            // Before such a step, the outputs are zero.
+            (OtherSum, _) if group == "commit" => masks_once && code.contains("wgmma.mma_async."),
             _ => false,
         };
         if spares {
@@ -231,6 +233,7 @@ pub fn spared(ptx: &str, operator: Operator) -> HashSet<u32> {
             ("add.s32", [to, _, addend]) => drop(sums.insert((*to).to_string(), (*addend).to_string())),
             (text, _) if text.starts_with("wgmma.commit_group.") => group = "commit",
             (text, _) if text.starts_with("wgmma.wait_group.") => group = "wait",
+            _ if code.contains("wgmma.mma_async.") => group = "product",
             _ if code.contains("mbarrier.arrive.shared") && group == "wait" => {
                 releases.insert(name, line);
                 group = "";
