@@ -8,7 +8,7 @@ const DEVICES: [DeviceSpec; 3] = [DeviceSpec::L4, DeviceSpec::H200, DeviceSpec::
 const CAUSAL: Option<Causal> = Some(Causal::BottomRight);
 
 /// Our times on one H200, bf16.
-const RUN: &str = include_str!("../benches/runs/2026-11-21-h200-3/ours-1.jsonl");
+const RUN: &str = include_str!("../benches/runs/2026-11-22-h200/ours-1.jsonl");
 
 /// Shape, kernel and microseconds of each time of the run.
 fn run() -> impl Iterator<Item = (Shape, String, f64)> {
@@ -46,13 +46,11 @@ fn all_predictions() -> impl Iterator<Item = (Problem, DeviceSpec, Kernel, Predi
 }
 
 #[test]
-fn the_planner_prefers_the_kernels_that_the_readme_measured_to_others_of_their_time() {
+fn the_planner_chooses_the_kernels_that_the_readme_measured() {
     assert_eq!(run().map(|(shape, ..)| shape).collect::<Vec<_>>(), measured().collect::<Vec<_>>());
     for (shape, kernel, _) in run() {
-        // The run is older than the kernels for Hopper.
-        let candidates = Plan::candidates(&bf16(shape), &DeviceSpec::H200).unwrap().into_iter();
-        let mut candidates = candidates.filter(|(kernel, _)| !matches!(kernel, Kernel::FwdSm90(_)));
-        assert_eq!(candidates.next().map(|(kernel, _)| kernel.to_string()), Some(kernel), "{}", bf16(shape));
+        let plan = Plan::new(&bf16(shape), &DeviceSpec::H200).unwrap();
+        assert_eq!(plan.kernel.to_string(), kernel, "{}", bf16(shape));
     }
 }
 
@@ -127,7 +125,12 @@ fn an_l4_is_held_below_what_its_power_limit_sustains() {
         let prediction = predict(&problem, &DeviceSpec::L4);
         let share = problem.flops() / prediction.total() / peak;
         assert!((0.4..rates.sustained).contains(&share), "{problem}: {share:.2} of the peak, {prediction}");
-        assert!(prediction.power > 0.0 && predict(&problem, &DeviceSpec::H200).power == 0.0, "{problem}");
+        assert!(prediction.power > 0.0, "{problem}");
+        // An H200 is at its limit with `wgmma` alone.
+        for (kernel, prediction) in Plan::candidates(&problem, &DeviceSpec::H200).unwrap() {
+            let wgmma = matches!(kernel, Kernel::FwdSm90(_));
+            assert!(wgmma || prediction.power == 0.0, "{problem} {kernel}: {prediction}");
+        }
     }
 }
 

@@ -129,7 +129,8 @@ pub struct Step {
 /// One step of `entry`; `None` for an entry point without matrix products.
 pub fn expected_step(entry: Entry) -> Option<Step> {
     match entry {
-        Entry::Forward(Kernel::FwdScalar(_) | Kernel::FwdSm90(_)) | Entry::MergeStates(_) => None,
+        Entry::Forward(Kernel::FwdScalar(_)) | Entry::MergeStates(_) => None,
+        Entry::Forward(Kernel::FwdSm90(config)) => Some(sm90_step(config)),
         Entry::Forward(Kernel::FwdSm80(config)) => Some(sm80_step(config)),
         Entry::Forward(Kernel::Decode(config)) => Some(decode_step(config)),
         Entry::MmaRate(_) => Some(Step { tensor: MmaRate::CHAINS, matrix_loads: 0, exponentials: 0 }),
@@ -151,6 +152,17 @@ fn sm80_step(config: FwdSm80) -> Step {
         matrix_loads: ways * (key_loads + value_loads),
         // One for each score of a lane; where the base moves, one to rescale each of its rows.
         exponentials: ways * 4 * config.score_frags() + 2 * row_frags,
+    }
+}
+
+/// A step without a mask, and its scores once more where the warp takes it over again.
+fn sm90_step(config: FwdSm90) -> Step {
+    let scores = FwdSm90::GROUP_ROWS * config.tile_kv / FwdSm90::GROUP_THREADS;
+    Step {
+        tensor: config.head_dim / 16 + config.tile_kv / 16 + config.tile_kv / 8,
+        matrix_loads: 0,
+        // One for each score of a thread, twice; where the base moves, one to rescale each of its rows.
+        exponentials: 2 * scores + 2,
     }
 }
 
