@@ -78,6 +78,7 @@ impl Simulation {
             "partial_instructions": partial,
             "instructions_by_class": classes,
             "matrix_instructions": self.report.executed(Class::Matrix),
+            "warpgroup_matrix_instructions": self.report.executed(Class::WarpgroupMatrix),
             "divergent_branches": divergent_branches,
             "shared_wavefronts": wavefronts,
             "shared_wavefronts_ideal": wavefronts_ideal,
