@@ -1,9 +1,10 @@
 //! Defects that are planted into the kernels are found. Each kernel is broken in one place of its compiled text after
 //! the other; then a check of the simulator has to object, or the answer has to be wrong.
 //!
-//! No mutant of these operators is known to be equivalent to its kernel (see `spared`): one that survives is a hole in the checks, too kind a
-//! problem, or an instruction that the kernel can do without. `cargo test --test mutation -- --nocapture` prints how
-//! many there were; with `--include-ignored` also those of every place of every operator.
+//! No mutant of these operators is known to be equivalent to its kernel (see [`spared`]): one that survives is a hole in
+//! the checks, too kind a problem, or an instruction that the kernel can do without.
+//! `cargo test --test mutation -- --nocapture` prints how many there were; with `--include-ignored` also those of every
+//! place of every operator.
 
 use evo_sdpa::sim::ptx_sim::{Kind, Options};
 use evo_sdpa::verify::{self, Case, Expected, Inputs};
@@ -243,7 +244,7 @@ fn every_mutant_is_caught() {
 }
 
 #[test]
-#[ignore = "twelve minutes of one core, for the other places of the operators that are sampled"]
+#[ignore = "many minutes of one core, for the other places of the operators that are sampled"]
 fn every_mutant_of_every_operator_is_caught() {
     assert_every_mutant_is_caught(|_, _| usize::MAX);
 }
