@@ -56,10 +56,14 @@ mod tests {
     use crate::plan::Plan;
     use crate::problem::Problem;
     use evo_sdpa_kernels::config::Kernel;
+    use evo_sdpa_kernels::instances::KERNELS;
 
     /// The tensors of a launch of a kernel with tiles of 128 rows and 128 keys.
     fn tensors(problem: &Problem, head_dim: u32) -> [TiledTensor; 4] {
-        let kernel = Kernel::parse(&format!("fwd_sm90_bf16_d{head_dim}_q128_kv128_s2")).unwrap();
+        let is_it = |config: &FwdSm90| {
+            (config.dtype, config.head_dim, config.tile_q, config.tile_kv) == (DType::Bf16, head_dim, 128, 128)
+        };
+        let kernel = *KERNELS.iter().find(|kernel| matches!(kernel, Kernel::FwdSm90(config) if is_it(config))).unwrap();
         Plan::with_kernel(problem, &DeviceSpec::H200, kernel).unwrap().tensors().unwrap()
     }
 

@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn tensor_maps_come_first_and_the_order_of_tiles_last() {
         let problem = Problem::contiguous(DType::F16, [2, 80, 20, 100, 300, 64]);
-        let kernel = Kernel::parse("fwd_sm90_f16_d64_q128_kv128_s2").unwrap();
+        let kernel = Kernel::parse("fwd_sm90_f16_d64_q128_kv128_s3").unwrap();
         let plan = Plan::with_kernel(&problem, &DeviceSpec::H200, kernel).unwrap();
         let pointers = DevicePointers {
             q: 1 << 20,
