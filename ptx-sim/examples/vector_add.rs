@@ -56,6 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         entry: "add",
         grid: [n.div_ceil(256), 1, 1],
         block: [256, 1, 1],
+        cluster: None,
         shared_bytes: 0,
         params: &params,
         options: Options::default(),

@@ -6,6 +6,7 @@ use crate::exec::{Machine, Size};
 use crate::module::Module;
 use crate::options::Options;
 use crate::report::Report;
+use crate::syntax::ast::Cluster;
 use std::collections::HashMap;
 
 /// A piece of device memory.
@@ -41,6 +42,8 @@ pub struct Launch<'a> {
     pub grid: [u32; 3],
     /// Threads of a block.
     pub block: [u32; 3],
+    /// Blocks of a cluster along each axis, where the launch gives them.
+    pub cluster: Option<[u32; 3]>,
     /// Bytes of dynamic shared memory.
     pub shared_bytes: u32,
     /// The parameters as the entry point declares them, each at its own alignment.
@@ -51,6 +54,8 @@ pub struct Launch<'a> {
 
 /// Threads of a block, at most.
 const MAX_THREADS: u32 = 1024;
+/// Blocks of a cluster, at most: what compute capability 9.0 takes where a kernel allows more than 8.
+const MAX_CLUSTER: u32 = 16;
 /// Shared memory of a block, at most: that of compute capability 9.0.
 const MAX_SHARED: u32 = 227 * 1024;
 
@@ -151,6 +156,7 @@ impl Device {
         if x == 0 || y == 0 || z == 0 || x > i32::MAX as u32 || y > 65535 || z > 65535 {
             return refuse("grid", format!("{:?}", launch.grid), "1 to 2147483647, 65535 and 65535 blocks".into());
         }
+        let cluster = cluster(&program.cluster, launch)?;
         let fixed = program.dynamic_shared - program.shared_base;
         if launch.shared_bytes > MAX_SHARED || program.static_shared + launch.shared_bytes > MAX_SHARED {
             let left = MAX_SHARED.saturating_sub(fixed);
@@ -161,7 +167,33 @@ impl Device {
             return refuse("params", format!("{given} bytes"), format!("{needed} bytes"));
         }
         let image = self.images.entry(module.id()).or_insert_with(|| module.image().to_vec());
-        let size = Size { grid: launch.grid, block: launch.block, shared_bytes: launch.shared_bytes };
+        let Launch { grid, block, shared_bytes, .. } = *launch;
+        let size = Size { grid, block, cluster, shared_bytes };
         Ok(Machine::new(program, launch.options, size, launch.params, &mut self.memory, image).run())
     }
+}
+
+/// Blocks of a cluster along each axis, where the kernel or the launch gives them.
+fn cluster(asked: &Cluster, launch: &Launch) -> Result<Option<[u32; 3]>, LaunchError> {
+    let given = launch.cluster;
+    let refuse = |value: String, allowed: String| Err(LaunchError { field: "cluster", value, allowed });
+    if let (Some(given), Some(required)) = (given, asked.required.filter(|required| Some(*required) != given)) {
+        return refuse(format!("{given:?}"), format!("{required:?}"));
+    }
+    let Some(cluster) = given.or(asked.required) else {
+        if asked.explicit {
+            return refuse("none".into(), "a number of blocks, the kernel is .explicitcluster".into());
+        }
+        return Ok(None);
+    };
+    let most = asked.max.unwrap_or(MAX_CLUSTER).min(MAX_CLUSTER);
+    let blocks = cluster.iter().fold(1, |blocks: u32, axis| blocks.saturating_mul(*axis));
+    if blocks == 0 || blocks > most {
+        return refuse(format!("{cluster:?}"), format!("1 to {most} blocks"));
+    }
+    if launch.grid.iter().zip(&cluster).any(|(blocks, cluster)| !blocks.is_multiple_of(*cluster)) {
+        let (value, allowed) = (format!("{:?}", launch.grid), format!("multiples of the cluster, {cluster:?}"));
+        return Err(LaunchError { field: "grid", value, allowed });
+    }
+    Ok(Some(cluster))
 }

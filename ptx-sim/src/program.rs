@@ -8,6 +8,7 @@ use crate::ops::atomic::Atomic;
 use crate::ops::collective::{Elect, Reduce, Shuffle, Vote};
 use crate::registers::{Long, Pred, Reg, Word};
 use crate::report::{Class, Source, Space};
+use crate::syntax::ast::Cluster;
 use std::sync::Arc;
 
 /// A decoded entry point.
@@ -41,16 +42,26 @@ pub(crate) struct Program {
     pub global_granule: u32,
     pub max_threads: Option<[u32; 3]>,
     pub required_threads: Option<[u32; 3]>,
+    pub cluster: Cluster,
     pub source: Arc<SourceMap>,
 }
 
 /// Registers that hold one value from the start.
 #[derive(Debug)]
 pub(crate) struct Constants {
-    pub words: Vec<(Word, u32)>,
-    pub longs: Vec<(Long, u64)>,
+    pub words: Vec<(Word, Constant)>,
+    pub longs: Vec<(Long, Constant)>,
     /// The predicate that holds in every lane, where the code needs one.
     pub yes: Option<Pred>,
+}
+
+/// The value of such a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Constant {
+    /// The same in every block.
+    Bits(u64),
+    /// An address in the block's shared memory, which has the rank of the block in a cluster above these bits.
+    Shared(u32),
 }
 
 /// A text and the files it was compiled from.
@@ -176,13 +187,22 @@ pub(crate) enum Action {
         /// Not `.relaxed`.
         orders: bool,
     },
+    /// `%is_explicit_cluster`.
+    ExplicitCluster(Pred),
     /// `setmaxnreg`: every warp of a warpgroup must do it alike.
     MaxRegisters(u32),
-    /// `mapa`: an address of the own block in that with this rank.
+    /// `mapa`: an address in the shared memory of any block of the cluster, in that of the block with this rank.
     MapAddress {
         d: AnyReg,
         a: AnyReg,
         rank: Word,
+        generic: bool,
+    },
+    /// `getctarank`: the rank of the block whose shared memory an address is in.
+    BlockRank {
+        d: Word,
+        a: AnyReg,
+        generic: bool,
     },
     /// The lanes of the warp that are here.
     ActiveMask(Word),
@@ -205,9 +225,18 @@ impl std::fmt::Debug for Action {
 /// A bulk copy to shared memory.
 #[derive(Clone, Debug)]
 pub(crate) struct BulkLoad {
-    pub destination: Address,
+    pub destination: Place,
     pub remote: Remote,
-    pub mbarrier: Address,
+    pub mbarrier: Place,
+    /// The blocks of the cluster that get the bytes, each at the same place, as a mask.
+    pub multicast: Option<Word>,
+}
+
+/// An address in shared memory, and whose: [`Space::Shared`] for the own block's, [`Space::Cluster`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub address: Address,
+    pub space: Space,
 }
 
 /// A bulk copy from shared memory.
@@ -217,7 +246,7 @@ pub(crate) struct BulkStore {
     pub remote: Remote,
 }
 
-/// The end of a bulk copy in global memory.
+/// The end of a bulk copy in global memory, or the source of one in the own block's shared memory.
 #[derive(Clone, Debug)]
 pub(crate) enum Remote {
     /// A tile of a tensor; the address of the map is generic.
@@ -226,6 +255,10 @@ pub(crate) enum Remote {
         at: Box<[Word]>,
     },
     Bytes {
+        address: Address,
+        bytes: Word,
+    },
+    Shared {
         address: Address,
         bytes: Word,
     },
@@ -249,16 +282,15 @@ pub(crate) enum MbarrierOp {
         address: Address,
     },
     Expect {
-        address: Address,
+        at: Place,
         bytes: Word,
     },
     Arrive {
-        address: Address,
+        at: Place,
         count: Option<Word>,
         expect: Option<Word>,
         state: Option<Long>,
-        /// Not `.relaxed`.
-        releases: bool,
+        releases: Releases,
     },
     /// Arrives behind the `cp.async` of the lane; with `counted`, `.noinc`, the phase waits for that anyway.
     Copies {
@@ -271,9 +303,27 @@ pub(crate) enum MbarrierOp {
         awaited: Awaited,
         /// `try_wait`.
         blocks: bool,
-        /// Not `.relaxed`.
-        acquires: bool,
+        /// What it orders; nothing where it is `.relaxed`.
+        acquires: Option<Scope>,
     },
+}
+
+/// What an arrival releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Releases {
+    /// `.release`: all that came before, to threads in the scope.
+    All(Scope),
+    /// `.relaxed`: what came before the last fence.
+    Fenced,
+}
+
+/// The threads for which an operation orders memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Those of the block.
+    Block,
+    /// Those of the cluster, and wider ones.
+    Cluster,
 }
 
 /// How a wait names the phase.
@@ -290,6 +340,14 @@ pub(crate) enum Special {
     Ntid(usize),
     Ctaid(usize),
     Nctaid(usize),
+    /// The place of the block in its cluster, and of the cluster among the clusters.
+    ClusterCtaid(usize),
+    ClusterId(usize),
+    /// Blocks of a cluster along an axis, and clusters.
+    ClusterNctaid(usize),
+    NclusterId(usize),
+    ClusterRank,
+    ClusterBlocks,
     LaneId,
     WarpId,
     NWarpId,
@@ -298,7 +356,7 @@ pub(crate) enum Special {
     Clock,
     DynamicShared,
     TotalShared,
-    /// A register that is always the same here: one grid, one block in a cluster.
+    /// A register that is always the same here.
     Fixed(u32),
 }
 

@@ -12,6 +12,8 @@ pub enum Space {
     Global,
     /// Memory of a block.
     Shared,
+    /// Memory of any block of the cluster.
+    Cluster,
     /// Memory of a thread.
     Local,
     /// Constants of the module.
@@ -28,6 +30,7 @@ impl Space {
         match self {
             Self::Global => "global",
             Self::Shared => "shared",
+            Self::Cluster => "shared::cluster",
             Self::Local => "local",
             Self::Const => "const",
             Self::Param => "param",
@@ -44,9 +47,11 @@ pub enum Kind {
     OutOfBounds,
     /// An access to memory that was freed.
     UseAfterFree,
+    /// An access to shared memory of another block of the cluster that may not have begun, or may have ended.
+    AbsentBlock,
     /// A write to memory that the host said is only read.
     ReadOnlyWrite,
-    /// A generic address outside the space the instruction asks for.
+    /// An address outside the space the instruction asks for: a generic one, or one in another block's shared memory.
     WrongSpace,
     /// An address that is not a multiple of the access's width.
     Misaligned,
@@ -94,6 +99,7 @@ impl Kind {
         match self {
             Self::OutOfBounds => "out-of-bounds",
             Self::UseAfterFree => "use-after-free",
+            Self::AbsentBlock => "absent-block",
             Self::ReadOnlyWrite => "read-only-write",
             Self::WrongSpace => "wrong-space",
             Self::Misaligned => "misaligned",

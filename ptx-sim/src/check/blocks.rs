@@ -1,8 +1,8 @@
 //! Races between blocks on global memory.
 //!
-//! Blocks are simulated one after the other, so an access is ordered after one of an earlier block only if the present
-//! block acquired what that block released: vector clocks again, sparse, and kept for the present block and for each
-//! address that was released to. Lanes of one block are not told apart.
+//! Blocks are simulated one after the other, or those of a cluster by turns, so an access is ordered after an earlier one
+//! of another block only if the present block acquired what that block released: vector clocks again, sparse, and kept for
+//! the blocks that run and for each address that was released to. Lanes of one block are not told apart.
 
 #[cfg(test)]
 mod tests;
@@ -25,8 +25,8 @@ pub(crate) struct BlockRace {
     pub pc: u32,
 }
 
-/// An access in one word: epoch (32 bits), pc (32). A block, a fence and a release begin an epoch; they are counted over
-/// all launches, and 0 is before all.
+/// An access in one word: epoch (32 bits), pc (32). A turn of a block, a fence and a release begin an epoch; they are
+/// counted over all launches, and 0 is before all.
 #[derive(Clone, Copy, Debug, Default)]
 struct Event(u64);
 
@@ -77,22 +77,24 @@ struct Page {
 }
 
 /// Epochs that are ordered before something, by block and sorted: the last one of each.
-type Known = Vec<(u32, u32)>;
+pub(crate) type Known = Vec<(u32, u32)>;
 
 /// The present block.
 #[derive(Debug, Default)]
 struct Present {
     block: u32,
-    /// Its first epoch.
+    /// The first epoch of its turn.
     since: u32,
     /// The running epoch.
     epoch: u32,
-    /// The epoch that its last fence ended; less than `since` if it had none.
-    fenced: u32,
+    /// The epoch that its last fence ended.
+    fenced: Option<u32>,
     /// The last epoch of the launches before; they are ordered before everything.
     floor: u32,
     known: Known,
-    /// The first epoch of each block of the launch and the block, in the order they ran in.
+    /// Its cluster has ended.
+    is_over: bool,
+    /// The first epoch of each turn of the launch and the block, in their order.
     begun: Vec<(u32, u32)>,
 }
 
@@ -101,10 +103,6 @@ impl Present {
     fn block_of(&self, event: Event) -> u32 {
         let after = self.begun.partition_point(|&(since, _)| since <= event.epoch());
         self.begun[after - 1].1
-    }
-
-    fn is_fenced(&self) -> bool {
-        self.fenced >= self.since
     }
 
     /// Whether an event is of another block, and the present one is not ordered after it.
@@ -134,6 +132,8 @@ pub(crate) struct GlobalShadow {
     /// From the beginning of device memory.
     pages: Vec<Option<Box<Page>>>,
     present: Present,
+    /// The other blocks of the cluster that have had a turn: the epoch that their last fence ended, and what they know.
+    waiting: HashMap<u32, (Option<u32>, Known)>,
     /// What was published at an address.
     released: HashMap<u64, Known>,
 }
@@ -143,7 +143,7 @@ impl GlobalShadow {
     pub fn new(granule: u32) -> Self {
         assert!(matches!(granule, 1 | 2 | 4));
         let (granule, present) = (granule.ilog2(), Present::default());
-        Self { granule, pages: Vec::new(), present, released: HashMap::new() }
+        Self { granule, pages: Vec::new(), present, waiting: HashMap::new(), released: HashMap::new() }
     }
 
     /// A plain read.
@@ -192,9 +192,9 @@ impl GlobalShadow {
     /// [`publish`](Self::publish) behind it.
     pub fn atomic(&mut self, block: u32, pc: u32, address: u64, len: u32) -> Option<BlockRace> {
         let (mut event, cells) = self.begin(block, pc, address, len);
-        if self.present.is_fenced() {
+        if let Some(fenced) = self.present.fenced {
             // Whoever learns of the fence by this access learns of the access too.
-            event = Event::new(self.present.fenced, pc);
+            event = Event::new(fenced, pc);
         }
         let (present, page) = self.page(address);
         page.atomics.resize(1 << PAGE, Ends::default());
@@ -210,7 +210,7 @@ impl GlobalShadow {
     /// `membar.gl`, `membar.sys` or `fence`.
     pub fn fence(&mut self, block: u32) {
         self.switch(block);
-        self.present.fenced = self.present.epoch;
+        self.present.fenced = Some(self.present.epoch);
         self.present.epoch += 1;
     }
 
@@ -218,8 +218,8 @@ impl GlobalShadow {
     /// that is not weak.
     pub fn publish(&mut self, block: u32, address: u64) {
         self.switch(block);
-        if self.present.is_fenced() {
-            self.publish_epoch(address, self.present.fenced);
+        if let Some(fenced) = self.present.fenced {
+            self.publish_epoch(address, fenced);
         }
     }
 
@@ -228,6 +228,33 @@ impl GlobalShadow {
         self.switch(block);
         self.publish_epoch(address, self.present.epoch);
         self.present.epoch += 1;
+    }
+
+    /// What those learn who wait for the block in shared memory: all that it did and acquired.
+    pub fn released(&mut self, block: u32) -> Known {
+        self.switch(block);
+        self.present.epoch += 1;
+        self.known_up_to(self.present.epoch - 1)
+    }
+
+    /// The same, up to its last fence.
+    pub fn fenced(&mut self, block: u32) -> Known {
+        self.switch(block);
+        self.present.fenced.map(|fenced| self.known_up_to(fenced)).unwrap_or_default()
+    }
+
+    /// Learns what another block let it know in shared memory.
+    pub fn learn(&mut self, block: u32, known: &Known) {
+        if !known.is_empty() {
+            self.switch(block);
+            merge(&mut self.present.known, known);
+        }
+    }
+
+    fn known_up_to(&self, epoch: u32) -> Known {
+        let mut known = self.present.known.clone();
+        merge(&mut known, &[(self.present.block, epoch)]);
+        known
     }
 
     fn publish_epoch(&mut self, address: u64, epoch: u32) {
@@ -244,17 +271,37 @@ impl GlobalShadow {
         }
     }
 
-    /// Begins a block if it is another than the one before.
+    /// Forgets the blocks that have had their turns.
+    pub fn begin_cluster(&mut self) {
+        self.waiting.clear();
+        self.present.is_over = true;
+    }
+
+    /// Begins the turn of a block if it was another's.
     #[inline(always)]
     fn switch(&mut self, block: u32) {
-        let present = &mut self.present;
-        if present.block != block || present.begun.is_empty() {
-            present.epoch += 1;
-            present.since = present.epoch;
-            present.block = block;
-            present.known.clear();
-            present.begun.push((present.epoch, block));
+        if self.present.block != block || self.present.begun.is_empty() {
+            self.begin_turn(block);
         }
+    }
+
+    #[inline(never)]
+    fn begin_turn(&mut self, block: u32) {
+        let present = &mut self.present;
+        let known = std::mem::take(&mut present.known);
+        if !std::mem::take(&mut present.is_over) && !present.begun.is_empty() {
+            self.waiting.insert(present.block, (present.fenced, known));
+        }
+        present.fenced = None;
+        if let Some((fenced, known)) = self.waiting.remove(&block) {
+            (present.fenced, present.known) = (fenced, known);
+            // What it did in its turns before.
+            merge(&mut present.known, &[(block, present.epoch)]);
+        }
+        present.epoch += 1;
+        present.since = present.epoch;
+        present.block = block;
+        present.begun.push((present.epoch, block));
     }
 
     /// The event of an access, and its cells within their page.
@@ -279,7 +326,7 @@ impl GlobalShadow {
 }
 
 /// Learns `more`.
-fn merge(known: &mut Known, more: &[(u32, u32)]) {
+pub(crate) fn merge(known: &mut Known, more: &[(u32, u32)]) {
     known.extend_from_slice(more);
     // Two sorted runs, which a stable sort merges.
     known.sort_by_key(|&(block, epoch)| (block, Reverse(epoch)));

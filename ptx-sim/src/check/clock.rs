@@ -1,13 +1,22 @@
-//! Vector clocks of the warps of a block (Fidge, Mattern), as race detectors of the FastTrack family use them.
+//! Vector clocks of the warps of a cluster (Fidge, Mattern), as race detectors of the FastTrack family use them. A block
+//! that is in none is a cluster of its own.
 
-/// Warps of a block and its mbarriers, at most. Bulk copies are known by the mbarrier they complete on: the clock of
+mod knowledge;
+#[cfg(test)]
+mod tests;
+
+use crate::registers::{ALL, LANES};
+pub(crate) use knowledge::{Actor, Knowledge};
+use knowledge::{Lanes, join, join_lanes};
+
+/// Warps of a cluster and its mbarriers, at most. Bulk copies are known by the mbarrier they complete on: the clock of
 /// such an agent is the number of its phase, from 1.
-pub(crate) const AGENTS: usize = 256;
+pub(crate) const AGENTS: usize = 512;
 
-/// No clock of a block reaches this, so that a shadow can pack clocks into few bits.
+/// No clock of a cluster reaches this, so that a shadow can pack clocks into few bits.
 pub(crate) const LIMIT: u32 = 1 << 25;
 
-/// The clocks of a block.
+/// The clocks of a cluster.
 ///
 /// A warp's clock is greater than the clock it has seen of itself: what it did before its last tick is ordered before
 /// what it does now by the rule that holds for other warps, `event.clock <= seen[event.agent]`.
@@ -20,8 +29,12 @@ pub(crate) struct Clocks {
     seen: Vec<u32>,
     /// The least of each row, of warps alone.
     floor: Vec<u32>,
-    /// Fences of each warp since its last tick.
+    /// What each warp knows of some lanes alone, beyond its row.
+    lanes: Vec<Vec<Lanes>>,
+    /// Fences and releases of each warp since its last tick.
     steps: Vec<u32>,
+    /// Lanes of each warp that have used shared memory since its last tick.
+    acted: Vec<u32>,
     /// Fences between the proxies, by warp and in the order of their clocks.
     fences: Vec<Vec<Fence>>,
 }
@@ -52,10 +65,40 @@ pub(crate) struct Now<'a> {
     pub floor: u32,
     /// Up to which clock everything of each agent is.
     pub seen: &'a [u32],
+    lanes: &'a [Lanes],
     fences: &'a [Vec<Fence>],
 }
 
 impl Now<'_> {
+    /// Whether what somebody did at a clock is ordered before the present.
+    #[inline(always)]
+    pub fn knows(&self, clock: u32, who: impl FnOnce() -> Actor, agent: usize) -> bool {
+        clock <= self.seen[agent] || !self.lanes.is_empty() && self.knows_lanes(clock, who())
+    }
+
+    /// The same of a lane.
+    pub fn knows_lane(&self, warp: usize, lane: usize, clock: u32) -> bool {
+        self.knows(clock, || Actor { agent: warp, lane, several: false, whole: false }, warp)
+    }
+
+    #[inline(never)]
+    fn knows_lanes(&self, clock: u32, who: Actor) -> bool {
+        let Some(lanes) = self.lanes.iter().find(|lanes| lanes.warp == who.agent) else { return false };
+        match who {
+            Actor { whole: true, .. } => clock <= lanes.whole,
+            Actor { several: true, .. } => lanes.each.iter().all(|each| clock <= *each),
+            Actor { lane, .. } => clock <= lanes.each[lane],
+        }
+    }
+
+    /// The lanes of a warp of which everything up to a clock is ordered before the present.
+    pub fn known_lanes(&self, warp: usize, clock: u32) -> u32 {
+        if clock <= self.seen[warp] {
+            return ALL;
+        }
+        (0..LANES).filter(|lane| self.knows_lane(warp, *lane, clock)).fold(0, |mask, lane| mask | 1 << lane)
+    }
+
     /// Whether what a lane of a warp did at a clock has been passed on to the asynchronous proxy: by a fence of that
     /// lane, which is ordered before the present or, with `own`, of the lane that asks.
     pub fn has_passed(&self, passes: Passes, (warp, lane, clock): (usize, u32, u32), own: bool) -> bool {
@@ -63,7 +106,7 @@ impl Now<'_> {
         let after = &fences[fences.partition_point(|fence| fence.clock < clock)..];
         let covers =
             |fence: &&Fence| fence.lanes >> lane & 1 == 1 && (fence.passes == passes || fence.passes == Passes::Writes);
-        after.iter().find(covers).is_some_and(|fence| own || fence.clock <= self.seen[warp])
+        after.iter().find(covers).is_some_and(|fence| own || self.knows_lane(warp, lane as usize, fence.clock))
     }
 
     /// The lanes of a warp whose writes at a clock have been passed on to the asynchronous proxy, by fences that are
@@ -71,20 +114,28 @@ impl Now<'_> {
     pub fn lanes_passed(&self, warp: usize, clock: u32) -> u32 {
         let fences = &self.fences[warp];
         let after = &fences[fences.partition_point(|fence| fence.clock < clock)..];
-        let known = after.iter().take_while(|fence| fence.clock <= self.seen[warp]);
-        known.filter(|fence| fence.passes == Passes::Writes).fold(0, |lanes, fence| lanes | fence.lanes)
+        let mut lanes = 0;
+        for fence in after.iter().filter(|fence| fence.passes == Passes::Writes) {
+            lanes |= fence.lanes & self.known_lanes(warp, fence.clock);
+            if lanes == ALL {
+                break;
+            }
+        }
+        lanes
     }
 }
 
 impl Clocks {
-    /// The clocks of a block that begins.
+    /// The clocks of a cluster that begins.
     pub fn new(warps: usize) -> Self {
         assert!(warps <= AGENTS);
         let (seen, each) = (vec![0; warps * warps], vec![0; warps]);
-        Self { warps, agents: warps, seen, floor: each.clone(), steps: each, fences: vec![Vec::new(); warps] }
+        let (lanes, fences) = (vec![Vec::new(); warps], vec![Vec::new(); warps]);
+        let [floor, steps, acted] = [each.clone(), each.clone(), each];
+        Self { warps, agents: warps, seen, floor, lanes, steps, acted, fences }
     }
 
-    /// Warps of the block.
+    /// Warps of the cluster.
     pub fn warps(&self) -> usize {
         self.warps
     }
@@ -100,11 +151,13 @@ impl Clocks {
         }
     }
 
-    /// Begins the next block.
+    /// Begins the next cluster.
     pub fn reset(&mut self) {
         self.seen.fill(0);
         self.floor.fill(0);
         self.steps.fill(0);
+        self.acted.fill(0);
+        self.lanes.iter_mut().for_each(Vec::clear);
         self.fences.iter_mut().for_each(Vec::clear);
     }
 
@@ -112,18 +165,25 @@ impl Clocks {
     #[inline]
     pub fn now(&self, warp: usize) -> Now<'_> {
         let seen = self.row(warp);
-        Now { clock: seen[warp] + 1 + self.steps[warp], floor: self.floor[warp], seen, fences: &self.fences }
+        let lanes = &self.lanes[warp];
+        Now { clock: seen[warp] + 1 + self.steps[warp], floor: self.floor[warp], seen, lanes, fences: &self.fences }
     }
 
-    /// What was the present of a warp at a [`release`](Self::release), in its clock before.
-    pub fn released<'a>(&'a self, warp: usize, released: &'a [u32]) -> Now<'a> {
-        Now { clock: released[warp], floor: 0, seen: released, fences: &self.fences }
+    /// What was the present of somebody who knew this, at a clock.
+    pub fn then<'a>(&'a self, clock: u32, known: &'a Knowledge) -> Now<'a> {
+        Now { clock, floor: 0, seen: &known.seen, lanes: &known.lanes, fences: &self.fences }
+    }
+
+    /// Lanes of a warp use shared memory, each for itself.
+    #[inline(always)]
+    pub fn act(&mut self, warp: usize, lanes: u32) {
+        self.acted[warp] |= lanes;
     }
 
     /// A fence by some lanes of a warp: tells apart what they did before and after it, and orders no lanes.
     pub fn fence(&mut self, warp: usize, lanes: u32, passes: Passes) {
         let clock = self.now(warp).clock;
-        assert!(clock + 1 < LIMIT, "too many fences in one block");
+        assert!(clock + 1 < LIMIT, "too many fences in one cluster");
         self.fences[warp].push(Fence { clock, lanes, passes });
         self.steps[warp] += 1;
     }
@@ -131,43 +191,71 @@ impl Clocks {
     /// `bar.warp.sync` of all live lanes: orders what the warp did before what it will do.
     pub fn tick(&mut self, warp: usize) {
         let clock = self.now(warp).clock;
-        self.steps[warp] = 0;
+        (self.steps[warp], self.acted[warp]) = (0, 0);
         self.learn(warp, |seen| seen[warp] = clock);
     }
 
-    /// A barrier that these warps meet at: each learns what all of them knew, and ticks.
+    /// A barrier that these warps meet at, a mask of those from `first` on: each learns what all of them knew, and ticks.
     ///
     /// They go on with the same clock, the greatest of them plus 1 (as Lamport's clocks do), which keeps
     /// [`Now::floor`] useful where the barrier is of the whole block.
-    pub fn join(&mut self, warps: u64) {
-        let members = || (0..self.warps).filter(|warp| warps >> warp & 1 == 1);
+    pub fn join(&mut self, first: usize, warps: u64) {
+        let end = self.warps;
+        let members = move || (first..end).take(64).filter(move |warp| warps >> (warp - first) & 1 == 1);
         let Some(clock) = members().map(|warp| self.now(warp).clock).max() else { return };
-        let mut joined = [0; AGENTS];
+        let mut joined = self.joined(members());
+        members().for_each(|warp| joined.seen[warp] = clock);
         for warp in members() {
-            for (joined, &seen) in joined.iter_mut().zip(self.row(warp)) {
-                *joined = seen.max(*joined);
-            }
-        }
-        members().for_each(|warp| joined[warp] = clock);
-        for warp in (0..self.warps).filter(|warp| warps >> warp & 1 == 1) {
-            self.steps[warp] = 0;
-            self.learn(warp, |seen| seen.copy_from_slice(&joined[..seen.len()]));
+            (self.steps[warp], self.acted[warp]) = (0, 0);
+            self.learn(warp, |seen| seen.copy_from_slice(&joined.seen));
+            self.learn_lanes(warp, &joined.lanes);
         }
     }
 
-    /// What whoever waits for this arrival (`bar.arrive`, an mbarrier) will know by [`acquire`](Self::acquire).
-    pub fn release(&mut self, warp: usize) -> Vec<u32> {
+    /// What whoever waits for an arrival of these lanes will know by [`acquire`](Self::acquire): what the warp knows, what
+    /// these lanes did, and what the warp did as a whole. Where no other lane has done anything, that is all.
+    pub fn release(&mut self, warp: usize, lanes: u32) -> Knowledge {
+        let clock = self.now(warp).clock;
+        assert!(clock + 1 < LIMIT, "too many arrivals in one cluster");
+        self.steps[warp] += 1;
+        let mut known = Knowledge { seen: self.row(warp).to_vec(), lanes: self.lanes[warp].clone() };
+        if self.acted[warp] & !lanes == 0 {
+            known.seen[warp] = clock;
+        } else {
+            join_lanes(&mut known.lanes, &[Lanes::new(warp, lanes, clock)], &known.seen);
+        }
+        known
+    }
+
+    /// `bar.arrive`, which is of all lanes: orders them too.
+    pub fn arrive(&mut self, warp: usize) -> Knowledge {
         self.tick(warp);
-        self.row(warp).to_vec()
+        Knowledge { seen: self.row(warp).to_vec(), lanes: self.lanes[warp].clone() }
+    }
+
+    /// What these warps know together.
+    pub fn joined(&self, warps: impl Iterator<Item = usize>) -> Knowledge {
+        let mut joined = Knowledge { seen: vec![0; self.agents], lanes: Vec::new() };
+        for warp in warps {
+            join(&mut joined.seen, self.row(warp));
+            joined.lanes.extend_from_slice(&self.lanes[warp]);
+        }
+        let all = std::mem::take(&mut joined.lanes);
+        join_lanes(&mut joined.lanes, &all, &joined.seen);
+        joined
     }
 
     /// Learns what a warp knew at its [`release`](Self::release).
-    pub fn acquire(&mut self, warp: usize, released: &[u32]) {
-        self.learn(warp, |seen| {
-            for (seen, &released) in seen.iter_mut().zip(released) {
-                *seen = released.max(*seen);
-            }
-        });
+    pub fn acquire(&mut self, warp: usize, released: &Knowledge) {
+        self.learn(warp, |seen| join(seen, &released.seen));
+        self.learn_lanes(warp, &released.lanes);
+    }
+
+    fn learn_lanes(&mut self, warp: usize, more: &[Lanes]) {
+        if !more.is_empty() || !self.lanes[warp].is_empty() {
+            let seen = &self.seen[warp * self.agents..][..self.agents];
+            join_lanes(&mut self.lanes[warp], more, seen);
+        }
     }
 
     /// Learns that a phase of an mbarrier is complete, and with it the copies that it was waiting for.
@@ -183,124 +271,7 @@ impl Clocks {
     fn learn(&mut self, warp: usize, change: impl FnOnce(&mut [u32])) {
         let row = &mut self.seen[warp * self.agents..][..self.agents];
         change(row);
-        assert!(row[warp] + 1 < LIMIT, "too many barriers in one block");
+        assert!(row[warp] + 1 < LIMIT, "too many barriers in one cluster");
         self.floor[warp] = row[..self.warps].iter().copied().min().unwrap_or(0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn knows(clocks: &Clocks, warp: usize, of: usize, clock: u32) -> bool {
-        clock <= clocks.now(warp).seen[of]
-    }
-
-    #[test]
-    fn nobody_knows_anything_at_the_start() {
-        let clocks = Clocks::new(2);
-        assert_eq!((clocks.now(1).clock, clocks.now(1).floor), (1, 0));
-        assert!(!knows(&clocks, 0, 1, 1));
-        assert!(!knows(&clocks, 0, 0, 1));
-    }
-
-    #[test]
-    fn a_tick_orders_only_the_own_warp() {
-        let mut clocks = Clocks::new(2);
-        clocks.tick(0);
-        assert!(knows(&clocks, 0, 0, 1));
-        assert!(!knows(&clocks, 1, 0, 1));
-    }
-
-    #[test]
-    fn a_barrier_orders_its_members_and_nobody_else() {
-        let mut clocks = Clocks::new(3);
-        clocks.join(0b011);
-        assert!(knows(&clocks, 0, 1, 1) && knows(&clocks, 1, 0, 1));
-        assert!(!knows(&clocks, 2, 0, 1) && !knows(&clocks, 0, 2, 1));
-    }
-
-    #[test]
-    fn what_comes_after_a_barrier_is_unknown_again() {
-        let mut clocks = Clocks::new(2);
-        clocks.tick(0);
-        clocks.tick(0);
-        clocks.join(0b11);
-        assert_eq!(clocks.now(0).clock, clocks.now(1).clock);
-        assert!(!knows(&clocks, 0, 1, clocks.now(1).clock));
-        assert_eq!(clocks.now(0).floor, 3);
-    }
-
-    #[test]
-    fn knowledge_passes_through_a_third_warp() {
-        let mut clocks = Clocks::new(3);
-        clocks.join(0b011);
-        clocks.join(0b110);
-        assert!(knows(&clocks, 2, 0, 1));
-    }
-
-    #[test]
-    fn an_acquire_learns_what_was_released_and_nothing_later() {
-        let mut clocks = Clocks::new(2);
-        let released = clocks.release(0);
-        clocks.acquire(1, &released);
-        assert!(knows(&clocks, 1, 0, 1));
-        assert!(!knows(&clocks, 1, 0, clocks.now(0).clock));
-        assert!(!knows(&clocks, 0, 1, 1));
-    }
-
-    #[test]
-    fn a_fence_passes_on_what_its_lanes_did_before() {
-        let mut clocks = Clocks::new(2);
-        clocks.fence(0, 0b10, Passes::Writes);
-        let after = clocks.now(0).clock;
-        let passed =
-            |clocks: &Clocks, by, lane, clock, own| clocks.now(by).has_passed(Passes::Writes, (0, lane, clock), own);
-        // Only the lane itself knows of it until a barrier.
-        assert!(passed(&clocks, 0, 1, 1, true) && !passed(&clocks, 1, 1, 1, false) && !passed(&clocks, 0, 1, 1, false));
-        clocks.join(0b11);
-        assert!(passed(&clocks, 1, 1, 1, false));
-        assert!(!passed(&clocks, 1, 0, 1, false), "another lane");
-        assert!(!passed(&clocks, 1, 1, after, false), "after the fence");
-    }
-
-    #[test]
-    fn a_fence_for_mbarriers_passes_on_nothing_else() {
-        let mut clocks = Clocks::new(1);
-        clocks.fence(0, 1, Passes::Mbarriers);
-        assert!(clocks.now(0).has_passed(Passes::Mbarriers, (0, 0, 1), true));
-        assert!(!clocks.now(0).has_passed(Passes::Writes, (0, 0, 1), true));
-        clocks.fence(0, 1, Passes::Writes);
-        assert!(clocks.now(0).has_passed(Passes::Mbarriers, (0, 0, 2), true));
-    }
-
-    #[test]
-    fn a_fence_orders_no_lanes() {
-        let mut clocks = Clocks::new(2);
-        clocks.fence(0, u32::MAX, Passes::Writes);
-        assert!(!knows(&clocks, 0, 0, 1));
-        clocks.join(0b11);
-        assert!(knows(&clocks, 0, 0, 2) && knows(&clocks, 1, 0, 2));
-    }
-
-    #[test]
-    fn phases_of_an_mbarrier_travel_with_other_knowledge() {
-        let mut clocks = Clocks::new(2);
-        clocks.join(0b11);
-        clocks.with_mbarriers(3);
-        assert_eq!(clocks.now(1).floor, 1, "mbarriers do not lower it");
-        clocks.acquire_phase(0, 2, 7);
-        assert!(knows(&clocks, 0, 4, 7) && !knows(&clocks, 0, 4, 8) && !knows(&clocks, 1, 4, 1));
-        let released = clocks.release(0);
-        clocks.acquire(1, &released);
-        assert!(knows(&clocks, 1, 4, 7));
-    }
-
-    #[test]
-    fn a_reset_forgets() {
-        let mut clocks = Clocks::new(2);
-        clocks.join(0b11);
-        clocks.reset();
-        assert_eq!((clocks.now(0).clock, clocks.now(0).floor), (1, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! The shadow of a block's shared memory: who touched each piece last, and whether that is ordered before what follows.
+//! The shadow of the shared memory of a cluster: who touched each piece last, and whether that is ordered before what follows.
 //!
 //! A happens-before detector with epochs, after FastTrack (Flanagan and Freund 2009). Unlike it, the last read of every
 //! warp is kept, so that no write after a read is missed, and lanes are told apart within a warp.
@@ -15,6 +15,7 @@ mod proxy_tests;
 mod tests;
 
 use std::fmt;
+use std::ops::Range;
 
 use super::Order;
 use super::clock::{LIMIT, Now};
@@ -30,9 +31,11 @@ use proxy::Readers;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Site {
     /// The warp; for a bulk copy as the earlier access of a fault the mbarrier it completes on, behind the warps.
-    pub warp: u8,
+    pub warp: u16,
     pub lane: u8,
-    /// Less than 2^22.
+    /// The lane only names the place: the warp does it as a whole.
+    pub whole: bool,
+    /// Less than 2^20.
     pub pc: u32,
 }
 
@@ -101,7 +104,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The shadow of the shared memory of a block. Accesses lie in the memory, are of 16 bytes at most and aligned to their
+/// The shadow of the shared memory of the blocks of a cluster, one behind the other in whole lines. Accesses lie in the memory, are of 16 bytes at most and aligned to their
 /// width.
 #[derive(Debug)]
 pub(crate) struct Shadow {
@@ -114,7 +117,7 @@ pub(crate) struct Shadow {
     operands: Operands,
     /// Made at the first atomic access: few programs have any.
     atomics: Option<Accesses>,
-    /// What clocks are counted from. It is above those of the blocks before, which makes the next block cheap.
+    /// What clocks are counted from. It is above those of the clusters before, which makes the next one cheap.
     base: u32,
     newest: u32,
 }
@@ -124,11 +127,11 @@ impl Shadow {
     pub fn new(bytes: u32, granule: u32, warps: usize) -> Self {
         let layout = Layout::new(bytes, granule);
         let (writes, reads) = (Writes::new(layout), Accesses::new(layout, warps));
-        let (readers, operands) = (Readers::new(layout.lines()), Operands::new(layout.lines(), warps));
+        let (readers, operands) = (Readers::new(layout.lines()), Operands::new(layout.lines()));
         Self { warps, layout, writes, reads, readers, operands, atomics: None, base: 1, newest: 1 }
     }
 
-    /// Begins the next block, whose clocks start again.
+    /// Begins the next cluster, whose clocks start again.
     pub fn clear(&mut self) {
         self.readers.clear();
         self.operands.clear();
@@ -154,10 +157,10 @@ impl Shadow {
         fault.or_else(|| self.check_atomics(&present, piece, Order::ReadAfterWrite))
     }
 
-    /// Reads of a whole line of 16 bytes each, by the lanes from that of `at` on. False when there is more to say: then
+    /// Reads of a whole line of 16 bytes each, by a warp as a whole, named by the lanes from that of `at` on. False when there is more to say: then
     /// nothing has been remembered, and each must be [`read`](Self::read).
     pub fn read_lines(&mut self, at: Site, now: &Now, offsets: &[u32]) -> bool {
-        let (present, _) = self.begin(at, now, 0, 1);
+        let (present, _) = self.begin(Site { whole: true, ..at }, now, 0, 1);
         if self.atomics.is_some() || !offsets.iter().all(|&offset| self.writes.is_line_settled(&present, offset)) {
             return false;
         }
@@ -242,6 +245,28 @@ impl Shadow {
         let (_, fault) = self.check_write(&present, piece, true);
         self.writes.initialize(&present, piece);
         fault
+    }
+
+    /// Accesses to these bytes by agents that `foreign` names and that one does not know of who knows this much, one of
+    /// each instruction.
+    pub fn unknown(&self, known: &Now, bytes: Range<u32>, foreign: impl Fn(usize) -> bool) -> Vec<Site> {
+        let mut found: Vec<Site> = Vec::new();
+        let mut look = |event: Event| {
+            let is_of_cluster = event != Event::NONE && event.clock() > self.base;
+            if is_of_cluster
+                && foreign(event.agent())
+                && !known.knows(event.clock() - self.base, || event.actor(), event.agent())
+            {
+                let site = event.site();
+                if found.iter().all(|other| other.pc != site.pc) {
+                    found.push(site);
+                }
+            }
+        };
+        self.writes.visit(bytes.clone(), &mut look);
+        self.reads.visit(bytes.clone(), &mut look);
+        self.atomics.iter().for_each(|atomics| atomics.visit(bytes.clone(), &mut look));
+        found
     }
 
     fn record_atomic(&mut self, present: &Present, piece: Piece) {

@@ -4,7 +4,7 @@ use super::bulk;
 use super::instruction::{Decoded, take_hints};
 use super::operands::Operands;
 use crate::error::ParseError;
-use crate::program::{Action, Address, Awaited, CpAsync, MbarrierOp};
+use crate::program::{Action, Address, Awaited, CpAsync, MbarrierOp, Place, Releases, Scope};
 use crate::report::{Class, Space};
 use crate::syntax::ast::Operand;
 
@@ -94,9 +94,9 @@ pub(super) fn mbarrier(cx: &mut Operands) -> Result<Decoded> {
         }
         "expect_tx" => {
             ordered(cx);
-            shared_b64(cx)?;
+            let space = cluster_b64(cx)?;
             cx.expect_len(2)?;
-            MbarrierOp::Expect { address: shared(cx, 0)?, bytes: cx.src(1)? }
+            MbarrierOp::Expect { at: place(cx, 0, space)?, bytes: cx.src(1)? }
         }
         "arrive" => arrive(cx)?,
         name => wait(cx, name == "try_wait")?,
@@ -107,17 +107,18 @@ pub(super) fn mbarrier(cx: &mut Operands) -> Result<Decoded> {
 /// `mbarrier.arrive{.expect_tx} state, [address] {, count}`.
 fn arrive(cx: &mut Operands) -> Result<MbarrierOp> {
     let expects = cx.op.take("expect_tx");
-    let releases = ordered(cx);
-    let remote = cx.op.has("shared::cluster");
-    shared_b64(cx)?;
+    let releases = ordered(cx).map_or(Releases::Fenced, Releases::All);
+    let space = cluster_b64(cx)?;
     // The result may be left out.
     let first = usize::from(!matches!(cx.get(0)?, Operand::Address(..)));
     let state = match cx.get(0)? {
         Operand::Address(..) | Operand::Sink => None,
-        _ if remote => return Err(cx.op.error("no state comes back from .shared::cluster, expected _")),
+        _ if space == Space::Cluster => {
+            return Err(cx.op.error("no state comes back from .shared::cluster, expected _"));
+        }
         _ => Some(cx.dst(0)?),
     };
-    let address = shared(cx, first)?;
+    let at = place(cx, first, space)?;
     let operand = match cx.len() - first {
         1 => None,
         2 => Some(cx.src(first + 1)?),
@@ -127,7 +128,7 @@ fn arrive(cx: &mut Operands) -> Result<MbarrierOp> {
     if expects && expect.is_none() {
         return Err(cx.op.error("the number of bytes is missing"));
     }
-    Ok(MbarrierOp::Arrive { address, count, expect, state, releases })
+    Ok(MbarrierOp::Arrive { at, count, expect, state, releases })
 }
 
 /// `mbarrier.{test_wait, try_wait}{.parity} done, [address], phase {, time}`.
@@ -146,23 +147,38 @@ fn wait(cx: &mut Operands, blocks: bool) -> Result<MbarrierOp> {
     Ok(MbarrierOp::Wait { done, address, awaited, blocks, acquires })
 }
 
-/// Whether an operation orders memory: it does, but for `.relaxed`.
-fn ordered(cx: &mut Operands) -> bool {
+/// For which threads an operation orders memory: those of the block where it names none, and none with `.relaxed`.
+fn ordered(cx: &mut Operands) -> Option<Scope> {
     cx.op.take_any(&["release", "acquire"]);
     let relaxed = cx.op.take("relaxed");
-    cx.op.take_any(&["cta", "cluster"]);
-    !relaxed
+    let scope = if cx.op.take_any(&["cta", "cluster"]) == Some("cluster") { Scope::Cluster } else { Scope::Block };
+    (!relaxed).then_some(scope)
 }
 
-/// The last words of an operation on an mbarrier in shared memory; in a cluster of one block that of the cluster is that
-/// of the block.
+/// The last words of an operation on an mbarrier in the block's shared memory.
 fn shared_b64(cx: &mut Operands) -> Result<()> {
-    cx.op.expect(&["shared", "shared::cta", "shared::cluster"])?;
+    cx.op.expect(&["shared", "shared::cta"])?;
     cx.op.expect(&["b64"])?;
     cx.op.finish()
 }
 
-/// An address in shared memory.
+/// The same, of an mbarrier that may be another block's.
+fn cluster_b64(cx: &mut Operands) -> Result<Space> {
+    let space = if cx.op.take("shared::cluster") { Space::Cluster } else { Space::Shared };
+    if space == Space::Shared {
+        cx.op.expect(&["shared", "shared::cta"])?;
+    }
+    cx.op.expect(&["b64"])?;
+    cx.op.finish()?;
+    Ok(space)
+}
+
+/// An address in the block's shared memory.
 fn shared(cx: &mut Operands, index: usize) -> Result<Address> {
     Ok(cx.address(index, Space::Shared)?.0)
+}
+
+/// An address in shared memory, `space` says whose.
+pub(super) fn place(cx: &mut Operands, index: usize, space: Space) -> Result<Place> {
+    Ok(Place { address: cx.address(index, space)?.0, space })
 }

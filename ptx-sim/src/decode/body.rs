@@ -6,7 +6,7 @@ use super::layout::{Space32, place};
 use super::opcode::Opcode;
 use super::operands::{Operands, Slot};
 use crate::error::ParseError;
-use crate::program::{Action, AnyReg, Constants};
+use crate::program::{Action, AnyReg, Constant, Constants};
 use crate::registers::{Long, Pred, Reg, Word};
 use crate::report::{Class, Space};
 use crate::syntax::ast::{Function, Instruction, Item, Operand, Variable};
@@ -16,6 +16,9 @@ type Result<T> = std::result::Result<T, ParseError>;
 
 /// Generic addresses of shared memory begin here.
 pub(crate) const SHARED_WINDOW: u64 = 0x7e00_0000_0000;
+/// Bits of an address in shared memory below the rank of the block in its cluster, as the hardware has it: the PTX ISA
+/// leaves that open.
+pub(crate) const RANK_SHIFT: u32 = 24;
 /// Generic addresses of local memory begin here.
 pub(crate) const LOCAL_WINDOW: u64 = 0x7d00_0000_0000;
 /// Generic addresses of parameters begin here.
@@ -24,8 +27,8 @@ pub(crate) const PARAM_WINDOW: u64 = 0x7b00_0000_0000;
 pub(crate) const WINDOW_BYTES: u64 = 1 << 32;
 /// Calls inside calls, at most: there is no stack, callees are copied in.
 const MAX_CALL_DEPTH: usize = 32;
-/// Instructions of an entry point with its callees, at most.
-const MAX_INSTRUCTIONS: usize = 1 << 20;
+/// Instructions of an entry point with its callees, at most: fewer than races are remembered with.
+const MAX_INSTRUCTIONS: usize = 1 << 19;
 /// Registers of an entry point, at most.
 const MAX_REGISTERS: u32 = 1 << 20;
 
@@ -92,8 +95,8 @@ pub(crate) struct Body<'a> {
     targets: Vec<&'a [&'a str]>,
     /// Functions that are being copied in, with the label behind the call.
     calls: Vec<(&'a str, u32)>,
-    word_constants: FxHashMap<u32, Word>,
-    long_constants: FxHashMap<u64, Long>,
+    word_constants: FxHashMap<Constant, Word>,
+    long_constants: FxHashMap<Constant, Long>,
     true_predicate: Option<Pred>,
     place: Place,
     pub code: Vec<Raw>,
@@ -192,7 +195,7 @@ impl<'a> Body<'a> {
         Pred(self.predicates - 1)
     }
 
-    pub fn constant_word(&mut self, value: u32) -> Word {
+    pub fn constant_word(&mut self, value: Constant) -> Word {
         if let Some(register) = self.word_constants.get(&value) {
             return *register;
         }
@@ -201,7 +204,7 @@ impl<'a> Body<'a> {
         register
     }
 
-    pub fn constant_long(&mut self, value: u64) -> Long {
+    pub fn constant_long(&mut self, value: Constant) -> Long {
         if let Some(register) = self.long_constants.get(&value) {
             return *register;
         }
@@ -439,7 +442,7 @@ impl Body<'_> {
     /// Notes how narrow an access is, so that races are looked for in pieces of that size.
     pub fn note_access(&mut self, space: Space, width: u32) {
         let width = width.min(4);
-        if matches!(space, Space::Shared | Space::Generic) {
+        if matches!(space, Space::Shared | Space::Cluster | Space::Generic) {
             self.shared_granule = self.shared_granule.min(width);
         }
         if matches!(space, Space::Global | Space::Generic) {

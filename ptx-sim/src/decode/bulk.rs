@@ -1,5 +1,6 @@
 //! Bulk copies: tiles of tensors, and plain bytes, in the asynchronous proxy.
 
+use super::asynchronous::place;
 use super::instruction::Decoded;
 use super::operands::Operands;
 use crate::error::ParseError;
@@ -32,32 +33,35 @@ pub(super) fn decode(cx: &mut Operands) -> Result<Decoded> {
 fn transfer(cx: &mut Operands) -> Result<Action> {
     let tensor = cx.op.take("tensor");
     let rank = if tensor { Some(rank(cx)?) } else { None };
-    if cx.op.has("multicast::cluster") {
-        return Err(cx.op.error("clusters of more than one block are not supported"));
-    }
     if tensor {
         cx.op.take("tile");
     }
+    let multicast = usize::from(cx.op.take("multicast::cluster"));
     let hint = usize::from(cx.op.take("L2::cache_hint"));
     let shared = ["shared::cta", "shared::cluster"];
+    if !tensor && shared.iter().all(|name| cx.op.has(name)) && multicast == 0 {
+        return between_blocks(cx, hint);
+    }
     // The destination is named first.
     let loads = cx.op.has("mbarrier::complete_tx::bytes");
     let complete = if loads { "mbarrier::complete_tx::bytes" } else { "bulk_group" };
     cx.op.expect(&[complete])?;
     let order = if loads { (1, 0) } else { (0, 1) };
     let places = [cx.op.position("global"), shared.iter().find_map(|name| cx.op.position(name))];
-    if places != [Some(order.0), Some(order.1)] || !loads && cx.op.has("shared::cluster") {
+    let cluster = cx.op.has("shared::cluster");
+    if places != [Some(order.0), Some(order.1)] || !loads && cluster || !cluster && multicast == 1 {
         return cx.op.unknown();
     }
     cx.op.take("global");
     cx.op.take_any(&shared);
     cx.op.finish()?;
-    cx.expect_len(2 + usize::from(!tensor) + usize::from(loads) + hint)?;
+    cx.expect_len(2 + usize::from(!tensor) + usize::from(loads) + multicast + hint)?;
     if hint == 1 {
         cx.src::<u64>(cx.len() - 1)?;
     }
     let (near, far) = if loads { (0, 1) } else { (1, 0) };
-    let (shared, _) = cx.address(near, Space::Shared)?;
+    let space = if cluster { Space::Cluster } else { Space::Shared };
+    let shared = place(cx, near, space)?;
     let remote = match rank {
         Some(rank) => tile(cx, far, rank)?,
         None => Remote::Bytes { address: cx.address(far, Space::Global)?.0, bytes: cx.src(2)? },
@@ -65,10 +69,27 @@ fn transfer(cx: &mut Operands) -> Result<Action> {
     // Tiles may begin and end at any element; those of single bytes are looked at in pairs.
     cx.body.note_access(Space::Global, if tensor { 2 } else { 4 });
     if !loads {
-        return Ok(Action::BulkStore(Box::new(BulkStore { source: shared, remote })));
+        return Ok(Action::BulkStore(Box::new(BulkStore { source: shared.address, remote })));
     }
-    let (mbarrier, _) = cx.address(cx.len() - 1 - hint, Space::Shared)?;
-    Ok(Action::BulkLoad(Box::new(BulkLoad { destination: shared, remote, mbarrier })))
+    let mbarrier = place(cx, cx.len() - 1 - hint - multicast, space)?;
+    let multicast = if multicast == 1 { Some(cx.src(cx.len() - 1 - hint)?) } else { None };
+    Ok(Action::BulkLoad(Box::new(BulkLoad { destination: shared, remote, mbarrier, multicast })))
+}
+
+/// `cp.async.bulk.shared::cluster.shared::cta [destination], [source], bytes, [mbarrier]`.
+fn between_blocks(cx: &mut Operands, hint: usize) -> Result<Action> {
+    cx.op.expect(&["mbarrier::complete_tx::bytes"])?;
+    let places = [cx.op.position("shared::cluster"), cx.op.position("shared::cta")];
+    if places != [Some(0), Some(1)] || hint == 1 {
+        return cx.op.unknown();
+    }
+    cx.op.take_any(&["shared::cluster"]);
+    cx.op.take_any(&["shared::cta"]);
+    cx.op.finish()?;
+    cx.expect_len(4)?;
+    let (destination, mbarrier) = (place(cx, 0, Space::Cluster)?, place(cx, 3, Space::Cluster)?);
+    let remote = Remote::Shared { address: cx.address(1, Space::Shared)?.0, bytes: cx.src(2)? };
+    Ok(Action::BulkLoad(Box::new(BulkLoad { destination, remote, mbarrier, multicast: None })))
 }
 
 fn rank(cx: &mut Operands) -> Result<usize> {

@@ -60,6 +60,7 @@ pub(crate) fn decode(cx: &mut Operands) -> Result<Decoded> {
         }
         "setmaxnreg" => sync::max_registers(cx),
         "mapa" => plain(Class::Move, sync::map_address(cx)),
+        "getctarank" => plain(Class::Move, sync::block_rank(cx)),
         "griddepcontrol" => sync::dependency(cx),
         "setp" | "set" => plain(Class::Predicate, compare::decode(cx)),
         "cvt" => plain(Class::Convert, convert::decode(cx)),
@@ -161,8 +162,8 @@ pub(crate) fn take_hints(cx: &mut Operands) {
 
 /// The state space that the opcode names, generic where it names none.
 pub(crate) fn take_space(cx: &mut Operands) -> Space {
-    cx.op.take("shared::cta");
     let names = [
+        ("shared::cluster", Space::Cluster),
         ("global", Space::Global),
         ("shared", Space::Shared),
         ("local", Space::Local),
@@ -180,7 +181,7 @@ pub(crate) fn take_space(cx: &mut Operands) -> Space {
 fn class_of(space: Space) -> Class {
     match space {
         Space::Global | Space::Generic => Class::Global,
-        Space::Shared => Class::Shared,
+        Space::Shared | Space::Cluster => Class::Shared,
         _ => Class::OtherMemory,
     }
 }

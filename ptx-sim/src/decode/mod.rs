@@ -75,8 +75,8 @@ fn program<'a>(
     symbols: &FxHashMap<&'a str, Symbol>,
     source: &Arc<SourceMap>,
 ) -> Result<Program> {
-    if entry.cluster != [1; 3] {
-        let message = format!("{}: clusters of more than one block are not supported", entry.name);
+    if entry.cluster.counts_clusters && entry.cluster.required != Some([1; 3]) {
+        let message = format!("{}: .blocksareclusters is supported for clusters of one block alone", entry.name);
         return Err(ParseError::new(entry.line, message));
     }
     let shared = Shared::of(&module.variables, &module.functions, entry)?;
@@ -113,6 +113,7 @@ fn program<'a>(
         global_granule: body.global_granule,
         max_threads: entry.max_threads,
         required_threads: entry.required_threads,
+        cluster: entry.cluster,
         source: source.clone(),
     })
 }

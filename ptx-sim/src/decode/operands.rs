@@ -4,7 +4,7 @@ use super::body::{Body, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, Symbol};
 use super::opcode::Opcode;
 use crate::error::ParseError;
 use crate::ops::{self, Compute};
-use crate::program::{Action, Address, AnyReg, Special};
+use crate::program::{Action, Address, AnyReg, Constant, Special};
 use crate::registers::{Bits, Long, Pred, Reg, Word};
 use crate::report::Space;
 use crate::syntax::ast::{Base, Operand};
@@ -172,13 +172,20 @@ impl<'b, 'a> Operands<'b, 'a> {
             Base::Zero => Ok((Address { base: None, offset }, space)),
             Base::Name(name) => match self.body.symbol(name) {
                 Some(Symbol::Memory { space: own, address }) => {
-                    let fits = own == space || matches!((space, own), (Space::Param, Space::Local));
+                    let fits = own == space
+                        || matches!((space, own), (Space::Param, Space::Local) | (Space::Cluster, Space::Shared));
                     let (address, space) = match space {
                         Space::Generic => (generic(own, address), space),
                         _ if fits => (address, own),
                         _ => return Err(self.op.error(format!("{name} is in {own:?} memory"))),
                     };
-                    Ok((Address { base: None, offset: address as i64 + offset }, space))
+                    let offset = address as i64 + offset;
+                    if own == Space::Shared {
+                        // What the block's rank adds.
+                        let base = AnyReg::Long(self.body.constant_long(Constant::Shared(0)));
+                        return Ok((Address { base: Some(base), offset }, space));
+                    }
+                    Ok((Address { base: None, offset }, space))
                 }
                 Some(Symbol::Register(AnyReg::Word(register))) => {
                     self.reads.push(Slot::Word(register.0));
@@ -233,11 +240,11 @@ impl<'b, 'a> Operands<'b, 'a> {
             Operand::F32(bits) => Some(Bits64::F32(*bits)),
             Operand::F64(bits) => Some(Bits64::F64(*bits)),
             Operand::Offset(name, offset) => match self.body.symbol(name) {
-                Some(Symbol::Memory { address, .. }) => Some(Bits64::Integer(address as i64 + offset)),
+                Some(symbol @ Symbol::Memory { .. }) => address_bits(symbol, *offset),
                 _ => return Err(self.op.error(format!("{name} is not a variable"))),
             },
             Operand::Name(name) => match self.body.symbol(name) {
-                Some(Symbol::Memory { address, .. }) => Some(Bits64::Integer(address as i64)),
+                Some(symbol @ Symbol::Memory { .. }) => address_bits(symbol, 0),
                 _ if *name == "WARP_SZ" => Some(Bits64::Integer(32)),
                 _ => None,
             },
@@ -293,6 +300,17 @@ pub(crate) enum Bits64 {
     Integer(i64),
     F32(u32),
     F64(u64),
+    /// An address in the block's shared memory.
+    Shared(u32),
+}
+
+/// The address of a variable, and so many bytes more.
+fn address_bits(variable: Symbol, offset: i64) -> Option<Bits64> {
+    match variable {
+        Symbol::Memory { space: Space::Shared, address } => Some(Bits64::Shared((address as i64 + offset) as u32)),
+        Symbol::Memory { address, .. } => Some(Bits64::Integer(address as i64 + offset)),
+        _ => None,
+    }
 }
 
 /// A register width that operands can have.
@@ -323,11 +341,13 @@ impl Value for u32 {
     }
 
     fn constant(body: &mut Body, bits: Bits64) -> Word {
-        body.constant_word(match bits {
+        let bits = match bits {
             Bits64::Integer(value) => value as u32,
             Bits64::F32(bits) => bits,
             Bits64::F64(bits) => (f64::from_bits(bits) as f32).to_bits(),
-        })
+            Bits64::Shared(address) => return body.constant_word(Constant::Shared(address)),
+        };
+        body.constant_word(Constant::Bits(bits.into()))
     }
 }
 
@@ -351,9 +371,10 @@ impl Value for u64 {
 
     fn constant(body: &mut Body, bits: Bits64) -> Long {
         body.constant_long(match bits {
-            Bits64::Integer(value) => value as u64,
-            Bits64::F32(bits) => f64::from(f32::from_bits(bits)).to_bits(),
-            Bits64::F64(bits) => bits,
+            Bits64::Integer(value) => Constant::Bits(value as u64),
+            Bits64::F32(bits) => Constant::Bits(f64::from(f32::from_bits(bits)).to_bits()),
+            Bits64::F64(bits) => Constant::Bits(bits),
+            Bits64::Shared(address) => Constant::Shared(address),
         })
     }
 }
@@ -391,10 +412,12 @@ pub(crate) fn special(name: &str) -> Option<Special> {
         return Some(match vector {
             "tid" => Special::Tid(axis),
             "ntid" => Special::Ntid(axis),
-            "ctaid" | "clusterid" => Special::Ctaid(axis),
-            "nctaid" | "nclusterid" => Special::Nctaid(axis),
-            "cluster_ctaid" => Special::Fixed(0),
-            "cluster_nctaid" => Special::Fixed(1),
+            "ctaid" => Special::Ctaid(axis),
+            "nctaid" => Special::Nctaid(axis),
+            "clusterid" => Special::ClusterId(axis),
+            "nclusterid" => Special::NclusterId(axis),
+            "cluster_ctaid" => Special::ClusterCtaid(axis),
+            "cluster_nctaid" => Special::ClusterNctaid(axis),
             _ => return None,
         });
     }
@@ -411,8 +434,9 @@ pub(crate) fn special(name: &str) -> Option<Special> {
         "clock" | "clock64" | "globaltimer" | "clock_hi" | "globaltimer_lo" | "globaltimer_hi" => Special::Clock,
         "dynamic_smem_size" => Special::DynamicShared,
         "total_smem_size" => Special::TotalShared,
-        "gridid" | "cluster_ctarank" => Special::Fixed(0),
-        "cluster_nctarank" => Special::Fixed(1),
+        "gridid" => Special::Fixed(0),
+        "cluster_ctarank" => Special::ClusterRank,
+        "cluster_nctarank" => Special::ClusterBlocks,
         _ => return None,
     })
 }

@@ -81,16 +81,33 @@ pub(super) fn max_registers(cx: &mut Operands) -> Result<Decoded> {
 
 /// `mapa{.shared::cluster}.{u32, u64} d, a, rank`.
 pub(super) fn map_address(cx: &mut Operands) -> Result<Action> {
-    let long = cx.op.take_type()?.bits() == 64;
-    cx.op.take("shared::cluster");
-    cx.op.finish()?;
+    let (long, generic) = address_type(cx)?;
     cx.expect_len(3)?;
     let (d, a) = if long {
         (AnyReg::Long(cx.dst(0)?), AnyReg::Long(cx.src(1)?))
     } else {
         (AnyReg::Word(cx.dst(0)?), AnyReg::Word(cx.src(1)?))
     };
-    Ok(Action::MapAddress { d, a, rank: cx.src(2)? })
+    Ok(Action::MapAddress { d, a, rank: cx.src(2)?, generic })
+}
+
+/// `getctarank{.shared::cluster}.{u32, u64} d, a`.
+pub(super) fn block_rank(cx: &mut Operands) -> Result<Action> {
+    let (long, generic) = address_type(cx)?;
+    cx.expect_len(2)?;
+    let a = if long { AnyReg::Long(cx.src(1)?) } else { AnyReg::Word(cx.src(1)?) };
+    Ok(Action::BlockRank { d: cx.dst(0)?, a, generic })
+}
+
+/// The type at the end of the opcode: whether an address has 64 bits, and whether it is generic.
+fn address_type(cx: &mut Operands) -> Result<(bool, bool)> {
+    let long = cx.op.take_type()?.bits() == 64;
+    let generic = !cx.op.take("shared::cluster");
+    cx.op.finish()?;
+    if generic && !long {
+        return Err(cx.op.error("a generic address has 64 bits"));
+    }
+    Ok((long, generic))
 }
 
 /// Decodes `membar` and `fence`.

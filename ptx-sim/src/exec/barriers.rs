@@ -1,5 +1,6 @@
 //! The sixteen barriers of a block.
 
+use crate::check::clock::Knowledge;
 use crate::program::{BarrierOp, BarrierReduce};
 
 /// Barriers of a block.
@@ -11,7 +12,7 @@ pub(crate) struct Barrier {
     /// Warps that wait, with the instruction they wait at.
     pub waiting: Vec<(usize, u32)>,
     /// What warps knew that arrived without waiting.
-    pub arrived: Vec<Vec<u32>>,
+    pub arrived: Vec<Knowledge>,
     /// Threads that it opens for, where an instruction said so.
     pub threads: Option<u32>,
     /// Sum, conjunction and disjunction of what `bar.red` was given.

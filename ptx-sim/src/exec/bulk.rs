@@ -1,4 +1,4 @@
-//! Bulk copies between global and shared memory.
+//! Bulk copies between global and shared memory, and from a block's shared memory to another's.
 
 use super::Machine;
 use super::bytes::{get, put};
@@ -8,6 +8,7 @@ use super::memory::{Order, addresses};
 use super::step::Step;
 use super::warp::Warp;
 use crate::check::shared::Completion;
+use crate::decode::body::RANK_SHIFT;
 use crate::options::Delivery;
 use crate::program::{BulkLoad, BulkStore, BulkWait, Remote};
 use crate::registers::{Registers, lanes};
@@ -23,31 +24,69 @@ const MAP_ALIGN: u32 = 64;
 
 impl Machine<'_> {
     pub(super) fn bulk_load(&mut self, warp: &mut Warp, step: Step, load: &BulkLoad) {
-        let destinations = self.shared_addresses(&warp.registers, &load.destination);
-        let mbarriers = self.shared_addresses(&warp.registers, &load.mbarrier);
+        let destinations = self.shared_addresses(&warp.registers, &load.destination.address);
+        let mbarriers = self.shared_addresses(&warp.registers, &load.mbarrier.address);
         for lane in lanes(step.active) {
             let at = self.place(warp.index, lane, step.pc);
             let Some(target) = self.target(warp, at, &load.remote) else { continue };
             let Some((len, align)) = self.extent(&warp.registers, at, &load.remote, &target) else { continue };
-            let Some(offset) = self.bulk_offset(at, destinations[lane], len, align) else { continue };
-            let Some(index) = self.completing_mbarrier(at, mbarriers[lane]) else { continue };
-            let bytes = self.gather(at, &target, destinations[lane], len);
-            let mbarrier = self.mbarriers.get_mut(index);
-            mbarrier.issuer = at.warp;
-            let by = Completion { agent: (self.clocks.warps() + index) as u8, phase: mbarrier.clock + 1 };
-            self.begin_async_write(at, by, offset, len);
-            let landed = self.options.delivery == Delivery::Immediate;
-            let place = &mut self.shared[offset as usize..][..len as usize];
-            if landed {
-                place.copy_from_slice(&bytes);
-                self.expect(at, index, -i64::from(len));
-            } else {
-                // Until it lands there is NaN in every format.
-                place.fill(0xff);
+            let source = match target {
+                Target::Shared(address) => match self.bulk_offset(at, (Space::Shared, address), len, align) {
+                    Some(source) => Some(source),
+                    None => continue,
+                },
+                _ => None,
+            };
+            let blocks = load.multicast.map(|mask| warp.registers.get(mask)[lane]);
+            let pair = (destinations[lane], mbarriers[lane]);
+            for (destination, mbarrier) in self.receivers(at, pair, blocks) {
+                let place = (load.destination.space, destination);
+                let Some(offset) = self.bulk_offset(at, place, len, align) else { continue };
+                let Some(index) = self.completing_mbarrier(at, (load.mbarrier.space, mbarrier)) else { continue };
+                if self.mbarriers.rank(index, &self.windows) != Some(self.windows.rank(offset)) {
+                    let message = || "a bulk copy to one block completes on the mbarrier of another".into();
+                    self.find(Kind::InvalidOperand, at, None, message);
+                    continue;
+                }
+                let bytes = self.gather(at, &target, destination, len);
+                self.begin_load(index, Load { at, offset, bytes, source, landed: false });
             }
-            self.mbarriers.get_mut(index).loads.push(Load { at, offset, bytes, landed });
-            self.settle(index);
         }
+    }
+
+    /// The addresses of the destination and of the mbarrier in each block that gets the bytes.
+    fn receivers(&mut self, at: RawPlace, (to, mbarrier): (u32, u32), blocks: Option<u32>) -> Vec<(u32, u32)> {
+        let Some(mask) = blocks.map(|mask| mask & 0xffff) else { return vec![(to, mbarrier)] };
+        let all = self.blocks.len() as u32;
+        if mask == 0 || mask >> all != 0 {
+            let message = || format!("blocks {mask:#06x} of a cluster of {all} get the bytes");
+            self.find(Kind::InvalidOperand, at, None, message);
+        }
+        let low = (1 << RANK_SHIFT) - 1;
+        let named = (0..all).filter(|rank| mask >> rank & 1 == 1);
+        named.map(|rank| (to & low | rank << RANK_SHIFT, mbarrier & low | rank << RANK_SHIFT)).collect()
+    }
+
+    fn begin_load(&mut self, index: usize, mut load: Load) {
+        let (at, offset, len) = (load.at, load.offset, load.bytes.len() as u32);
+        let mbarrier = self.mbarriers.get_mut(index);
+        mbarrier.issuer = at.warp;
+        let by = Completion { agent: (self.clocks.warps() + index) as u16, phase: mbarrier.clock + 1 };
+        if let Some(source) = load.source {
+            self.begin_async_read(at, source, len);
+        }
+        self.begin_async_write(at, by, offset, len);
+        load.landed = self.options.delivery == Delivery::Immediate;
+        let place = &mut self.shared[offset as usize..][..len as usize];
+        if load.landed {
+            place.copy_from_slice(&load.bytes);
+            self.expect(at, index, -i64::from(len));
+        } else {
+            // Until it lands there is NaN in every format.
+            place.fill(0xff);
+        }
+        self.mbarriers.get_mut(index).loads.push(load);
+        self.settle(index);
     }
 
     pub(super) fn bulk_store(&mut self, warp: &mut Warp, step: Step, store: &BulkStore) {
@@ -56,7 +95,7 @@ impl Machine<'_> {
             let at = self.place(warp.index, lane, step.pc);
             let Some(target) = self.target(warp, at, &store.remote) else { continue };
             let Some((len, align)) = self.extent(&warp.registers, at, &store.remote, &target) else { continue };
-            let Some(offset) = self.bulk_offset(at, sources[lane], len, align) else { continue };
+            let Some(offset) = self.bulk_offset(at, (Space::Shared, sources[lane]), len, align) else { continue };
             let mut store = Store { at, group: None, offset, len, target, bytes: None, read: false };
             for (offset, len) in self.source(&store) {
                 self.begin_async_read(at, offset, len);
@@ -112,10 +151,10 @@ impl Machine<'_> {
     /// chunks with elements inside of the tensor.
     fn source(&self, store: &Store) -> Vec<(u32, u32)> {
         let Target::Tile { map, at } = &store.target else { return vec![(store.offset, store.len)] };
-        let start = self.program.shared_base + store.offset;
+        let start = self.windows.address(store.offset);
         let inside = map.rows(at).filter(|row| row.bytes > 0).flat_map(|row| {
             let chunks = row.tile / CHUNK..(row.tile + row.bytes).div_ceil(CHUNK);
-            chunks.map(|chunk| map.swizzle().apply(start + chunk * CHUNK) - self.program.shared_base)
+            chunks.map(|chunk| store.offset + (map.swizzle().apply(start + chunk * CHUNK) - start))
         });
         let mut chunks: Vec<u32> = inside.collect();
         chunks.sort_unstable();
@@ -133,6 +172,9 @@ impl Machine<'_> {
         let lane = at.lane as usize;
         match remote {
             Remote::Bytes { address, .. } => Some(Target::Bytes(addresses(&warp.registers, address)[lane])),
+            Remote::Shared { address, .. } => {
+                Some(Target::Shared(self.shared_addresses(&warp.registers, address)[lane]))
+            }
             Remote::Tile { map, at: coordinates } => {
                 let address = addresses(&warp.registers, map)[lane];
                 let map = self.tensor_map(warp, at, address)?;
@@ -170,7 +212,7 @@ impl Machine<'_> {
     fn extent(&mut self, registers: &Registers, at: RawPlace, remote: &Remote, target: &Target) -> Option<(u32, u32)> {
         match (remote, target) {
             (_, Target::Tile { map, .. }) => Some((u32::try_from(map.tile_bytes()).unwrap_or(u32::MAX), TILE_ALIGN)),
-            (Remote::Bytes { bytes, .. }, Target::Bytes(address)) => {
+            (Remote::Bytes { bytes, .. } | Remote::Shared { bytes, .. }, target) => {
                 let bytes = registers.get(*bytes)[at.lane as usize];
                 if bytes == 0 || !bytes.is_multiple_of(CHUNK) {
                     self.find(Kind::InvalidOperand, at, None, || {
@@ -178,30 +220,21 @@ impl Machine<'_> {
                     });
                     return None;
                 }
-                if !address.is_multiple_of(CHUNK.into()) {
+                if let Target::Bytes(address) = target
+                    && !address.is_multiple_of(CHUNK.into())
+                {
                     self.memory_fault(Kind::Misaligned, at, (Space::Global, *address, bytes), "bulk copy");
                     return None;
                 }
                 Some((bytes, CHUNK))
             }
-            (Remote::Tile { .. }, Target::Bytes(_)) => None,
+            (Remote::Tile { .. }, _) => None,
         }
     }
 
     /// The offset of bytes in shared memory, where all of them are inside and their address is a multiple of `align`.
-    fn bulk_offset(&mut self, at: RawPlace, address: u32, len: u32, align: u32) -> Option<u32> {
-        let offset = address.wrapping_sub(self.program.shared_base);
-        let end = u64::from(offset) + u64::from(len);
-        let kind = if end > self.shared.len() as u64 {
-            Kind::OutOfBounds
-        } else if !address.is_multiple_of(align) {
-            Kind::Misaligned
-        } else {
-            self.peak_shared = self.peak_shared.max(end as u32);
-            return Some(offset);
-        };
-        self.memory_fault(kind, at, (Space::Shared, address.into(), len), "bulk copy");
-        None
+    fn bulk_offset(&mut self, at: RawPlace, place: (Space, u32), len: u32, align: u32) -> Option<u32> {
+        self.aligned_offset(at, place, (len, align), "bulk copy")
     }
 
     /// What a bulk copy to `address` brings, in the order of shared memory.
@@ -209,6 +242,10 @@ impl Machine<'_> {
         let mut bytes = vec![0; len as usize];
         match target {
             Target::Bytes(from) => self.read_bytes(at, *from, &mut bytes),
+            Target::Shared(from) => {
+                let from = from - self.windows.own().0 + self.windows.own().1;
+                bytes.copy_from_slice(&self.shared[from as usize..][..len as usize]);
+            }
             Target::Tile { map, at: coordinates } => {
                 for row in map.rows(coordinates) {
                     self.read_bytes(at, row.global, &mut bytes[row.tile as usize..][..row.bytes as usize]);
@@ -224,9 +261,10 @@ impl Machine<'_> {
         let Some(bytes) = &store.bytes else { return };
         match &store.target {
             Target::Bytes(to) => self.write_bytes(store.at, *to, bytes),
+            Target::Shared(_) => {}
             Target::Tile { map, at } => {
                 // A swizzle undoes itself.
-                let bytes = swizzled(bytes, map.swizzle(), self.program.shared_base + store.offset);
+                let bytes = swizzled(bytes, map.swizzle(), self.windows.address(store.offset));
                 for row in map.rows(at) {
                     self.write_bytes(store.at, row.global, &bytes[row.tile as usize..][..row.bytes as usize]);
                 }

@@ -8,10 +8,11 @@ use crate::report::{Kind, RawPlace, Space};
 impl Machine<'_> {
     /// Reports an access that the memory does not allow.
     pub(super) fn memory_fault(&mut self, kind: Kind, at: RawPlace, memory: (Space, u64, u32), what: &str) {
-        let Self { findings, memory: global, program, shared, .. } = self;
+        let Self { findings, memory: global, windows, .. } = self;
         let (space, address, len) = memory;
         let elsewhere = match resolve(Space::Generic, address) {
-            (own @ (Space::Shared | Space::Local | Space::Param), _) if space == Space::Global => Some(own),
+            (Space::Cluster, _) if space == Space::Global => Some(Space::Shared),
+            (own @ (Space::Local | Space::Param), _) if space == Space::Global => Some(own),
             _ => None,
         };
         let kind = if elsewhere.is_some() { Kind::WrongSpace } else { kind };
@@ -19,10 +20,10 @@ impl Machine<'_> {
             let place = match space {
                 _ if let Some(own) = elsewhere => format!("{address:#x}, a generic address of {own} memory"),
                 Space::Global | Space::Generic => global.describe(address),
-                Space::Shared => {
-                    let offset = address as i64 - i64::from(program.shared_base);
-                    format!("offset {offset} of {} bytes of shared memory", shared.len())
+                Space::Shared | Space::Cluster if kind == Kind::AbsentBlock => {
+                    format!("{}, which has ended", windows.describe(address as u32))
                 }
+                Space::Shared | Space::Cluster => windows.describe(address as u32),
                 _ => format!("address {address}"),
             };
             format!("{what} of {len} bytes: {place}")

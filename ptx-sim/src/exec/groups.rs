@@ -3,11 +3,16 @@
 use crate::report::RawPlace;
 use crate::tensor::TensorMap;
 
-/// Where a bulk store goes.
+/// Where a bulk store goes, and where a bulk load comes from.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
-    Tile { map: TensorMap, at: Vec<i32> },
+    Tile {
+        map: TensorMap,
+        at: Vec<i32>,
+    },
     Bytes(u64),
+    /// The own block's shared memory, which bulk copies to other blocks read.
+    Shared(u32),
 }
 
 /// A bulk store.

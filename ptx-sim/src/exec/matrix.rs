@@ -8,9 +8,8 @@ use crate::numeric::mma::{mma_m16n8k8, mma_m16n8k16, mma_m16n8k32};
 use crate::program::{Factors, Matrix, Mma};
 use crate::registers::{LANES, Registers, Row, Word};
 
-/// Rows of a matrix, and bytes of a row.
+/// Rows of a matrix.
 const ROWS: usize = 8;
-const ROW_BYTES: u32 = 16;
 
 /// Rows of eight elements of 16 bits.
 pub(super) type Rows = [u128; ROWS];
@@ -36,7 +35,7 @@ impl Machine<'_> {
             for (row, value) in rows.iter().enumerate() {
                 let lane = ROWS * index + row;
                 let at = self.place(warp.index, lane, step.pc);
-                self.write_shared(at, addresses[lane], ROW_BYTES, *value);
+                self.write_line(at, addresses[lane], *value);
             }
         }
     }

@@ -1,7 +1,9 @@
-//! The mbarriers of a block: what they expect, and what has come.
+//! The mbarriers of a cluster: what they expect, and what has come.
 
 use super::copies::Copy;
-use crate::check::clock::AGENTS;
+use super::window::Windows;
+use crate::check::blocks::{self, merge};
+use crate::check::clock::{AGENTS, Knowledge};
 use crate::report::RawPlace;
 use rustc_hash::FxHashMap;
 
@@ -12,6 +14,40 @@ pub(super) const MOST: u32 = (1 << 20) - 1;
 /// The offset of the barrier of the cluster, which is in nobody's memory.
 pub(super) const CLUSTER: u32 = u32::MAX;
 
+/// What those knew who arrived somewhere, and what they had done.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// By agent.
+    pub clocks: Knowledge,
+    /// Of global memory, where there are other blocks in the cluster.
+    pub blocks: blocks::Known,
+    /// Warps that let the others know of their mbarriers, up to these clocks, and of nothing else.
+    pub mbarriers: Vec<(u32, u32)>,
+}
+
+impl Known {
+    /// Adds what others know.
+    fn add(&mut self, more: &Self) {
+        self.clocks.add(&more.clocks);
+        if !more.blocks.is_empty() {
+            merge(&mut self.blocks, &more.blocks);
+        }
+        for &(warp, clock) in &more.mbarriers {
+            match self.mbarriers.iter_mut().find(|(other, _)| *other == warp) {
+                Some((_, last)) => *last = clock.max(*last),
+                None => self.mbarriers.push((warp, clock)),
+            }
+        }
+    }
+
+    /// Becomes the same as another.
+    fn set(&mut self, other: &Self) {
+        self.clocks.set(&other.clocks);
+        self.blocks.clone_from(&other.blocks);
+        self.mbarriers.clone_from(&other.mbarriers);
+    }
+}
+
 /// A bulk copy to shared memory whose phase is not complete.
 #[derive(Debug)]
 pub(super) struct Load {
@@ -19,6 +55,8 @@ pub(super) struct Load {
     pub at: RawPlace,
     pub offset: u32,
     pub bytes: Vec<u8>,
+    /// Where it reads them, if that is shared memory too.
+    pub source: Option<u32>,
     /// Whether the bytes are there.
     pub landed: bool,
 }
@@ -29,8 +67,9 @@ pub(super) struct Deferred {
     pub warp: usize,
     pub arrivals: u32,
     pub copies: Vec<Copy>,
-    /// What the warp knew.
-    pub known: Vec<u32>,
+    /// What the warp knew, and its clock.
+    pub known: Known,
+    pub clock: u32,
 }
 
 /// An mbarrier.
@@ -52,10 +91,14 @@ pub(super) struct Mbarrier {
     pub phase: u32,
     /// Phases that were completed since the block began: its clock.
     pub clock: u32,
-    /// What those knew who have arrived, by agent.
-    arrived: Vec<u32>,
+    /// The last use of each warp of another block: who, at which clock, and the phase that it was for, from 1.
+    pub visits: Vec<(RawPlace, u32, u32)>,
+    /// Warps that know of the initialisation by the barrier of the cluster, which was relaxed.
+    pub known_by: Vec<u32>,
+    /// What those of the block have released who have arrived, and those of other blocks.
+    arrived: [Known; 2],
     /// The same up to the end of the last phase.
-    pub published: Vec<u32>,
+    pub published: [Known; 2],
     pub loads: Vec<Load>,
     pub deferred: Vec<Deferred>,
     /// Somebody waits for the phase.
@@ -74,8 +117,10 @@ impl Mbarrier {
             tx: 0,
             phase: 0,
             clock: 0,
-            arrived: Vec::new(),
-            published: Vec::new(),
+            visits: Vec::new(),
+            known_by: Vec::new(),
+            arrived: Default::default(),
+            published: Default::default(),
             loads: Vec::new(),
             deferred: Vec::new(),
             wanted: false,
@@ -89,15 +134,18 @@ impl Mbarrier {
         *self = Self { expected, pending: expected, ..fresh };
     }
 
-    /// Some arrive who know this. False when the phase waits for fewer.
-    pub fn arrive(&mut self, arrivals: u32, known: &[u32]) -> bool {
-        self.arrived.resize(known.len().max(self.arrived.len()), 0);
-        for (arrived, &known) in self.arrived.iter_mut().zip(known) {
-            *arrived = known.max(*arrived);
-        }
+    /// Some arrive, perhaps of another block, who release this. False when the phase waits for fewer.
+    pub fn arrive(&mut self, arrivals: u32, known: &Known, remote: bool) -> bool {
+        self.arrived[usize::from(remote)].add(known);
         let fits = arrivals <= self.pending;
         self.pending = self.pending.saturating_sub(arrivals);
         fits
+    }
+
+    /// A warp of another block uses it at this clock.
+    pub fn visit(&mut self, at: RawPlace, clock: u32) {
+        self.visits.retain(|(other, ..)| other.warp != at.warp);
+        self.visits.push((at, clock, self.clock + 1));
     }
 
     /// Arrivals that wait for copies.
@@ -116,12 +164,12 @@ impl Mbarrier {
         self.clock += 1;
         self.pending = self.expected;
         self.wanted = false;
-        self.published.clone_from(&self.arrived);
+        self.published.iter_mut().zip(&self.arrived).for_each(|(published, arrived)| published.set(arrived));
         std::mem::take(&mut self.loads)
     }
 
-    /// Its state, in words.
-    pub fn describe(&self, shared_base: u32) -> String {
+    /// Its state, in words; it is at this address.
+    pub fn describe(&self, address: u32) -> String {
         let Self { phase, pending, expected, tx, .. } = *self;
         let missing = pending - self.deferred_arrivals().min(pending);
         let bytes = match tx {
@@ -131,24 +179,24 @@ impl Mbarrier {
         };
         let name = match self.offset {
             CLUSTER => "the barrier of the cluster".into(),
-            offset => format!("mbarrier {:#06x}", shared_base + offset),
+            _ => format!("mbarrier {address:#06x}"),
         };
         format!("{name}, phase {phase}: {missing} of {expected} arrivals are missing{bytes}")
     }
 }
 
-/// The mbarriers of a block.
+/// The mbarriers of a cluster.
 #[derive(Debug, Default)]
 pub(super) struct Mbarriers {
     all: Vec<Mbarrier>,
-    /// Their places in `all`, by offset in shared memory.
+    /// Their places in `all`, by offset in the memory of the cluster.
     by_offset: FxHashMap<u32, usize>,
     /// Phases that were completed.
     pub completed: u64,
 }
 
 impl Mbarriers {
-    /// Begins the next block.
+    /// Begins the next cluster.
     pub fn clear(&mut self) {
         self.all.clear();
         self.by_offset.clear();
@@ -166,12 +214,27 @@ impl Mbarriers {
         &mut self.all[index]
     }
 
+    /// The rank of the block that has an mbarrier; nothing for the barrier of the cluster.
+    pub fn rank(&self, index: usize, windows: &Windows) -> Option<usize> {
+        Some(self.all[index].offset).filter(|offset| *offset != CLUSTER).map(|offset| windows.rank(offset))
+    }
+
+    /// Lets a warp know of the mbarriers that another one initialised up to a clock.
+    pub fn announce(&mut self, by: u32, clock: u32, to: usize) {
+        let to = to as u32;
+        for mbarrier in self.all.iter_mut().filter(|mbarrier| mbarrier.init.0.warp == by && mbarrier.init.1 <= clock) {
+            if !mbarrier.known_by.contains(&to) {
+                mbarrier.known_by.push(to);
+            }
+        }
+    }
+
     /// The live mbarrier at this offset.
     pub fn find(&self, offset: u32) -> Option<usize> {
         self.by_offset.get(&offset).copied().filter(|index| self.all[*index].live)
     }
 
-    /// The place of the mbarrier at this offset, live or not; nothing when a block with so many warps has no room for
+    /// The place of the mbarrier at this offset, live or not; nothing when a cluster with so many warps has no room for
     /// another one.
     pub fn place(&mut self, offset: u32, at: RawPlace, warps: usize) -> Option<usize> {
         if let Some(index) = self.by_offset.get(&offset) {

@@ -25,6 +25,9 @@ pub(super) enum Order {
 
 impl Machine<'_> {
     pub(super) fn access(&mut self, warp: &mut Warp, step: Step) {
+        if is_of_lanes_in_shared(&step.inst.action) {
+            self.clocks.act(warp.index, step.active);
+        }
         match &step.inst.action {
             Action::Load(access) => self.load(warp, step, access),
             Action::Store(access) => self.store(warp, step, access),
@@ -34,7 +37,8 @@ impl Machine<'_> {
             Action::BulkStore(store) => self.bulk_store(warp, step, store),
             Action::BulkCommit => warp.stores.commit(step.active),
             Action::BulkWait(wait) => self.bulk_wait(warp, step, *wait),
-            Action::MapAddress { d, a, rank } => self.map_address(warp, step, (*d, *a), *rank),
+            Action::MapAddress { d, a, rank, generic } => self.map_address(warp, step, (*d, *a), *rank, *generic),
+            Action::BlockRank { d, a, generic } => self.block_rank(warp, step, *d, *a, *generic),
             Action::CommitGroup => warp.copies.commit(step.active),
             Action::WaitGroup(open) => {
                 let arrived = match open {
@@ -155,8 +159,10 @@ impl Machine<'_> {
     ) -> Option<u128> {
         let (space, address) = resolve(space, address);
         match (space, order) {
-            (Space::Shared, Order::Plain) => self.read_shared(at, shared_address(address), len),
-            (Space::Shared, _) => self.touch_shared(at, shared_address(address), len),
+            (Space::Shared | Space::Cluster, Order::Plain) => {
+                self.read_shared(at, (space, shared_address(address)), len)
+            }
+            (Space::Shared | Space::Cluster, _) => self.touch_shared(at, (space, shared_address(address)), len),
             (Space::Local | Space::Param, _) => {
                 let (memory, start) = match space {
                     Space::Local => (self.local(warp, at.lane as usize), 0),
@@ -189,11 +195,12 @@ impl Machine<'_> {
             self.memory_fault(Kind::UninitializedMemory, at, (Space::Global, address, len), "read");
         }
         if shared && self.options.checks {
+            let number = self.blocks[self.rank].number;
             let race = match order {
-                Order::Plain => self.global.read(self.number, at.pc, address, len),
+                Order::Plain => self.global.read(number, at.pc, address, len),
                 Order::Strong { .. } => {
-                    self.global.acquire(self.number, address);
-                    self.global.atomic(self.number, at.pc, address, len)
+                    self.global.acquire(number, address);
+                    self.global.atomic(number, at.pc, address, len)
                 }
             };
             self.block_race(at, race, address, len);
@@ -213,8 +220,12 @@ impl Machine<'_> {
     ) {
         let (space, address) = resolve(space, address);
         match (space, order) {
-            (Space::Shared, Order::Plain) => self.write_shared(at, shared_address(address), len, value),
-            (Space::Shared, _) => self.put_shared(at, shared_address(address), len, value),
+            (Space::Shared | Space::Cluster, Order::Plain) => {
+                self.write_shared(at, (space, shared_address(address)), len, value);
+            }
+            (Space::Shared | Space::Cluster, _) => {
+                self.put_shared(at, (space, shared_address(address)), len, value);
+            }
             (Space::Local, _) => {
                 let size = self.program.local_bytes;
                 match inside(size.into(), address, len) {
@@ -237,14 +248,15 @@ impl Machine<'_> {
             return self.memory_fault(kind, at, (Space::Global, address, len), "write");
         }
         if self.options.checks {
+            let number = self.blocks[self.rank].number;
             let race = match order {
-                Order::Plain => self.global.write(self.number, at.pc, address, len),
+                Order::Plain => self.global.write(number, at.pc, address, len),
                 Order::Strong { releases } => {
-                    let race = self.global.atomic(self.number, at.pc, address, len);
+                    let race = self.global.atomic(number, at.pc, address, len);
                     if releases {
-                        self.global.release(self.number, address);
+                        self.global.release(number, address);
                     } else {
-                        self.global.publish(self.number, address);
+                        self.global.publish(number, address);
                     }
                     race
                 }
@@ -269,7 +281,7 @@ impl Machine<'_> {
         let first = addresses[step.active.trailing_zeros() as usize];
         let counters = &mut self.counters[step.pc as usize];
         match resolve(space, first).0 {
-            Space::Shared => {
+            Space::Shared | Space::Cluster => {
                 let (ideal, real) =
                     shared_wavefronts(&std::array::from_fn(|lane| addresses[lane] as u32), step.active, bytes);
                 counters.wavefronts_ideal += u64::from(ideal);
@@ -285,6 +297,19 @@ impl Machine<'_> {
     }
 }
 
+/// Whether lanes use shared memory, each for itself.
+fn is_of_lanes_in_shared(action: &Action) -> bool {
+    match action {
+        Action::Load(Access { space, .. })
+        | Action::Store(Access { space, .. })
+        | Action::Atomic(Atomic { space, .. }) => {
+            matches!(space, Space::Shared | Space::Cluster | Space::Generic)
+        }
+        Action::MapAddress { .. } | Action::BlockRank { .. } | Action::CommitGroup | Action::BulkCommit => false,
+        _ => true,
+    }
+}
+
 fn order(access: &Access) -> Order {
     if access.strong { Order::Strong { releases: access.releases } } else { Order::Plain }
 }
@@ -293,12 +318,17 @@ fn order(access: &Access) -> Order {
 pub(super) fn resolve(space: Space, address: u64) -> (Space, u64) {
     let inside = |window: u64| address.wrapping_sub(window) < WINDOW_BYTES;
     match space {
-        Space::Generic if inside(SHARED_WINDOW) => (Space::Shared, address - SHARED_WINDOW),
+        Space::Generic if inside(SHARED_WINDOW) => (Space::Cluster, address - SHARED_WINDOW),
         Space::Generic if inside(LOCAL_WINDOW) => (Space::Local, address - LOCAL_WINDOW),
         Space::Generic if inside(PARAM_WINDOW) => (Space::Param, address - PARAM_WINDOW),
         Space::Generic => (Space::Global, address),
         other => (other, address),
     }
+}
+
+/// The generic address of a place in shared memory.
+pub(super) fn shared_window(address: u64) -> u64 {
+    SHARED_WINDOW.wrapping_add(address)
 }
 
 /// Whether an access lies in a memory of `size` bytes, and at a multiple of its width.

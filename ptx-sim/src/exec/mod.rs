@@ -1,9 +1,10 @@
-//! Runs a decoded kernel, block after block.
+//! Runs a decoded kernel, cluster after cluster. Where the launch has none, each block is a cluster of its own.
 
 mod barriers;
 mod bulk;
 mod bytes;
 mod cluster;
+mod completion;
 mod copies;
 mod descriptor;
 mod faults;
@@ -21,6 +22,7 @@ mod sync;
 mod transfer;
 mod warp;
 mod warpgroup;
+mod window;
 
 use crate::check::blocks::GlobalShadow;
 use crate::check::clock::Clocks;
@@ -29,10 +31,11 @@ use crate::check::shared::Shadow;
 use crate::options::{Options, WarpOrder};
 use crate::program::Program;
 use crate::report::{Collector, Counters, Kind, LineCounters, RawPlace, Report, Space};
-use barriers::{BARRIERS, Barrier};
+use cluster::Block;
 use mbarriers::Mbarriers;
 use operand::Bench;
 use warp::{State, Warp};
+use window::Windows;
 
 /// Instructions that a warp executes before another one gets a turn, so that a warp may spin until another has done
 /// its part.
@@ -41,8 +44,11 @@ const SLICE: u32 = 100_000;
 /// The size of a launch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
+    /// Blocks, a multiple of those of a cluster along each axis.
     pub grid: [u32; 3],
     pub block: [u32; 3],
+    /// Blocks of a cluster, where the kernel or the launch gives them.
+    pub cluster: Option<[u32; 3]>,
     pub shared_bytes: u32,
 }
 
@@ -55,20 +61,25 @@ pub(crate) struct Machine<'a> {
     memory: &'a mut Memory,
     /// Variables of the module.
     image: &'a mut [u8],
+    /// Of all blocks of a cluster.
     shared: Vec<u8>,
+    windows: Windows,
     shadow: Shadow,
     clocks: Clocks,
     global: GlobalShadow,
-    barriers: [Barrier; BARRIERS],
     bench: Bench,
     mbarriers: Mbarriers,
     /// Tests of mbarriers since the last one that found a phase complete.
     idle_tests: u32,
     /// The warp has to let others go on.
     turn_over: bool,
-    /// The block that runs, and its number.
-    block: [u32; 3],
-    number: u32,
+    /// The cluster that runs, along each axis, and its blocks by rank.
+    cluster: [u32; 3],
+    blocks: Vec<Block>,
+    /// Warps of a block.
+    warps: usize,
+    /// The block whose turn it is.
+    rank: usize,
     counters: Vec<Counters>,
     findings: Collector,
     executed: u64,
@@ -91,6 +102,9 @@ impl<'a> Machine<'a> {
         let bytes = if size.shared_bytes > 0 { dynamic } else { program.static_shared };
         let threads: u32 = size.block.iter().product();
         let warps = threads.div_ceil(32) as usize;
+        let blocks = size.cluster().iter().product::<u32>();
+        let windows = Windows::new(program.shared_base, bytes, blocks);
+        let (all_warps, all_bytes) = (warps * blocks as usize, windows.stride * blocks);
         Self {
             program,
             options,
@@ -98,17 +112,19 @@ impl<'a> Machine<'a> {
             params,
             memory,
             image,
-            shared: vec![0xff; bytes as usize],
-            shadow: Shadow::new(bytes, program.shared_granule, warps),
-            clocks: Clocks::new(warps),
+            shared: vec![0xff; all_bytes as usize],
+            windows,
+            shadow: Shadow::new(all_bytes, program.shared_granule, all_warps),
+            clocks: Clocks::new(all_warps),
             global: GlobalShadow::new(program.global_granule),
-            barriers: Default::default(),
             bench: Bench::default(),
             mbarriers: Mbarriers::default(),
             idle_tests: 0,
             turn_over: false,
-            block: [0; 3],
-            number: 0,
+            cluster: [0; 3],
+            blocks: (0..blocks).map(|_| Block::default()).collect(),
+            warps,
+            rank: 0,
             counters: vec![Counters::default(); program.code.len()],
             findings: Collector::new(),
             executed: 0,
@@ -118,17 +134,15 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Runs every block.
+    /// Runs every cluster.
     pub fn run(mut self) -> Report {
-        let threads: u32 = self.size.block.iter().product();
+        let (program, per_block) = (self.program, self.warps);
         let mut warps: Vec<Warp> =
-            (0..threads.div_ceil(32) as usize).map(|index| Warp::new(self.program, index)).collect();
-        let [x, y, z] = self.size.grid;
-        let blocks = (0..z).flat_map(|z| (0..y).flat_map(move |y| (0..x).map(move |x| [x, y, z])));
-        for (number, block) in blocks.enumerate() {
-            self.block = block;
-            self.number = number as u32;
-            self.run_block(&mut warps, threads);
+            (0..self.blocks.len() * per_block).map(|index| Warp::new(program, index, per_block)).collect();
+        let [x, y, z] = self.size.clusters();
+        for cluster in (0..z).flat_map(|z| (0..y).flat_map(move |y| (0..x).map(move |x| [x, y, z]))) {
+            self.begin_cluster(cluster, &mut warps);
+            self.run_cluster(&mut warps);
             if self.stopped {
                 break;
             }
@@ -136,16 +150,21 @@ impl<'a> Machine<'a> {
         self.report()
     }
 
-    fn run_block(&mut self, warps: &mut [Warp], threads: u32) {
+    fn begin_cluster(&mut self, cluster: [u32; 3], warps: &mut [Warp]) {
+        self.cluster = cluster;
+        let places = self.size.blocks(cluster);
+        self.blocks.iter_mut().zip(places).for_each(|(block, (at, number))| block.begin(at, number));
         self.shared.fill(0xff);
         self.shadow.clear();
         self.clocks.reset();
-        self.barriers = Default::default();
+        self.global.begin_cluster();
         self.mbarriers.clear();
         self.idle_tests = 0;
-        for (index, warp) in warps.iter_mut().enumerate() {
-            warp.start(threads - 32 * index as u32);
-        }
+        let threads: u32 = self.size.block.iter().product();
+        warps.iter_mut().for_each(|warp| warp.start(threads - 32 * warp.number as u32));
+    }
+
+    fn run_cluster(&mut self, warps: &mut [Warp]) {
         loop {
             let mut progress = false;
             warps.iter_mut().for_each(|warp| warp.wake(self.mbarriers.completed));
@@ -159,17 +178,19 @@ impl<'a> Machine<'a> {
                     continue;
                 }
                 progress = true;
+                self.enter(warps[index].rank);
                 let left = self.options.max_instructions.saturating_sub(self.executed).saturating_add(1);
                 self.run_warp(&mut warps[index], u64::from(SLICE).min(left) as u32);
                 if self.stopped {
                     return;
                 }
-                self.finish_products(warps, index);
-                self.open_barriers(warps);
+                let number = warps[index].number;
+                let block = &mut warps[index - number..][..self.warps];
+                self.finish_products(block, number);
+                self.open_barriers(block);
+                self.end_block(block);
             }
-            if warps.iter().all(|warp| warp.state == State::Done) {
-                self.check_unfinished();
-                self.check_register_limits(warps);
+            if self.blocks.iter().all(|block| block.ended) {
                 return;
             }
             let ready =
@@ -193,8 +214,10 @@ impl<'a> Machine<'a> {
         z ^ z >> 31
     }
 
+    /// Lane and instruction of a warp, by its number in the cluster.
     fn place(&self, warp: usize, lane: usize, pc: u32) -> RawPlace {
-        RawPlace { block: self.block, warp: warp as u32, lane: lane as u32, pc }
+        let rank = if self.blocks.len() == 1 { 0 } else { warp / self.warps };
+        RawPlace { block: self.blocks[rank].at, warp: warp as u32, lane: lane as u32, pc }
     }
 
     /// Notes a defect.
@@ -230,7 +253,7 @@ impl<'a> Machine<'a> {
             grid: self.size.grid,
             block: self.size.block,
             seed: self.options.seed,
-            findings: findings.into_findings(resolve),
+            findings: findings.into_findings(self.warps as u32, resolve),
             total,
             lines,
             peak_shared: self.peak_shared,

@@ -29,11 +29,13 @@ pub(super) struct Bench {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Operand {
     pub descriptor: u64,
+    /// The rank of the block in whose memory it is.
+    rank: usize,
     transposed: bool,
     rows: Range<u32>,
 }
 
-/// The offsets of the lines of an operand, in the order of [`Descriptor::lines`].
+/// The offsets of the lines of an operand in the memory of the cluster, in the order of [`Descriptor::lines`].
 pub(super) type Lines = Result<Box<[u32]>, Unusable>;
 
 /// Why an operand cannot be read.
@@ -47,16 +49,16 @@ pub(super) enum Unusable {
 
 impl Operand {
     /// A, where it is in shared memory.
-    pub fn a(product: &Product, issued: Issued, rows: Range<u32>) -> Option<Self> {
+    pub fn a(product: &Product, issued: Issued, rank: usize, rows: Range<u32>) -> Option<Self> {
         match product.a {
             Left::Registers(_) => None,
-            Left::Shared { transposed, .. } => Some(Self { descriptor: issued.a, transposed, rows }),
+            Left::Shared { transposed, .. } => Some(Self { descriptor: issued.a, rank, transposed, rows }),
         }
     }
 
-    pub fn b(product: &Product, issued: Issued) -> Self {
+    pub fn b(product: &Product, issued: Issued, rank: usize) -> Self {
         let rows = 0..product.columns() as u32;
-        Self { descriptor: issued.b, transposed: product.b_transposed, rows }
+        Self { descriptor: issued.b, rank, transposed: product.b_transposed, rows }
     }
 }
 
@@ -66,10 +68,12 @@ impl Machine<'_> {
         if let Some(lines) = self.bench.known.get(operand) {
             return lines.clone();
         }
-        let (base, bytes) = (self.program.shared_base, self.shared.len() as u32);
+        // A descriptor has no place for the rank: it names the own block's memory.
+        let (base, bytes) = (self.program.shared_base, self.windows.bytes);
+        let start = self.windows.own().1;
         let offset = |address: u32| {
             let offset = address.wrapping_sub(base);
-            if offset < bytes && bytes - offset >= 16 { Ok(offset) } else { Err(Unusable::Outside(address)) }
+            if offset < bytes && bytes - offset >= 16 { Ok(start + offset) } else { Err(Unusable::Outside(address)) }
         };
         let lines = Descriptor::new(operand.descriptor).map_err(Unusable::Descriptor);
         let lines = lines.and_then(|descriptor| {
@@ -103,15 +107,15 @@ impl Machine<'_> {
             if !issued.adds {
                 made.sums.fill(0.0);
             }
-            let first = (ROWS * (warps[0].index % WARPS)) as u32;
+            let first = (ROWS * (warps[0].number % WARPS)) as u32;
             let rows = first..first + (ROWS * warps.len()) as u32;
-            if let Some(a) = Operand::a(product, issued, rows) {
+            if let Some(a) = Operand::a(product, issued, self.rank, rows) {
                 self.fetch(&a, &mut made.a);
             } else {
                 made.a.clear();
                 warps.iter().for_each(|warp| rows_of(&warp.registers, factors(product), &mut made.a));
             }
-            self.fetch(&Operand::b(product, issued), &mut made.b);
+            self.fetch(&Operand::b(product, issued, self.rank), &mut made.b);
             made.accumulate(self.options.mma, product.formats, product.negative);
         }
         if let Some(held) = held {

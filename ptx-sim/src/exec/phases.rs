@@ -1,13 +1,12 @@
-//! What warps do with mbarriers: arrivals, waits, and the end of phases.
+//! What warps do with mbarriers: arrivals and waits.
 
 use super::Machine;
-use super::mbarriers::{Deferred, MOST};
+use super::mbarriers::{Deferred, Known, MOST};
 use super::step::{Step, Then};
 use super::warp::Warp;
 use crate::check::clock::Passes;
-use crate::check::shared::Completion;
 use crate::options::Delivery;
-use crate::program::{Address, Awaited, MbarrierOp};
+use crate::program::{Address, Awaited, MbarrierOp, Place, Releases, Scope};
 use crate::registers::{LANES, Word, lanes};
 use crate::report::{Kind, RawPlace, Space};
 
@@ -29,26 +28,34 @@ impl Machine<'_> {
             MbarrierOp::Invalidate { address } => self.for_lanes(warp, step, &address, |machine, _, at, address| {
                 machine.invalidate(at, address);
             }),
-            MbarrierOp::Expect { address, bytes } => {
+            MbarrierOp::Expect { at: Place { address, space }, bytes } => {
                 self.for_lanes(warp, step, &address, |machine, warp, at, address| {
                     let bytes = warp.registers.get(bytes)[at.lane as usize];
-                    if let Some(index) = machine.live_mbarrier(at, address) {
+                    if let Some(index) = machine.live_mbarrier(at, (space, address)) {
+                        machine.visit(at, index, machine.clocks.now(warp.index).clock);
                         machine.expect(at, index, bytes.into());
                     }
                 })
             }
-            MbarrierOp::Arrive { address, count, expect, state, releases } => {
+            MbarrierOp::Arrive { at: place, count, expect, state, releases } => {
                 let mut states = [0; LANES];
-                let mbarriers = self.live_mbarriers(warp, step, &address);
-                let known = if releases { self.clocks.release(warp.index) } else { Vec::new() };
+                let mbarriers = self.live_mbarriers(warp, step, &place);
+                let clock = self.clocks.now(warp.index).clock;
+                let (known, scope) = match releases {
+                    Releases::All(scope) => (self.known(warp.index, active, place.space == Space::Cluster), scope),
+                    Releases::Fenced => (warp.fenced.clone(), Scope::Cluster),
+                };
                 for (lane, index) in mbarriers {
                     let at = self.place(warp.index, lane, pc);
+                    let remote = self.visit(at, index, clock);
+                    let unheard = remote && scope == Scope::Block;
+                    let known = if unheard { &Known::default() } else { &known };
                     let operand = |word: Option<Word>| word.map(|word| warp.registers.get(word)[lane]);
                     states[lane] = u64::from(self.mbarriers.get(index).phase);
                     if let Some(bytes) = operand(expect) {
                         self.expect(at, index, bytes.into());
                     }
-                    self.arrive_at(at, index, operand(count).unwrap_or(1), &known);
+                    self.arrive_at(at, index, operand(count).unwrap_or(1), known, remote);
                 }
                 if let Some(state) = state {
                     warp.registers.set(state, active, &states);
@@ -76,15 +83,24 @@ impl Machine<'_> {
         }
     }
 
+    /// Whether an mbarrier is another block's; then it remembers the use.
+    fn visit(&mut self, at: RawPlace, index: usize, clock: u32) -> bool {
+        let remote = self.mbarriers.rank(index, &self.windows) != Some(self.rank);
+        if remote {
+            self.mbarriers.get_mut(index).visit(at, clock);
+        }
+        remote
+    }
+
     fn initialize(&mut self, at: RawPlace, address: u32, count: u32) {
-        let Some(offset) = self.shared_offset(at, address, BYTES, "mbarrier") else { return };
+        self.clocks.act(at.warp as usize, 1 << at.lane);
+        let Some(offset) = self.shared_offset(at, (Space::Shared, address), BYTES, "mbarrier") else { return };
         if count == 0 || count > MOST {
             self.find(Kind::InvalidOperand, at, None, || format!("{count} arrivals, allowed: 1 to {MOST}"));
             return;
         }
         let Some(index) = self.mbarriers.place(offset, at, self.clocks.warps()) else {
-            self.stopped = true;
-            return self.find(Kind::InvalidOperand, at, None, || "more mbarriers than the simulator can follow".into());
+            return self.give_up_mbarriers(at);
         };
         self.clocks.with_mbarriers(self.mbarriers.all().len());
         let clock = self.clocks.now(at.warp as usize).clock;
@@ -99,8 +115,15 @@ impl Machine<'_> {
         self.mbarriers.get_mut(index).initialize(at, clock, count);
     }
 
+    /// Ends a launch whose mbarriers, and the barrier of the cluster, are too many next to its warps.
+    pub(super) fn give_up_mbarriers(&mut self, at: RawPlace) {
+        self.stopped = true;
+        self.find(Kind::InvalidOperand, at, None, || "more mbarriers than the simulator can follow".into());
+    }
+
     fn invalidate(&mut self, at: RawPlace, address: u32) {
-        let Some(index) = self.live_mbarrier(at, address) else { return };
+        self.clocks.act(at.warp as usize, 1 << at.lane);
+        let Some(index) = self.live_mbarrier(at, (Space::Shared, address)) else { return };
         let mbarrier = self.mbarriers.get_mut(index);
         mbarrier.live = false;
         let (offset, open) = (mbarrier.offset, mbarrier.loads.len() + mbarrier.deferred.len());
@@ -111,16 +134,18 @@ impl Machine<'_> {
     }
 
     /// The mbarrier at an address, which must have been initialised before this access.
-    pub(super) fn live_mbarrier(&mut self, at: RawPlace, address: u32) -> Option<usize> {
-        let offset = self.shared_offset(at, address, BYTES, "mbarrier")?;
-        let memory = Some((Space::Shared, u64::from(address), BYTES));
+    pub(super) fn live_mbarrier(&mut self, at: RawPlace, (space, address): (Space, u32)) -> Option<usize> {
+        let offset = self.shared_offset(at, (space, address), BYTES, "mbarrier")?;
+        let memory = Some((space, u64::from(address), BYTES));
         let Some(index) = self.mbarriers.find(offset) else {
             self.find(Kind::Mbarrier, at, memory, || "not an mbarrier, or not initialised".into());
             return None;
         };
         let (init, clock) = self.mbarriers.get(index).init;
         let same_lane = (init.warp, init.lane) == (at.warp, at.lane);
-        if self.options.checks && !same_lane && clock > self.clocks.now(at.warp as usize).seen[init.warp as usize] {
+        let known = same_lane || self.mbarriers.get(index).known_by.contains(&at.warp);
+        let now = self.clocks.now(at.warp as usize);
+        if self.options.checks && !known && !now.knows_lane(init.warp as usize, init.lane as usize, clock) {
             let same_warp = init.warp == at.warp;
             let kind = if same_warp { Kind::IntraWarpRace } else { Kind::SharedRace };
             let message = || "use of an mbarrier after its initialisation by another thread, no barrier between".into();
@@ -130,26 +155,26 @@ impl Machine<'_> {
     }
 
     /// The mbarriers that the lanes name, looked at before the instruction does anything.
-    fn live_mbarriers(&mut self, warp: &Warp, step: Step, address: &Address) -> Vec<(usize, usize)> {
-        let addresses = self.shared_addresses(&warp.registers, address);
+    fn live_mbarriers(&mut self, warp: &Warp, step: Step, place: &Place) -> Vec<(usize, usize)> {
+        let addresses = self.shared_addresses(&warp.registers, &place.address);
         let live = |lane| {
             let at = self.place(warp.index, lane, step.pc);
-            Some((lane, self.live_mbarrier(at, addresses[lane])?))
+            Some((lane, self.live_mbarrier(at, (place.space, addresses[lane]))?))
         };
         lanes(step.active).filter_map(live).collect()
     }
 
     /// The mbarrier that a bulk copy completes on: the asynchronous proxy must know it.
-    pub(super) fn completing_mbarrier(&mut self, at: RawPlace, address: u32) -> Option<usize> {
-        let index = self.live_mbarrier(at, address)?;
+    pub(super) fn completing_mbarrier(&mut self, at: RawPlace, place: (Space, u32)) -> Option<usize> {
+        let index = self.live_mbarrier(at, place)?;
         let (init, clock) = self.mbarriers.get(index).init;
         let same_lane = (init.warp, init.lane) == (at.warp, at.lane);
         let now = self.clocks.now(at.warp as usize);
-        if self.options.checks && !now.has_passed(Passes::Mbarriers, (init.warp as usize, init.lane, clock), same_lane)
-        {
+        let own = same_lane || self.mbarriers.get(index).known_by.contains(&at.warp);
+        if self.options.checks && !now.has_passed(Passes::Mbarriers, (init.warp as usize, init.lane, clock), own) {
             let message =
                 || "a bulk copy completes on an mbarrier that was initialised without fence.mbarrier_init".into();
-            self.findings.add(Kind::ProxyFence, at, Some(init), Some((Space::Shared, address.into(), BYTES)), message);
+            self.findings.add(Kind::ProxyFence, at, Some(init), Some((place.0, place.1.into(), BYTES)), message);
         }
         Some(index)
     }
@@ -164,12 +189,12 @@ impl Machine<'_> {
         }
     }
 
-    pub(super) fn arrive_at(&mut self, at: RawPlace, index: usize, count: u32, known: &[u32]) {
+    pub(super) fn arrive_at(&mut self, at: RawPlace, index: usize, count: u32, known: &Known, remote: bool) {
         let mbarrier = self.mbarriers.get_mut(index);
         let (pending, expected) = (mbarrier.pending, mbarrier.expected);
         if count == 0 || count > MOST {
             self.find(Kind::InvalidOperand, at, None, || format!("{count} arrivals, allowed: 1 to {MOST}"));
-        } else if !mbarrier.arrive(count, known) {
+        } else if !mbarrier.arrive(count, known, remote) {
             self.find(Kind::Mbarrier, at, None, || {
                 format!("{count} arrivals where the phase waits for {pending} of {expected}")
             });
@@ -179,8 +204,9 @@ impl Machine<'_> {
 
     /// `cp.async.mbarrier.arrive`: arrives when the copies of the lane have.
     fn arrive_behind_copies(&mut self, warp: &mut Warp, step: Step, address: &Address, counted: bool) {
-        let mbarriers = self.live_mbarriers(warp, step, address);
-        let known = self.clocks.release(warp.index);
+        let mbarriers = self.live_mbarriers(warp, step, &Place { address: *address, space: Space::Shared });
+        let clock = self.clocks.now(warp.index).clock;
+        let known = self.known(warp.index, step.active, false);
         for (lane, index) in mbarriers {
             let at = self.place(warp.index, lane, step.pc);
             let copies = warp.copies.wait_all(1 << lane);
@@ -191,51 +217,11 @@ impl Machine<'_> {
                 self.find(Kind::Mbarrier, at, None, || "an arrival that the phase does not wait for".into());
                 continue;
             }
-            mbarrier.deferred.push(Deferred { warp: warp.index, arrivals: 1, copies, known: known.clone() });
+            mbarrier.deferred.push(Deferred { warp: warp.index, arrivals: 1, copies, known: known.clone(), clock });
             if self.options.delivery == Delivery::Immediate {
                 mbarrier.wanted = true;
             }
             self.settle(index);
-        }
-    }
-
-    /// Delivers what a phase needs that somebody waits for, and ends it when nothing is missing.
-    pub(super) fn settle(&mut self, index: usize) {
-        let mbarrier = self.mbarriers.get_mut(index);
-        if mbarrier.wanted && mbarrier.pending == mbarrier.deferred_arrivals() {
-            for Deferred { warp, arrivals, copies, known } in std::mem::take(&mut mbarrier.deferred) {
-                copies.iter().for_each(|copy| self.arrive_known(warp, copy, &known));
-                self.mbarriers.get_mut(index).arrive(arrivals, &known);
-            }
-        }
-        let mbarrier = self.mbarriers.get_mut(index);
-        if mbarrier.wanted && mbarrier.pending == 0 && mbarrier.tx != 0 {
-            for load in mbarrier.loads.iter_mut().filter(|load| !load.landed) {
-                self.shared[load.offset as usize..][..load.bytes.len()].copy_from_slice(&load.bytes);
-                mbarrier.tx -= load.bytes.len() as i64;
-                load.landed = true;
-            }
-        }
-        if mbarrier.is_complete() {
-            self.complete(index);
-        }
-    }
-
-    fn complete(&mut self, index: usize) {
-        let mbarrier = self.mbarriers.get_mut(index);
-        let by = Completion { agent: (self.clocks.warps() + index) as u8, phase: mbarrier.clock + 1 };
-        let loads = mbarrier.advance();
-        self.mbarriers.completed += 1;
-        self.idle_tests = 0;
-        for load in loads {
-            let bytes = load.bytes.len();
-            if !load.landed {
-                self.shared[load.offset as usize..][..bytes].copy_from_slice(&load.bytes);
-                self.find(Kind::Mbarrier, load.at, None, || {
-                    format!("the phase of the mbarrier ends without these {bytes} bytes, which nobody expects")
-                });
-            }
-            self.end_async_write(load.at, by, load.offset, bytes as u32);
         }
     }
 
@@ -246,7 +232,7 @@ impl Machine<'_> {
         let (mut complete, mut waits_for, mut acquired) = (0, None, None);
         for lane in lanes(active) {
             let at = self.place(warp.index, lane, pc);
-            let index = self.live_mbarrier(at, addresses[lane]);
+            let index = self.live_mbarrier(at, (Space::Shared, addresses[lane]));
             let is_complete = match (index, awaited) {
                 (None, _) => true,
                 (Some(index), Awaited::Parity(parity)) => {
@@ -271,8 +257,10 @@ impl Machine<'_> {
             };
             complete |= u32::from(is_complete) << lane;
             match index {
-                Some(index) if is_complete && acquires && acquired != Some(index) => {
-                    self.acquire(warp.index, index);
+                Some(index) if is_complete && acquired != Some(index) => {
+                    if let Some(scope) = acquires {
+                        self.acquire(warp.index, index, scope == Scope::Cluster);
+                    }
                     acquired = Some(index);
                 }
                 Some(index) if !is_complete => waits_for = Some(index),
@@ -289,7 +277,7 @@ impl Machine<'_> {
         self.idle_tests += 1;
         if self.idle_tests > IDLE_TESTS {
             let at = self.place(warp.index, active.trailing_zeros() as usize, pc);
-            let state = self.mbarriers.get(index).describe(self.program.shared_base);
+            let state = self.describe(index);
             self.find(Kind::Deadlock, at, None, || {
                 format!("{IDLE_TESTS} tests in a row find no phase complete: {state}")
             });
@@ -310,11 +298,24 @@ impl Machine<'_> {
         test(self.mbarriers.get(index).phase)
     }
 
-    /// A warp learns what those knew who arrived at the last phase, and what was copied for it.
-    pub(super) fn acquire(&mut self, warp: usize, index: usize) {
+    /// A warp learns what those knew who arrived at the last phase, also those of other blocks where its wait is for the
+    /// whole `cluster`, and what was copied for it.
+    pub(super) fn acquire(&mut self, warp: usize, index: usize, cluster: bool) {
         let mbarrier = self.mbarriers.get(index);
-        self.clocks.acquire(warp, &mbarrier.published);
         self.clocks.acquire_phase(warp, index, mbarrier.clock);
+        self.clocks.acquire(warp, &mbarrier.published[0].clocks);
+        if cluster && self.blocks.len() > 1 {
+            self.clocks.acquire(warp, &mbarrier.published[1].clocks);
+            let number = self.blocks[self.rank].number;
+            mbarrier.published.iter().for_each(|known| self.global.learn(number, &known.blocks));
+        }
+    }
+
+    /// An mbarrier and its state, in words.
+    pub(super) fn describe(&self, index: usize) -> String {
+        let mbarrier = self.mbarriers.get(index);
+        let address = self.mbarriers.rank(index, &self.windows).map_or(0, |_| self.windows.address(mbarrier.offset));
+        mbarrier.describe(address)
     }
 
     /// The lanes wait here until a phase of any mbarrier is complete.
@@ -325,21 +326,5 @@ impl Machine<'_> {
         let fragment = &mut warp.fragments[step.fragment];
         (fragment.pc, fragment.polls) = (step.pc, Some(index));
         Then::Choose
-    }
-
-    /// Looks for copies that nobody has waited for when a block ends.
-    pub(super) fn check_unfinished(&mut self) {
-        let loads = self.mbarriers.all().iter().flat_map(|mbarrier| &mbarrier.loads);
-        let open: Vec<RawPlace> = loads.map(|load| load.at).collect();
-        for at in open {
-            self.find(Kind::AsyncUnfinished, at, None, || "the block ends without a wait for this copy".into());
-        }
-        let deferred: Vec<_> = self.mbarriers.all().iter().flat_map(|mbarrier| &mbarrier.deferred).collect();
-        let open = deferred.iter().flat_map(|deferred| deferred.copies.iter().map(|copy| (deferred.warp, copy)));
-        let open: Vec<_> = open.map(|(warp, copy)| (warp, copy.lanes.trailing_zeros() as usize, copy.pc)).collect();
-        for (warp, lane, pc) in open {
-            let at = self.place(warp, lane, pc);
-            self.find(Kind::AsyncUnfinished, at, None, || "the block ends without a wait for this copy".into());
-        }
     }
 }

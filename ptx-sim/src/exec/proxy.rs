@@ -1,4 +1,5 @@
-//! Shared memory as the asynchronous proxy uses it: bulk copies and `wgmma`.
+//! Shared memory as bulk copies use it, which are of the asynchronous proxy, and as mbarriers do. The operands of `wgmma`
+//! have a file of their own.
 
 use super::Machine;
 use super::shared::site;
@@ -28,6 +29,13 @@ impl Machine<'_> {
             let now = self.clocks.now(at.warp as usize);
             let fault = self.shadow.begin_async_write(site(at), &now, by, (offset, len));
             self.fault(at, fault, offset, len);
+        }
+    }
+
+    /// The phase is complete that waited for a copy from there.
+    pub(super) fn end_async_read_by(&mut self, at: RawPlace, by: Completion, offset: u32, len: u32) {
+        if self.options.checks {
+            self.shadow.end_async_read_by(site(at), by, (offset, len));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Shared memory: accesses of a lane, and of whole warps where nothing has to be said about any lane.
+//! Shared memory of the cluster: accesses of a lane, and of whole warps where nothing has to be said about any lane.
 
 use super::Machine;
 use super::bytes::{get, put};
@@ -6,6 +6,7 @@ use super::memory::addresses;
 use super::step::Step;
 use super::warp::Warp;
 use crate::check::shared::{Fault, Site};
+use crate::decode::body::RANK_SHIFT;
 use crate::program::{Access, Address};
 use crate::registers::{LANES, Registers, Row, lanes};
 use crate::report::{Kind, RawPlace, Space};
@@ -21,7 +22,7 @@ impl Machine<'_> {
         values: &mut [u128; LANES],
     ) -> bool {
         let Some((offsets, len)) = self.plain_access(step, access, addresses) else { return false };
-        let first = Site { warp: warp.index as u8, lane: 0, pc: step.pc };
+        let first = Site { warp: warp.index as u16, lane: 0, whole: false, pc: step.pc };
         let now = self.clocks.now(warp.index);
         if self.options.checks && !self.shadow.read_lanes(first, &now, step.active, &offsets, len) {
             return false;
@@ -40,7 +41,7 @@ impl Machine<'_> {
         values: &[u128; LANES],
     ) -> bool {
         let Some((offsets, len)) = self.plain_access(step, access, addresses) else { return false };
-        let first = Site { warp: warp.index as u8, lane: 0, pc: step.pc };
+        let first = Site { warp: warp.index as u16, lane: 0, whole: false, pc: step.pc };
         let now = self.clocks.now(warp.index);
         if self.options.checks && !self.shadow.write_lanes(first, &now, step.active, (&offsets, len), false) {
             return false;
@@ -61,28 +62,43 @@ impl Machine<'_> {
 
     /// Reads shared memory; nothing when the address is no good.
     #[inline]
-    pub(super) fn read_shared(&mut self, at: RawPlace, address: u32, len: u32) -> Option<u128> {
+    pub(super) fn read_shared(&mut self, at: RawPlace, address: (Space, u32), len: u32) -> Option<u128> {
+        self.read_as(at, site(at), address, len)
+    }
+
+    #[inline]
+    fn read_as(&mut self, at: RawPlace, site: Site, address: (Space, u32), len: u32) -> Option<u128> {
         let offset = self.shared_offset(at, address, len, "read")?;
         if self.options.checks {
-            let fault = self.shadow.read(site(at), &self.clocks.now(at.warp as usize), offset, len);
+            let fault = self.shadow.read(site, &self.clocks.now(at.warp as usize), offset, len);
             self.fault(at, fault, offset, len);
         }
         Some(get(&self.shared, offset, len))
     }
 
     #[inline]
-    pub(super) fn write_shared(&mut self, at: RawPlace, address: u32, len: u32, value: u128) {
+    pub(super) fn write_shared(&mut self, at: RawPlace, address: (Space, u32), len: u32, value: u128) {
+        self.write_as(at, site(at), address, len, value);
+    }
+
+    /// Writes a line of 16 bytes for a warp as a whole.
+    pub(super) fn write_line(&mut self, at: RawPlace, address: u32, value: u128) {
+        self.write_as(at, Site { whole: true, ..site(at) }, (Space::Shared, address), 16, value);
+    }
+
+    #[inline]
+    fn write_as(&mut self, at: RawPlace, site: Site, address: (Space, u32), len: u32, value: u128) {
         let Some(offset) = self.shared_offset(at, address, len, "write") else { return };
         if self.options.checks {
             let changes = get(&self.shared, offset, len) != value;
-            let fault = self.shadow.write(site(at), &self.clocks.now(at.warp as usize), offset, len, changes);
+            let fault = self.shadow.write(site, &self.clocks.now(at.warp as usize), offset, len, changes);
             self.fault(at, fault, offset, len);
         }
         put(&mut self.shared, offset, len, value);
     }
 
     /// The read of an atomic operation.
-    pub(super) fn touch_shared(&mut self, at: RawPlace, address: u32, len: u32) -> Option<u128> {
+    pub(super) fn touch_shared(&mut self, at: RawPlace, address: (Space, u32), len: u32) -> Option<u128> {
         let offset = self.shared_offset(at, address, len, "atomic access")?;
         if self.options.checks {
             let fault = self.shadow.atomic(site(at), &self.clocks.now(at.warp as usize), offset, len);
@@ -92,7 +108,7 @@ impl Machine<'_> {
     }
 
     /// A write that is atomic.
-    pub(super) fn put_shared(&mut self, at: RawPlace, address: u32, len: u32, value: u128) {
+    pub(super) fn put_shared(&mut self, at: RawPlace, address: (Space, u32), len: u32, value: u128) {
         let Some(offset) = self.shared_offset(at, address, len, "atomic access") else { return };
         if self.options.checks {
             let fault = self.shadow.atomic_write(site(at), &self.clocks.now(at.warp as usize), offset, len);
@@ -101,24 +117,52 @@ impl Machine<'_> {
         put(&mut self.shared, offset, len, value);
     }
 
-    /// The offset of an address in shared memory, where all bytes of the access are inside and aligned.
+    /// The offset of an address in the memory of the cluster, where all bytes of the access are inside and aligned.
     #[inline]
-    pub(super) fn shared_offset(&mut self, at: RawPlace, address: u32, len: u32, what: &str) -> Option<u32> {
-        let offset = address.wrapping_sub(self.program.shared_base);
-        let end = u64::from(offset) + u64::from(len);
-        if end <= self.shared.len() as u64 && address & (len - 1) == 0 {
-            self.peak_shared = self.peak_shared.max(end as u32);
+    pub(super) fn shared_offset(&mut self, at: RawPlace, place: (Space, u32), len: u32, what: &str) -> Option<u32> {
+        self.aligned_offset(at, place, (len, len), what)
+    }
+
+    /// The same for `len` bytes whose address must be a multiple of `align`.
+    #[inline]
+    pub(super) fn aligned_offset(
+        &mut self,
+        at: RawPlace,
+        place: (Space, u32),
+        (len, align): (u32, u32),
+        what: &str,
+    ) -> Option<u32> {
+        let found = self.windows.locate(place, len, align);
+        if let Ok((offset, end)) = found
+            && (place.0 == Space::Shared || self.is_present(at, offset))
+        {
+            self.peak_shared = self.peak_shared.max(end);
             return Some(offset);
         }
-        let kind = if end <= self.shared.len() as u64 { Kind::Misaligned } else { Kind::OutOfBounds };
-        self.memory_fault(kind, at, (Space::Shared, address.into(), len), what);
+        let own = place.1 >> RANK_SHIFT == self.rank as u32;
+        let space = if own { Space::Shared } else { place.0 };
+        self.memory_fault(found.err().unwrap_or(Kind::AbsentBlock), at, (space, place.1.into(), len), what);
         None
     }
 
-    /// The offsets of addresses in shared memory, where all of them are inside and aligned.
+    /// Whether the block that has an offset has not ended; says so where it may not have begun.
+    fn is_present(&mut self, at: RawPlace, offset: u32) -> bool {
+        let rank = self.windows.rank(offset);
+        if rank != self.rank && self.options.checks && !self.knows_of(at.warp as usize, rank) {
+            let [x, y, z] = self.blocks[rank].at;
+            self.find(Kind::AbsentBlock, at, None, || {
+                format!(
+                    "access to shared memory of block ({x},{y},{z}), which may not have begun: nothing waits for that"
+                )
+            });
+        }
+        !self.blocks[rank].ended
+    }
+
+    /// The offsets of addresses in the own block's shared memory, where all of them are inside and aligned.
     pub(super) fn plain_offsets(&mut self, addresses: &Row<u32>, active: u32, len: u32) -> Option<Row<u32>> {
-        let base = self.program.shared_base;
-        let end = (self.shared.len() as u32).checked_sub(len)?;
+        let (base, start) = self.windows.own();
+        let end = self.windows.bytes.checked_sub(len)?;
         let offsets: Row<u32> = std::array::from_fn(|lane| addresses[lane].wrapping_sub(base));
         let (mut last, mut bits) = (0, 0);
         for lane in lanes(active) {
@@ -129,17 +173,18 @@ impl Machine<'_> {
             return None;
         }
         self.peak_shared = self.peak_shared.max(last + len);
-        Some(offsets)
+        Some(offsets.map(|offset| start.wrapping_add(offset)))
     }
 
     /// Reads whole lines of 16 bytes by neighbouring lanes from `first` on.
     pub(super) fn read_lines(&mut self, first: RawPlace, addresses: &[u32; 8]) -> [u128; 8] {
-        let base = self.program.shared_base;
+        let (base, start) = self.windows.own();
         let offsets = addresses.map(|address| address.wrapping_sub(base));
-        let end = self.shared.len().saturating_sub(16) as u32;
+        let end = self.windows.bytes.saturating_sub(16);
         let last = offsets.iter().copied().max().unwrap_or(0);
         let bits = addresses.iter().fold(0, |bits, address| bits | address);
-        let plain = last <= end && bits & 15 == 0 && self.shared.len() >= 16;
+        let plain = last <= end && bits & 15 == 0 && self.windows.bytes >= 16;
+        let offsets = offsets.map(|offset| start.wrapping_add(offset));
         let now = self.clocks.now(first.warp as usize);
         if plain && (!self.options.checks || self.shadow.read_lines(site(first), &now, &offsets)) {
             self.peak_shared = self.peak_shared.max(last + 16);
@@ -147,7 +192,7 @@ impl Machine<'_> {
         }
         std::array::from_fn(|row| {
             let at = RawPlace { lane: first.lane + row as u32, ..first };
-            self.read_shared(at, addresses[row], 16).unwrap_or(u128::MAX)
+            self.read_as(at, Site { whole: true, ..site(at) }, (Space::Shared, addresses[row]), 16).unwrap_or(u128::MAX)
         })
     }
 
@@ -160,14 +205,18 @@ impl Machine<'_> {
     #[inline]
     pub(super) fn fault(&mut self, at: RawPlace, fault: Option<Fault>, offset: u32, len: u32) {
         let Some(fault) = fault else { return };
-        let with = fault.with().map(|with| {
-            // Behind the warps come the mbarriers, whose copies have an issuer.
-            let mbarrier = usize::from(with.warp).checked_sub(self.clocks.warps());
-            let warp = mbarrier.map_or(usize::from(with.warp), |mbarrier| self.mbarriers.get(mbarrier).issuer as usize);
-            self.place(warp, with.lane.into(), with.pc)
-        });
-        let address = u64::from(self.program.shared_base + offset);
-        self.findings.add(fault.kind(), at, with, Some((Space::Shared, address, len)), || fault.to_string());
+        let with = fault.with().map(|with| self.place_of(with));
+        let space = if self.windows.rank(offset) == self.rank { Space::Shared } else { Space::Cluster };
+        let address = u64::from(self.windows.address(offset));
+        self.findings.add(fault.kind(), at, with, Some((space, address, len)), || fault.to_string());
+    }
+
+    /// The place of an earlier access.
+    pub(super) fn place_of(&self, site: Site) -> RawPlace {
+        // Behind the warps come the mbarriers, whose copies have an issuer.
+        let mbarrier = usize::from(site.warp).checked_sub(self.clocks.warps());
+        let warp = mbarrier.map_or(usize::from(site.warp), |mbarrier| self.mbarriers.get(mbarrier).issuer as usize);
+        self.place(warp, site.lane.into(), site.pc)
     }
 }
 
@@ -178,5 +227,5 @@ pub(super) fn shared_address(address: u64) -> u32 {
 }
 
 pub(super) fn site(at: RawPlace) -> Site {
-    Site { warp: at.warp as u8, lane: at.lane as u8, pc: at.pc }
+    Site { warp: at.warp as u16, lane: at.lane as u8, whole: false, pc: at.pc }
 }

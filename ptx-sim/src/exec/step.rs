@@ -2,6 +2,7 @@
 
 use super::Machine;
 use super::warp::{State, Turn, Warp};
+use crate::check::clock::Passes;
 use crate::options::Mma;
 use crate::program::{Action, AnyReg, Inst, LaneMask, Special};
 use crate::registers::{ALL, LANES, lanes};
@@ -182,17 +183,25 @@ impl Machine<'_> {
                 self.count(pc, inst, active, warp.live);
                 Then::Next
             }
+            Action::ExplicitCluster(d) => {
+                warp.registers.set_predicate(*d, active, if self.size.cluster.is_some() { ALL } else { 0 });
+                self.count(pc, inst, active, warp.live);
+                Then::Next
+            }
             Action::ActiveMask(d) => {
                 warp.registers.set(*d, active, &[active; LANES]);
                 self.count(pc, inst, active, warp.live);
                 Then::Next
             }
             Action::Fence => {
-                self.global.fence(self.number);
+                self.fence(warp, active);
                 self.count(pc, inst, active, warp.live);
                 Then::Next
             }
             Action::ProxyFence(passes) => {
+                if *passes == Passes::Mbarriers && active != 0 {
+                    warp.mbarriers_fenced = self.clocks.now(warp.index).clock;
+                }
                 self.clocks.fence(warp.index, active, *passes);
                 self.count(pc, inst, active, warp.live);
                 Then::Next
@@ -203,6 +212,7 @@ impl Machine<'_> {
             | Action::CpAsync(_)
             | Action::CommitGroup
             | Action::MapAddress { .. }
+            | Action::BlockRank { .. }
             | Action::BulkLoad(_)
             | Action::BulkStore(_)
             | Action::BulkCommit
@@ -306,17 +316,23 @@ impl Machine<'_> {
     }
 
     fn special(&mut self, warp: &mut Warp, active: u32, register: AnyReg, special: Special) {
-        let block = self.size.block;
-        let thread = |lane: usize| 32 * warp.index as u32 + lane as u32;
+        let (block, cluster, at) = (self.size.block, self.size.cluster(), self.blocks[self.rank].at);
+        let thread = |lane: usize| 32 * warp.number as u32 + lane as u32;
         let value = |lane: usize| match special {
             Special::Tid(0) => thread(lane) % block[0],
             Special::Tid(1) => thread(lane) / block[0] % block[1],
             Special::Tid(_) => thread(lane) / block[0] / block[1],
             Special::Ntid(axis) => block[axis],
-            Special::Ctaid(axis) => self.block[axis],
+            Special::Ctaid(axis) => at[axis],
+            Special::ClusterCtaid(axis) => at[axis] % cluster[axis],
+            Special::ClusterId(axis) => self.cluster[axis],
+            Special::ClusterNctaid(axis) => cluster[axis],
+            Special::NclusterId(axis) => self.size.clusters()[axis],
+            Special::ClusterRank => warp.rank as u32,
+            Special::ClusterBlocks => self.blocks.len() as u32,
             Special::Nctaid(axis) => self.size.grid[axis],
             Special::LaneId => lane as u32,
-            Special::WarpId => warp.index as u32,
+            Special::WarpId => warp.number as u32,
             Special::NWarpId => block.iter().product::<u32>().div_ceil(32),
             Special::LaneMask(LaneMask::Eq) => 1 << lane,
             Special::LaneMask(LaneMask::Lt) => (1 << lane) - 1,
@@ -325,8 +341,9 @@ impl Machine<'_> {
             Special::LaneMask(LaneMask::Gt) => ALL << lane & !(1 << lane),
             Special::Clock => self.executed as u32,
             Special::DynamicShared => self.size.shared_bytes,
-            Special::TotalShared => self.shared.len() as u32,
-            Special::SmId => 0,
+            Special::TotalShared => self.windows.bytes,
+            // A cluster runs on as many multiprocessors as it has blocks.
+            Special::SmId => warp.rank as u32,
             Special::Fixed(value) => value,
         };
         let row: [u32; LANES] = std::array::from_fn(value);

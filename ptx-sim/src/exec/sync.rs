@@ -106,7 +106,7 @@ impl Machine<'_> {
             });
             return Then::Next;
         }
-        let state = &mut self.barriers[id];
+        let state = &mut self.blocks[self.rank].barriers[id];
         if state.come() > 0 && state.threads != threads {
             let other = state.threads;
             let name = |threads: Option<u32>| threads.map_or("all".into(), |threads: u32| threads.to_string());
@@ -114,29 +114,29 @@ impl Machine<'_> {
                 format!("barrier {id} for {} threads, another warp waits there for {}", name(threads), name(other))
             });
         }
-        let state = &mut self.barriers[id];
+        let state = &mut self.blocks[self.rank].barriers[id];
         state.threads = threads;
         if let Some(reduce) = barrier.reduce {
             let holds = warp.registers.holds(reduce.predicate, reduce.negate);
             state.votes.yes += (holds & active).count_ones();
             state.votes.all &= holds & active == active;
-            state.reductions.push((warp.index, reduce, active));
+            state.reductions.push((warp.number, reduce, active));
         }
         if !barrier.waits {
-            let known = self.clocks.release(warp.index);
+            let known = self.clocks.arrive(warp.index);
             state.arrived.push(known);
             return Then::Next;
         }
-        state.waiting.push((warp.index, pc));
+        state.waiting.push((warp.number, pc));
         warp.fragments[fragment].pc = pc + 1;
         warp.state = State::Waiting { barrier: id, pc };
         Then::Leave
     }
 
-    /// Opens the barriers for which all have come.
+    /// Opens the barriers of a block for which all have come.
     pub(super) fn open_barriers(&mut self, warps: &mut [Warp]) {
         for id in 0..BARRIERS {
-            let barrier = &self.barriers[id];
+            let barrier = &self.blocks[self.rank].barriers[id];
             let expected = barrier.threads.unwrap_or(warps.len() as u32 * 32);
             if barrier.come() > 0 && barrier.come() >= expected {
                 self.open(warps, id);
@@ -145,14 +145,14 @@ impl Machine<'_> {
     }
 
     fn open(&mut self, warps: &mut [Warp], id: usize) {
-        let barrier = std::mem::take(&mut self.barriers[id]);
+        let barrier = std::mem::take(&mut self.blocks[self.rank].barriers[id]);
         for (index, _) in &barrier.waiting {
             for known in &barrier.arrived {
-                self.clocks.acquire(*index, known);
+                self.clocks.acquire(warps[*index].index, known);
             }
             warps[*index].state = if warps[*index].live == 0 { State::Done } else { State::Ready };
         }
-        self.clocks.join(barrier.warps());
+        self.clocks.join(warps[0].index, barrier.warps());
         for (index, reduce, active) in &barrier.reductions {
             let value = barrier.votes.value(reduce.operation);
             let registers = &mut warps[*index].registers;
@@ -167,14 +167,50 @@ impl Machine<'_> {
 
     /// Nobody can go on. False when it stays that way.
     pub(super) fn resolve(&mut self, warps: &mut [Warp]) -> bool {
+        for rank in 0..self.blocks.len() {
+            self.enter(rank);
+            let block = &mut warps[rank * self.warps..][..self.warps];
+            if self.resolve_barriers(block) {
+                self.end_block(block);
+                return true;
+            }
+        }
+        if self.resolve_cluster_barrier(warps) {
+            return true;
+        }
+        let waits = |warp: &Warp| match warp.state {
+            State::Waiting { barrier, pc } => Some((0, format!("at barrier {barrier}"), pc)),
+            State::Polling => warp.fragments.iter().find_map(|fragment| {
+                let mbarrier = self.describe(fragment.polls?);
+                Some((fragment.mask.trailing_zeros() as usize, format!("at {mbarrier}"), fragment.pc))
+            }),
+            State::Products { pc, .. } => Some((0, absent(warps, warp), pc)),
+            State::Ready | State::Done => None,
+        };
+        let waiting = warps.iter().filter_map(|warp| waits(warp).map(|(lane, place, pc)| (warp, lane, place, pc)));
+        let waiting: Vec<_> = waiting.collect();
+        let Some(&(warp, lane, _, pc)) = waiting.first() else { return false };
+        let line = |pc: u32| self.program.code[pc as usize].line;
+        let name = |warp: &Warp| match (self.blocks.len(), self.blocks[warp.rank].at) {
+            (1, _) => format!("warp {}", warp.number),
+            (_, [x, y, z]) => format!("block ({x},{y},{z}) warp {}", warp.number),
+        };
+        let list: Vec<String> =
+            waiting.iter().map(|(warp, _, place, pc)| format!("{} {place}, line {}", name(warp), line(*pc))).collect();
+        let at = self.place(warp.index, lane, pc);
+        self.find(Kind::Deadlock, at, None, || format!("every warp waits: {}", list.join("; ")));
+        false
+    }
+
+    /// Opens a barrier of the block where all other warps have ended.
+    fn resolve_barriers(&mut self, warps: &mut [Warp]) -> bool {
         for id in 0..BARRIERS {
-            let barrier = &self.barriers[id];
-            let others_ended = warps
-                .iter()
-                .all(|warp| warp.state == State::Done || barrier.waiting.iter().any(|(index, _)| *index == warp.index));
+            let barrier = &self.blocks[self.rank].barriers[id];
+            let waits = |warp: &Warp| barrier.waiting.iter().any(|(number, _)| *number == warp.number);
+            let others_ended = warps.iter().all(|warp| warp.state == State::Done || waits(warp));
             if let (Some(&(warp, pc)), None, true) = (barrier.waiting.first(), barrier.threads, others_ended) {
                 let (here, all) = (barrier.waiting.len() + barrier.arrived.len(), warps.len());
-                let at = self.place(warp, 0, pc);
+                let at = self.place(warps[warp].index, 0, pc);
                 self.find(Kind::BarrierMismatch, at, None, || {
                     format!("{here} of {all} warps come to barrier {id}, the others have ended")
                 });
@@ -182,22 +218,6 @@ impl Machine<'_> {
                 return true;
             }
         }
-        let waits = |warp: &Warp| match warp.state {
-            State::Waiting { barrier, pc } => Some((warp.index, 0, format!("at barrier {barrier}"), pc)),
-            State::Polling => warp.fragments.iter().find_map(|fragment| {
-                let mbarrier = self.mbarriers.get(fragment.polls?).describe(self.program.shared_base);
-                Some((warp.index, fragment.mask.trailing_zeros() as usize, format!("at {mbarrier}"), fragment.pc))
-            }),
-            State::Products { pc, .. } => Some((warp.index, 0, absent(warps, warp), pc)),
-            State::Ready | State::Done => None,
-        };
-        let waiting: Vec<_> = warps.iter().filter_map(waits).collect();
-        let Some(&(warp, lane, _, pc)) = waiting.first() else { return false };
-        let line = |pc: u32| self.program.code[pc as usize].line;
-        let list: Vec<String> =
-            waiting.iter().map(|(warp, _, place, pc)| format!("warp {warp} {place}, line {}", line(*pc))).collect();
-        let at = self.place(warp, lane, pc);
-        self.find(Kind::Deadlock, at, None, || format!("every warp waits: {}", list.join("; ")));
         false
     }
 
@@ -260,8 +280,9 @@ fn reduce_of(registers: &mut Registers, active: u32, reduce: &Reduce) {
 
 /// The warps of a warpgroup that do not wait for their products as this one does.
 fn absent(warps: &[Warp], warp: &Warp) -> String {
-    let group = warps.iter().filter(|other| other.index / WARPS == warp.index / WARPS);
+    let same = |other: &&Warp| (other.rank, other.number / WARPS) == (warp.rank, warp.number / WARPS);
+    let group = warps.iter().filter(same);
     let absent = group.filter(|other| !matches!(other.state, State::Products { .. }));
-    let names: Vec<String> = absent.map(|other| format!("warp {}", other.index)).collect();
+    let names: Vec<String> = absent.map(|other| format!("warp {}", other.number)).collect();
     format!("for {} of its warpgroup", names.join(", "))
 }

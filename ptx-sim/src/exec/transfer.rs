@@ -8,7 +8,7 @@ use super::shared::site;
 use super::step::Step;
 use super::warp::Warp;
 use crate::check::banks::{global_sectors, shared_wavefronts};
-use crate::check::clock::Now;
+use crate::check::clock::{Knowledge, Now};
 use crate::check::global::Look;
 use crate::check::shared::{Shadow, Site};
 use crate::options::Delivery;
@@ -31,7 +31,7 @@ impl Machine<'_> {
         counters.sectors += u64::from(sectors);
         // Most copies have nothing to be said about: then the shadow takes them all at once.
         let offsets = self.plain_offsets(&destinations, active, copy.bytes);
-        let first = Site { warp: warp.index as u8, lane: 0, pc };
+        let first = Site { warp: warp.index as u16, lane: 0, whole: false, pc };
         let begun = offsets.filter(|offsets| {
             let (now, places) = (self.clocks.now(warp.index), (offsets, copy.bytes));
             !self.options.checks || self.shadow.write_lanes(first, &now, active, places, true)
@@ -62,7 +62,7 @@ impl Machine<'_> {
             }
             let offset = match &begun {
                 Some(offsets) => offsets[lane],
-                None => match self.shared_offset(at, destinations[lane], copy.bytes, "copy to") {
+                None => match self.shared_offset(at, (Space::Shared, destinations[lane]), copy.bytes, "copy to") {
                     Some(offset) => offset,
                     None => continue,
                 },
@@ -129,11 +129,11 @@ impl Machine<'_> {
         }
     }
 
-    /// The copy has come that an arrival of a warp waited for, which knew this then.
-    pub(super) fn arrive_known(&mut self, warp: usize, copy: &Copy, known: &[u32]) {
+    /// The copy has come that an arrival of a warp waited for, which knew this then, at that clock.
+    pub(super) fn arrive_known(&mut self, warp: usize, copy: &Copy, (clock, known): (u32, &Knowledge)) {
         self.land(copy);
         if self.options.checks {
-            let now = self.clocks.released(warp, known);
+            let now = self.clocks.then(clock, known);
             end_copy(&mut self.shadow, &now, warp, copy);
         }
     }
@@ -149,7 +149,7 @@ impl Machine<'_> {
 }
 
 fn end_copy(shadow: &mut Shadow, now: &Now, warp: usize, copy: &Copy) {
-    let first = Site { warp: warp as u8, lane: 0, pc: copy.pc };
+    let first = Site { warp: warp as u16, lane: 0, whole: false, pc: copy.pc };
     if copy.bytes == 16 {
         shadow.end_async_lines(first, now, copy.lanes, &copy.destinations);
     } else {

@@ -2,9 +2,11 @@
 
 use super::copies::Copies;
 use super::groups::BulkGroups;
+use super::mbarriers::Known;
 use super::products::Products;
+use crate::decode::body::RANK_SHIFT;
 use crate::options::Reconvergence;
-use crate::program::Program;
+use crate::program::{Constant, Program};
 use crate::registers::{ALL, LANES, Registers};
 
 /// Lanes that execute together.
@@ -51,7 +53,11 @@ pub(crate) struct Turn {
 /// A warp of a block.
 #[derive(Debug)]
 pub(crate) struct Warp {
+    /// Its number in the cluster.
     pub index: usize,
+    /// The rank of its block in the cluster, and its number there.
+    pub rank: usize,
+    pub number: usize,
     pub registers: Registers,
     /// For each register, the lanes that have written it: words, longs, predicates.
     pub written: Vec<u32>,
@@ -61,8 +67,12 @@ pub(crate) struct Warp {
     pub state: State,
     /// The number of phases that were complete when the first of its lanes began to wait for one.
     pub polled: u64,
-    /// Phases of the cluster's barrier that were over when the warp arrived last.
-    pub cluster_phase: u32,
+    /// Phases of the cluster's barrier that were over when the warp arrived there; nothing once it has waited.
+    pub arrived: Option<u32>,
+    /// What it did and knew before its last fence.
+    pub fenced: Known,
+    /// Its clock at its last `fence.mbarrier_init`.
+    pub mbarriers_fenced: u32,
     /// What `setmaxnreg` asked for, and where.
     pub register_limits: Vec<(u32, u32)>,
     pub copies: Copies,
@@ -73,30 +83,40 @@ pub(crate) struct Warp {
 }
 
 impl Warp {
-    pub fn new(program: &Program, index: usize) -> Self {
+    /// The warp with this number in a cluster whose blocks have so many warps.
+    pub fn new(program: &Program, index: usize, per_block: usize) -> Self {
         let mut registers = Registers {
             words: vec![[0; LANES]; program.words],
             longs: vec![[0; LANES]; program.longs],
             predicates: vec![0; program.predicates],
         };
-        for (register, value) in &program.constants.words {
-            registers.words[register.0 as usize] = [*value; LANES];
+        let rank = index / per_block;
+        let value = |constant: Constant| match constant {
+            Constant::Bits(bits) => bits,
+            Constant::Shared(address) => u64::from(address) + ((rank as u64) << RANK_SHIFT),
+        };
+        for (register, constant) in &program.constants.words {
+            registers.words[register.0 as usize] = [value(*constant) as u32; LANES];
         }
-        for (register, value) in &program.constants.longs {
-            registers.longs[register.0 as usize] = [*value; LANES];
+        for (register, constant) in &program.constants.longs {
+            registers.longs[register.0 as usize] = [value(*constant); LANES];
         }
         if let Some(predicate) = program.constants.yes {
             registers.predicates[predicate.0 as usize] = ALL;
         }
         Self {
             index,
+            rank,
+            number: index % per_block,
             written: vec![0; program.words + program.longs + program.predicates],
             registers,
             fragments: Vec::new(),
             live: 0,
             state: State::Done,
             polled: 0,
-            cluster_phase: 0,
+            arrived: None,
+            fenced: Known::default(),
+            mbarriers_fenced: 0,
             register_limits: Vec::new(),
             copies: Copies::default(),
             products: Products::new(program),
@@ -112,6 +132,9 @@ impl Warp {
         self.fragments.clear();
         self.fragments.push(Fragment { pc: 0, mask: self.live, parked: false, polls: None });
         self.state = State::Ready;
+        self.arrived = None;
+        self.fenced = Known::default();
+        self.mbarriers_fenced = 0;
         self.register_limits.clear();
         self.copies.clear();
         self.products.clear();
@@ -202,13 +225,17 @@ mod tests {
         let fragment = |&(pc, mask, parked)| Fragment { pc, mask, parked, polls: None };
         Warp {
             index: 0,
+            rank: 0,
+            number: 0,
             registers: Registers::default(),
             written: Vec::new(),
             fragments: fragments.iter().map(fragment).collect(),
             live: ALL,
             state: State::Ready,
             polled: 0,
-            cluster_phase: 0,
+            arrived: None,
+            fenced: Known::default(),
+            mbarriers_fenced: 0,
             register_limits: Vec::new(),
             copies: Copies::default(),
             products: Products::default(),

@@ -23,8 +23,7 @@ pub(super) const ROWS: usize = 16;
 
 impl Machine<'_> {
     pub(super) fn warpgroup(&mut self, warp: &mut Warp, step: Step, what: &Warpgroup) -> Then {
-        let warps = self.size.block.iter().product::<u32>().div_ceil(32) as usize;
-        let there = warps - warp.index / WARPS * WARPS;
+        let there = self.warps - warp.number / WARPS * WARPS;
         let at = self.place(warp.index, step.active.trailing_zeros() as usize, step.pc);
         if there < WARPS {
             self.find(Kind::Diverged, at, None, || format!("the warpgroup has {there} of {WARPS} warps"));
@@ -52,7 +51,7 @@ impl Machine<'_> {
         let issued = Issued { pc: step.pc, a, b, adds: adds != 0 };
         self.check_registers_of(warp, at, product, issued);
         warp.products.issue(product, issued);
-        self.check_operands(warp.index, at, product, issued);
+        self.check_operands(warp.number, at, product, issued);
         if self.options.delivery == Delivery::Immediate {
             self.multiply(std::slice::from_mut(warp), &[issued]);
         }
@@ -122,9 +121,9 @@ impl Machine<'_> {
 
     /// Looks at the operands in shared memory: whether the descriptors are good, and what this warp knows of the bytes.
     fn check_operands(&mut self, warp: usize, at: RawPlace, product: &Product, issued: Issued) {
-        let own = (ROWS * (warp % WARPS)) as u32;
-        let a = Operand::a(product, issued, own..own + ROWS as u32);
-        for (name, operand) in [("A", a), ("B", Some(Operand::b(product, issued)))] {
+        let (own, rank) = ((ROWS * (warp % WARPS)) as u32, self.rank);
+        let a = Operand::a(product, issued, rank, own..own + ROWS as u32);
+        for (name, operand) in [("A", a), ("B", Some(Operand::b(product, issued, rank)))] {
             let Some(operand) = operand else { continue };
             let lines = self.lines(&operand);
             match lines.as_ref() {
@@ -138,9 +137,10 @@ impl Machine<'_> {
                     });
                 }
                 Ok(lines) => {
-                    self.peak_shared = lines.iter().fold(self.peak_shared, |peak, offset| peak.max(offset + 16));
+                    let start = self.windows.own().1;
+                    self.peak_shared = lines.iter().fold(self.peak_shared, |peak, line| peak.max(line - start + 16));
                     if self.options.checks {
-                        let now = self.clocks.now(warp);
+                        let now = self.clocks.now(at.warp as usize);
                         let fault = self.shadow.check_operands(site(at), &now, lines);
                         fault.into_iter().for_each(|(fault, offset)| self.fault(at, Some(fault), offset, 16));
                     }
@@ -150,15 +150,19 @@ impl Machine<'_> {
         // The first warp marks what all of them read.
         if self.options.checks && warp.is_multiple_of(WARPS) {
             for lines in self.all_lines(product, issued) {
-                self.shadow.begin_operands(site(at), &self.clocks.now(warp), lines.as_deref().unwrap_or_default());
+                self.shadow.begin_operands(
+                    site(at),
+                    &self.clocks.now(at.warp as usize),
+                    lines.as_deref().unwrap_or_default(),
+                );
             }
         }
     }
 
     /// The offsets of what a product reads for all its warps.
     fn all_lines(&mut self, product: &Product, issued: Issued) -> impl Iterator<Item = Rc<Lines>> + use<> {
-        let a = Operand::a(product, issued, 0..(WARPS * ROWS) as u32).map(|a| self.lines(&a));
-        a.into_iter().chain([self.lines(&Operand::b(product, issued))])
+        let a = Operand::a(product, issued, self.rank, 0..(WARPS * ROWS) as u32).map(|a| self.lines(&a));
+        a.into_iter().chain([self.lines(&Operand::b(product, issued, self.rank))])
     }
 
     fn wait_for_products(&mut self, warp: &mut Warp, step: Step, at: RawPlace, open: u32) -> Then {
@@ -177,9 +181,9 @@ impl Machine<'_> {
         Then::Leave
     }
 
-    /// A warp waits for products: when all of its warpgroup do, the products are complete.
-    pub(super) fn finish_products(&mut self, warps: &mut [Warp], index: usize) {
-        let Some(group) = warps.chunks_exact_mut(WARPS).nth(index / WARPS) else { return };
+    /// A warp of a block waits for products: when all of its warpgroup do, the products are complete.
+    pub(super) fn finish_products(&mut self, warps: &mut [Warp], number: usize) {
+        let Some(group) = warps.chunks_exact_mut(WARPS).nth(number / WARPS) else { return };
         let waits = |warp: &Warp| match warp.state {
             State::Products { open, pc } => Some((open, pc)),
             _ => None,
@@ -206,7 +210,7 @@ impl Machine<'_> {
         let (mine, others) = (first.products.due(open), other.products.due(other_open));
         let counts = (mine.len(), others.len());
         let line = |pc: u32| self.program.code[pc as usize].line;
-        let (a, b) = (first.index, other.index);
+        let (a, b) = (first.number, other.number);
         let mut found = None;
         if counts.0 != counts.1 {
             let text = format!("warp {a} waits for {} products, warp {b} for {}", counts.0, counts.1);
@@ -224,7 +228,7 @@ impl Machine<'_> {
             found = found.or(Some((kind, y.pc, text)));
         }
         if let Some((kind, pc, text)) = found {
-            self.find(kind, self.place(b, 0, pc), None, || text);
+            self.find(kind, self.place(other.index, 0, pc), None, || text);
         }
     }
 

@@ -1,11 +1,11 @@
 //! Moves, selections, and address conversions.
 
 use super::{map3, predicate};
-use crate::decode::body::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
+use crate::decode::body::{LOCAL_WINDOW, PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, WINDOW_BYTES};
 use crate::decode::opcode::Type;
-use crate::decode::operands::{Operands, Slot, Value, special};
+use crate::decode::operands::{Operands, Value, special};
 use crate::error::ParseError;
-use crate::program::{Action, AnyReg};
+use crate::program::{Action, AnyReg, Constant};
 use crate::registers::{Long, Registers, Word};
 use crate::syntax::ast::Operand;
 
@@ -33,11 +33,14 @@ fn mov(cx: &mut Operands) -> Result<Action> {
     match (cx.get(0)?, cx.get(1)?) {
         (Operand::Vector(parts), _) => unpack(cx, ty, parts.len()),
         (_, Operand::Vector(parts)) => pack(cx, ty, parts.len()),
-        (Operand::Name(_), Operand::Name(name)) if ty == Type::Pred => {
+        (Operand::Name(_), Operand::Name("%is_explicit_cluster")) if ty == Type::Pred => {
+            cx.op.finish()?;
+            Ok(Action::ExplicitCluster(cx.dst_predicate(0)?))
+        }
+        _ if ty == Type::Pred => {
             let d = cx.dst_predicate(0)?;
-            let a = cx.predicate_named(name)?;
-            cx.reads.push(Slot::Pred(a.0));
-            cx.computes(predicate(d, move |registers| registers.predicate(a)))
+            let (a, negated) = cx.src_predicate(1)?;
+            cx.computes(predicate(d, move |registers| registers.holds(a, negated)))
         }
         (destination, Operand::Name(name)) if special(name).is_some() => {
             let register = cx.write_any(destination)?;
@@ -143,10 +146,9 @@ fn slct(cx: &mut Operands) -> Result<Action> {
 
 /// The window of generic addresses of a state space; global memory and constants are where they are.
 fn window(cx: &mut Operands) -> Result<u64> {
-    cx.op.take("shared::cta");
-    let space = cx.op.expect(&["global", "shared", "local", "const", "param"])?;
+    let space = cx.op.expect(&["global", "shared", "shared::cta", "shared::cluster", "local", "const", "param"])?;
     Ok(match space {
-        "shared" => SHARED_WINDOW,
+        "shared" | "shared::cta" | "shared::cluster" => SHARED_WINDOW,
         "local" => LOCAL_WINDOW,
         "param" => PARAM_WINDOW,
         _ => 0,
@@ -172,11 +174,21 @@ fn cvta(cx: &mut Operands) -> Result<Action> {
 
 fn isspacep(cx: &mut Operands) -> Result<Action> {
     let global = cx.op.take("global");
+    let own = cx.op.has("shared") || cx.op.has("shared::cta");
     let window = if global { 0 } else { window(cx)? };
     cx.op.finish()?;
     cx.expect_len(2)?;
     let p = cx.dst_predicate(0)?;
     let a = cx.src::<u64>(1)?;
+    if own {
+        let zero = cx.body.constant_long(Constant::Shared(0));
+        let rank = |address: u64| address.wrapping_sub(SHARED_WINDOW) >> RANK_SHIFT;
+        return cx.computes(predicate(p, move |registers| {
+            let pairs = registers.get(a).iter().zip(registers.get(zero));
+            let inside = pairs.map(|(a, zero)| rank(*a) == *zero >> RANK_SHIFT);
+            inside.enumerate().fold(0, |bits, (lane, inside)| bits | u32::from(inside) << lane)
+        }));
+    }
     let inside = move |address: u64| {
         let in_window = |window: u64| address.wrapping_sub(window) < WINDOW_BYTES;
         let elsewhere = || [SHARED_WINDOW, LOCAL_WINDOW, PARAM_WINDOW].into_iter().any(in_window);

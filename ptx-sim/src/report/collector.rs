@@ -8,6 +8,7 @@ use super::{Finding, Kind, Place, Source, Space};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RawPlace {
     pub block: [u32; 3],
+    /// The warp, among those of the cluster.
     pub warp: u32,
     pub lane: u32,
     /// Index of the instruction.
@@ -61,12 +62,12 @@ impl Collector {
         }
     }
 
-    /// The findings, the worst kinds first, otherwise in the order they were seen in. `resolve` knows the line, the text
-    /// and the source of an instruction.
-    pub fn into_findings(self, resolve: impl Fn(u32) -> (u32, String, Option<Source>)) -> Vec<Finding> {
+    /// The findings, the worst kinds first, otherwise in the order they were seen in. A block has so many `warps`;
+    /// `resolve` knows the line, the text and the source of an instruction.
+    pub fn into_findings(self, warps: u32, resolve: impl Fn(u32) -> (u32, String, Option<Source>)) -> Vec<Finding> {
         let place = |raw: RawPlace| {
             let (line, instruction, source) = resolve(raw.pc);
-            Place { block: raw.block, warp: raw.warp, lane: raw.lane, line, instruction, source }
+            Place { block: raw.block, warp: raw.warp % warps, lane: raw.lane, line, instruction, source }
         };
         let finding = |group: Group| Finding {
             kind: group.key.0,
@@ -91,7 +92,7 @@ mod tests {
     }
 
     fn findings(collector: Collector) -> Vec<Finding> {
-        collector.into_findings(|pc| (100 + pc, format!("instruction {pc}"), None))
+        collector.into_findings(16, |pc| (100 + pc, format!("instruction {pc}"), None))
     }
 
     #[test]

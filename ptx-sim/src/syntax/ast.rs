@@ -27,11 +27,23 @@ pub(crate) struct Function<'a> {
     pub max_threads: Option<[u32; 3]>,
     /// `.reqntid`, threads of a block exactly.
     pub required_threads: Option<[u32; 3]>,
-    /// `.reqnctapercluster`, blocks of a cluster.
-    pub cluster: [u32; 3],
+    pub cluster: Cluster,
     pub returns: Vec<Variable<'a>>,
     pub params: Vec<Variable<'a>>,
     pub body: Option<Vec<Item<'a>>>,
+}
+
+/// What an entry point asks of clusters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cluster {
+    /// `.reqnctapercluster`, blocks of a cluster exactly.
+    pub required: Option<[u32; 3]>,
+    /// `.maxclusterrank`, blocks of a cluster at most.
+    pub max: Option<u32>,
+    /// `.explicitcluster`: the launch must give a shape.
+    pub explicit: bool,
+    /// `.blocksareclusters`: the grid counts clusters.
+    pub counts_clusters: bool,
 }
 
 /// `.space .align A .type name[dims] = init`.

@@ -1,6 +1,6 @@
 //! Modules and functions.
 
-use super::ast::{Function, Module};
+use super::ast::{Cluster, Function, Module};
 use super::lex::{Kind, Lexer, Token};
 use super::number::{Number, number};
 use crate::error::ParseError;
@@ -208,19 +208,28 @@ impl<'a> Parser<'a> {
         let returns = if is_entry { vec![] } else { self.params()? };
         let name = self.name("a function's name")?;
         let params = self.params()?;
-        let (mut max_threads, mut required_threads, mut cluster) = (None, None, [1; 3]);
+        let (mut max_threads, mut required_threads, mut cluster) = (None, None, Cluster::default());
         while self.at_directive() {
             match self.token.text {
-                ".maxntid" => max_threads = Some(self.threads()?),
-                ".reqntid" => required_threads = Some(self.threads()?),
+                ".maxntid" => max_threads = Some(self.sizes("a number of threads")?),
+                ".reqntid" => required_threads = Some(self.sizes("a number of threads")?),
                 ".pragma" => self.pragma()?,
-                ".reqnctapercluster" => cluster = self.threads()?,
+                ".reqnctapercluster" => cluster.required = Some(self.sizes("a number of blocks")?),
+                ".maxclusterrank" => {
+                    self.bump()?;
+                    cluster.max = Some(self.whole("a number of blocks")?);
+                }
+                ".explicitcluster" => {
+                    self.bump()?;
+                    cluster.explicit = true;
+                }
+                ".blocksareclusters" => {
+                    self.bump()?;
+                    cluster.counts_clusters = true;
+                }
                 ".minnctapersm"
                 | ".maxnctapersm"
                 | ".maxnreg"
-                | ".maxclusterrank"
-                | ".explicitcluster"
-                | ".blocksareclusters"
                 | ".noreturn"
                 | ".unique"
                 | ".abi_preserve"
@@ -236,17 +245,17 @@ impl<'a> Parser<'a> {
         Ok(Function { name, line, is_entry, max_threads, required_threads, cluster, returns, params, body })
     }
 
-    /// `.maxntid x, y, z` or `.reqntid x, y, z`.
-    fn threads(&mut self) -> Step<[u32; 3]> {
+    /// `.maxntid x, y, z`, or another directive with a number of something along each axis.
+    fn sizes(&mut self, what: &str) -> Step<[u32; 3]> {
         self.bump()?;
-        let mut threads = [1; 3];
-        for (axis, threads) in threads.iter_mut().enumerate() {
+        let mut sizes = [1; 3];
+        for (axis, size) in sizes.iter_mut().enumerate() {
             if axis > 0 && !self.eat(",")? {
                 break;
             }
-            *threads = self.whole("a number of threads")?;
+            *size = self.whole(what)?;
         }
-        Ok(threads)
+        Ok(sizes)
     }
 
     /// A directive that says nothing to a simulator, and its numbers.

@@ -1,17 +1,75 @@
-//! Clusters of one block, warpgroups, and what only one lane does.
+//! Clusters: their launch, the places of blocks, the barrier; warpgroups, and what only one lane does.
 
-use crate::common::{HEADER, kernel, refused};
-use ptx_sim::{Kind, Module, WarpOrder};
+use crate::common::{Kernel, kernel, refused};
+use ptx_sim::{Device, Kind, Module, WarpOrder};
 
 #[test]
-fn a_cluster_has_one_block() {
-    let body = "mov.u32 %r0, %cluster_ctarank; mov.u32 %r1, %cluster_nctarank; mov.u32 %r2, %clusterid.x;
-        mov.u32 %r3, %cluster_nctaid.y; st.global.v4.u32 [%out], {%r0, %r1, %r2, %r3};";
-    assert_eq!(kernel(body).blocks(3).clean().of(64), [0, 1, 2, 1]);
-    let entry = |blocks: &str| format!("{HEADER}.entry a() .reqnctapercluster {blocks} {{ ret; }}");
-    assert!(Module::parse(&entry("1, 1, 1")).is_ok());
-    let error = Module::parse(&entry("2, 1, 1")).expect_err("it is refused");
-    assert!(error.message.contains("clusters of more than one block"), "{error}");
+fn blocks_know_their_cluster() {
+    // One thread a block, which finds its results by the place of the block.
+    let run = |registers: [&str; 4], cluster: Option<[u32; 3]>| {
+        let mut body = "mov.u32 %r10, %ctaid.y; mov.u32 %r11, %nctaid.x; mad.lo.u32 %r12, %r10, %r11, %cta;
+            ld.param.u64 %out, [out]; mad.wide.u32 %out, %r12, 16, %out;"
+            .to_owned();
+        for (number, register) in registers.iter().enumerate() {
+            body += &format!("mov.u32 %r{number}, %{register};");
+        }
+        let kernel = kernel(&(body + "st.global.v4.u32 [%out], {%r0, %r1, %r2, %r3};")).threads(1).grid([6, 4, 1]);
+        let run = cluster.map_or(kernel.clone(), |cluster| kernel.cluster(cluster)).clean();
+        (0..24).map(|block| run.of(block)).collect::<Vec<_>>()
+    };
+    let places = |each: fn(u32, u32) -> [u32; 4]| (0..24).map(|block| each(block % 6, block / 6)).collect::<Vec<_>>();
+    let (where_, which) = (
+        ["cluster_ctaid.x", "cluster_ctaid.y", "cluster_ctarank", "cluster_ctaid.z"],
+        ["clusterid.x", "clusterid.y", "nclusterid.x", "nclusterid.y"],
+    );
+    let sizes = ["cluster_nctaid.x", "cluster_nctaid.y", "cluster_nctaid.z", "cluster_nctarank"];
+    assert_eq!(run(where_, Some([3, 2, 1])), places(|x, y| [x % 3, y % 2, y % 2 * 3 + x % 3, 0]));
+    assert_eq!(run(which, Some([3, 2, 1])), places(|x, y| [x / 3, y / 2, 2, 2]));
+    assert_eq!(run(sizes, Some([3, 2, 1])), places(|_, _| [3, 2, 1, 6]));
+    assert_eq!(run(where_, None), places(|_, _| [0; 4]));
+    assert_eq!(run(which, None), places(|x, y| [x, y, 6, 4]));
+    assert_eq!(run(sizes, None), places(|_, _| [1; 4]));
+}
+
+/// The kernel with a directive.
+fn with(body: &str, directive: &str) -> Kernel {
+    kernel(body).replace("\n{\n", &format!("\n{directive}\n{{\n"))
+}
+
+#[test]
+fn the_text_or_the_launch_gives_the_shape() {
+    let body = "mov.pred %p1, %is_explicit_cluster; selp.u32 %r0, 1, 0, %p1; mov.u32 %r1, %cluster_nctarank;
+        st.global.v2.u32 [%out], {%r0, %r1};";
+    assert_eq!(kernel(body).blocks(4).clean().of(0)[..2], [0, 1]);
+    assert_eq!(kernel(body).blocks(4).cluster([1; 3]).clean().of(0)[..2], [1, 1]);
+    assert_eq!(kernel(body).blocks(4).cluster([4, 1, 1]).clean().of(0)[..2], [1, 4]);
+    assert_eq!(with(body, ".reqnctapercluster 2").blocks(4).clean().of(0)[..2], [1, 2]);
+    assert_eq!(with(body, ".reqnctapercluster 2").blocks(4).cluster([2, 1, 1]).clean().of(0)[..2], [1, 2]);
+    let explicit = with(body, ".explicitcluster .maxclusterrank 8");
+    assert_eq!(explicit.blocks(8).cluster([8, 1, 1]).clean().of(0)[..2], [1, 8]);
+}
+
+#[test]
+fn a_shape_that_does_not_fit_is_refused() {
+    let refusal = |kernel: Kernel| {
+        let error = kernel.run_on(&mut Device::new()).err().expect("it is refused");
+        (error.field, error.to_string())
+    };
+    let four = || kernel("").blocks(4);
+    assert_eq!(refusal(four().cluster([3, 1, 1])).0, "grid");
+    assert_eq!(refusal(four().cluster([1, 2, 1])).0, "grid");
+    assert_eq!(refusal(with("", ".reqnctapercluster 3").blocks(4)).0, "grid");
+    assert_eq!(refusal(four().cluster([0, 1, 1])).0, "cluster");
+    assert_eq!(
+        refusal(kernel("").blocks(32).cluster([32, 1, 1])),
+        ("cluster", "cluster: [32, 1, 1], allowed: 1 to 16 blocks".into())
+    );
+    let two = || with("", ".reqnctapercluster 2").blocks(4);
+    assert_eq!(refusal(two().cluster([4, 1, 1])), ("cluster", "cluster: [4, 1, 1], allowed: [2, 1, 1]".into()));
+    assert_eq!(refusal(with("", ".maxclusterrank 2").blocks(4).cluster([4, 1, 1])).0, "cluster");
+    assert_eq!(refusal(with("", ".explicitcluster").blocks(4)).0, "cluster");
+    let text = with("", ".reqntid 32 .reqnctapercluster 2 .blocksareclusters").text();
+    assert!(Module::parse(&text).is_err_and(|error| error.message.contains(".blocksareclusters")));
 }
 
 /// Every thread reads what the one in the other warp wrote.
@@ -49,11 +107,12 @@ fn a_missing_arrival_at_the_cluster_is_a_deadlock() {
 
 #[test]
 fn addresses_map_to_the_own_block() {
-    let body = "mov.u32 %r0, 77; mapa.shared::cluster.u32 %r1, %r0, 0; mov.u64 %d0, 5; mapa.u64 %d1, %d0, %r2;
-        cvt.u32.u64 %r3, %d1; st.global.v2.u32 [%out], {%r1, %r3};";
-    let zero = format!("mov.u32 %r2, 0; {body}");
-    assert_eq!(kernel(&zero).clean().of(9)[..2], [77, 5]);
-    kernel(&format!("mov.u32 %r2, 1; {body}")).run().finding(Kind::InvalidOperand);
+    let body = "mov.u32 %r0, dynamic; mapa.shared::cluster.u32 %r1, %r0, 0; cvta.shared.u64 %d0, dynamic;
+        mapa.u64 %d1, %d0, 0; cvta.to.shared::cluster.u64 %d1, %d1; cvt.u32.u64 %r3, %d1;
+        sub.u32 %r1, %r1, %r0; sub.u32 %r3, %r3, %r0; st.global.v2.u32 [%out], {%r1, %r3};";
+    assert_eq!(kernel(body).shared(4).clean().of(9)[..2], [0, 0]);
+    kernel(&body.replace("%d0, 0;", "%d0, 1;")).shared(4).run().finding(Kind::InvalidOperand);
+    kernel("mov.u64 %d0, 5; mapa.u64 %d1, %d0, 0;").run().finding(Kind::WrongSpace);
 }
 
 #[test]
@@ -94,6 +153,9 @@ fn what_does_not_exist_is_refused() {
         "barrier.cluster.sync.aligned;",
         "barrier.cluster.arrive 0;",
         "mapa.shared::cluster.u32 %r1, %d0, 0;",
+        "mapa.u32 %r1, %r0, 0;",
+        "getctarank.u32 %r1, %r0;",
+        "mov.pred %p1, %is_explicit_clusters;",
     ] {
         refused(wrong);
     }

@@ -16,6 +16,7 @@ pub struct Kernel {
     input: Vec<u8>,
     grid: [u32; 3],
     block: [u32; 3],
+    cluster: Option<[u32; 3]>,
     shared: u32,
     options: Options,
     maps: Vec<Map>,
@@ -42,6 +43,7 @@ pub fn kernel(body: &str) -> Kernel {
         input,
         grid: [1, 1, 1],
         block: [32, 1, 1],
+        cluster: None,
         shared: 0,
         options: Options::default(),
         maps: vec![],
@@ -73,6 +75,17 @@ impl Kernel {
 
     pub fn blocks(mut self, blocks: u32) -> Self {
         self.grid = [blocks, 1, 1];
+        self
+    }
+
+    pub fn grid(mut self, grid: [u32; 3]) -> Self {
+        self.grid = grid;
+        self
+    }
+
+    /// Blocks of a cluster, as the launch gives them.
+    pub fn cluster(mut self, cluster: [u32; 3]) -> Self {
+        self.cluster = Some(cluster);
         self
     }
 
@@ -156,8 +169,8 @@ impl Kernel {
             params.resize(params.len().next_multiple_of(64), 0);
             params.extend(map.unwrap_or_else(|error| panic!("{error}")).encode());
         }
-        let Self { grid, block, shared, options, .. } = *self;
-        let launch = Launch { entry: "kernel", grid, block, shared_bytes: shared, params: &params, options };
+        let Self { grid, block, cluster, shared, options, .. } = *self;
+        let launch = Launch { entry: "kernel", grid, block, cluster, shared_bytes: shared, params: &params, options };
         let report = device.launch(&module, &launch)?;
         Ok(Run { report, out: words(device, out), input: words(device, input), text })
     }
@@ -409,7 +422,8 @@ fn compute_bits(code: &str, from: &[u32], to: u32, operands: &[Vec<u64>], option
     let mut params: Vec<u8> = [out, input].iter().flat_map(|buffer| buffer.address().to_le_bytes()).collect();
     params.extend((operands.len() as u32).to_le_bytes());
     let grid = [operands.len().div_ceil(256) as u32, 1, 1];
-    let launch = Launch { entry: "kernel", grid, block: [256, 1, 1], shared_bytes: 0, params: &params, options };
+    let launch =
+        Launch { entry: "kernel", grid, block: [256, 1, 1], cluster: None, shared_bytes: 0, params: &params, options };
     let report = device.launch(&module, &launch).unwrap_or_else(|error| panic!("{error} in {code}"));
     assert!(report.is_clean(), "{report}");
     let bytes = device.download(out).expect("the buffer is there");

@@ -52,7 +52,7 @@ fn a_phase_ends_when_all_have_arrived() {
         (64, "mbarrier.arrive.shared::cta.b64 _, [%r0];"),
         (64, "mbarrier.arrive.shared.b64 %d0, [%r0];"),
         (128, "mbarrier.arrive.shared::cta.b64 _, [%r0], 2;"),
-        (2, "@%p2 mbarrier.arrive.release.cta.shared::cta.b64 _, [%r0];"),
+        (2, "bar.warp.sync -1; @%p2 mbarrier.arrive.release.cta.shared::cta.b64 _, [%r0];"),
         (64, "mapa.shared::cluster.u32 %r9, %r0, 0; mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r9];"),
     ] {
         let body = format!("st.shared.u32 [%r2], %t; {arrive} {WAIT} {HAND_OUT}");
@@ -132,6 +132,50 @@ fn a_relaxed_arrival_orders_nothing() {
     let body =
         format!("st.shared.u32 [%r2], %t; mbarrier.arrive.relaxed.cta.shared::cta.b64 _, [%r0]; {WAIT} {HAND_OUT}");
     with(64, &body).run().finding(Kind::SharedRace);
+}
+
+/// Warp 1 reads, and after `arrive` warp 0 writes there.
+fn given_back(count: u32, arrive: &str) -> Kernel {
+    let body = format!(
+        "st.shared.u32 [%r2], %t; bar.sync 0; @%p3 bra write;
+         and.b32 %r5, %lane, 7; mad.lo.u32 %r5, %r5, 16, %r1;
+         ld.shared.u32 %r4, [%r2]; // read
+         {arrive}
+         st.global.u32 [%out], %r4; bra end;
+         write: {WAIT} st.shared.u32 [%r3], 9; //!!
+         end:"
+    );
+    with(count, &body)
+}
+
+#[test]
+fn an_arrival_of_one_lane_releases_what_that_lane_did() {
+    const ONE: &str = "@%p2 mbarrier.arrive.shared::cta.b64 _, [%r0];";
+    let expected = |t| if t < 32 { 0 } else { t };
+    finds(&given_back(1, ONE), Kind::SharedRace);
+    // A shuffle orders no memory, and two arrivals are not all.
+    finds(&given_back(1, &format!("shfl.sync.idx.b32 %r6, %r4, 0, 31, -1; {ONE}")), Kind::SharedRace);
+    let two = "setp.lt.u32 %p5, %lane, 2; @%p5 mbarrier.arrive.shared::cta.b64 _, [%r0];";
+    finds(&given_back(2, two), Kind::SharedRace);
+    gives(&given_back(1, &format!("bar.warp.sync -1; {ONE}")), expected);
+    gives(&given_back(32, "mbarrier.arrive.shared::cta.b64 _, [%r0];"), expected);
+    let alone =
+        given_back(1, ONE).replace("ld.shared.u32 %r4, [%r2];", "mov.u32 %r4, %t; @%p2 ld.shared.u32 %r6, [%r2];");
+    gives(&alone, expected);
+    let other = given_back(1, ONE)
+        .replace("ld.shared.u32 %r4, [%r2];", "setp.eq.u32 %p5, %lane, 1; @%p5 ld.shared.u32 %r4, [%r2];");
+    assert!(other.run().report.findings.iter().any(|finding| finding.kind == Kind::SharedRace));
+}
+
+#[test]
+fn an_arrival_of_one_lane_releases_what_the_warp_did_as_a_whole() {
+    const ONE: &str = "@%p2 mbarrier.arrive.shared::cta.b64 _, [%r0];";
+    let matrix = "mov.u32 %r4, %t; ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r6}, [%r5+128];";
+    let whole = |reads: &str| given_back(1, ONE).replace("ld.shared.u32 %r4, [%r2];", reads);
+    gives(&whole(matrix), |t| if t < 32 { 0 } else { t });
+    // Also next to reads of lanes somewhere else, but not for them.
+    gives(&whole(&format!("{matrix} ld.shared.u32 %r6, [%r1];")), |t| if t < 32 { 0 } else { t });
+    finds(&whole(&format!("{matrix} ld.shared.u32 %r6, [%r2];")), Kind::SharedRace);
 }
 
 #[test]

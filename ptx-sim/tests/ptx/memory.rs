@@ -177,7 +177,15 @@ fn variables_last_from_launch_to_launch_on_one_device() {
         let out = device.alloc(4);
         let params = out.address().to_le_bytes();
         let options = Options::default();
-        let launch = Launch { entry: "kernel", grid: [1; 3], block: [1; 3], shared_bytes: 0, params: &params, options };
+        let launch = Launch {
+            entry: "kernel",
+            grid: [1; 3],
+            block: [1; 3],
+            cluster: None,
+            shared_bytes: 0,
+            params: &params,
+            options,
+        };
         assert!(device.launch(&module, &launch).expect("a good launch").is_clean());
         words(device, out)[0]
     };
@@ -206,7 +214,15 @@ fn parameters_lie_at_their_alignment() {
     params[32..36].copy_from_slice(&88u32.to_le_bytes());
     params[40..].copy_from_slice(&out.address().to_le_bytes());
     let options = Options::default();
-    let launch = Launch { entry: "kernel", grid: [1; 3], block: [1; 3], shared_bytes: 0, params: &params, options };
+    let launch = Launch {
+        entry: "kernel",
+        grid: [1; 3],
+        block: [1; 3],
+        cluster: None,
+        shared_bytes: 0,
+        params: &params,
+        options,
+    };
     assert!(device.launch(&module, &launch).expect("a good launch").is_clean());
     assert_eq!(words(&device, out), [200, -5i32 as u32, 77, 88]);
 }

@@ -36,6 +36,7 @@ const PIPELINE: &str = "
     add.u32 %r16, %r16, %r10; add.u32 %r17, %r17, %r11; add.u32 %r18, %r18, %r12; add.u32 %r19, %r19, %r13;
     setp.eq.u32 %p5, %lane, 0;
     ld.shared.v4.u32 {%r10, %r11, %r12, %r13}, [%r7+1024];
+    bar.warp.sync -1;
     @%p5 mbarrier.arrive.shared::cta.b64 _, [%r5+16];
     add.u32 %r20, %r20, %r10; add.u32 %r21, %r21, %r11; add.u32 %r22, %r22, %r12; add.u32 %r23, %r23, %r13;
     add.u32 %r2, %r2, 1; xor.b32 %r3, %r3, 1; setp.eq.u32 %p4, %r3, 0; @%p4 xor.b32 %r4, %r4, 1;
@@ -86,7 +87,7 @@ fn a_pipeline_is_clean_and_right() {
 }
 
 /// Every single change, and what finds it whatever the schedule.
-const MUTATIONS: [(&str, &str, &[Kind]); 23] = [
+const MUTATIONS: [(&str, &str, &[Kind]); 24] = [
     ("fence.mbarrier_init.release.cluster;", "", &[Kind::ProxyFence]),
     ("ready: bar.sync 0;", "ready:", &[Kind::Mbarrier, Kind::SharedRace]),
     ("fence.proxy.async.shared::cta;", "", &[Kind::ProxyFence]),
@@ -129,10 +130,12 @@ const MUTATIONS: [(&str, &str, &[Kind]); 23] = [
         "b64 %p4, [%r0], %r4; @",
         &[Kind::AsyncInFlight, Kind::UninitializedMemory, Kind::SharedRace, Kind::Deadlock],
     ),
+    // One lane gives the stage back while others may still read.
+    ("bar.warp.sync -1;", "", &[Kind::SharedRace]),
     // The stage is given back before the last read of it, twice, by one warp alone, or never.
     (
-        "ld.shared.v4.u32 {%r10, %r11, %r12, %r13}, [%r7+1024];\n    @%p5 mbarrier.arrive.shared::cta.b64 _, [%r5+16];",
-        "@%p5 mbarrier.arrive.shared::cta.b64 _, [%r5+16]; ld.shared.v4.u32 {%r10, %r11, %r12, %r13}, [%r7+1024];",
+        "ld.shared.v4.u32 {%r10, %r11, %r12, %r13}, [%r7+1024];\n    bar.warp.sync -1;\n    @%p5 mbarrier.arrive.shared::cta.b64 _, [%r5+16];",
+        "bar.warp.sync -1; @%p5 mbarrier.arrive.shared::cta.b64 _, [%r5+16]; ld.shared.v4.u32 {%r10, %r11, %r12, %r13}, [%r7+1024];",
         &[Kind::SharedRace],
     ),
     (

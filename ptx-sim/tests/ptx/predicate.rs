@@ -94,6 +94,8 @@ fn predicates_have_logic_of_their_own() {
     check(&code("xor.pred %p, %p, %q"), |(a, b): (bool, bool)| a != b);
     check(&code("not.pred %p, %q"), |(_, b): (bool, bool)| !b);
     check(&code("mov.pred %p, %q"), |(_, b): (bool, bool)| b);
+    check(&code("mov.pred %p, 0"), |_: (bool, bool)| false);
+    check(&code("mov.pred %p, -1"), |_: (bool, bool)| true);
     check(&code("and.pred %p, %p, 1"), |(a, _): (bool, bool)| a);
 }
 

@@ -84,7 +84,7 @@ fn a_bulk_load_over_what_was_read_needs_order_and_no_fence() {
     let again = LOAD.replace("//! load", "");
     let wait = WAIT.replace("], 0;", "], 1;").replace('W', "V");
     clean(&[&again, WAIT, READ, BARRIER, LOAD, &wait]);
-    let early = [&again, WAIT, BARRIER, READ, LOAD, &wait].concat();
+    let early = [&again, WAIT, BARRIER, READ, "bar.warp.sync -1;\n", LOAD, &wait].concat();
     let run = block(&early).options(|options| options.warp_order = WarpOrder::Reverse).run();
     let race = run.finding(Kind::SharedRace);
     assert!([Some(&race.at), race.with.as_ref()].into_iter().flatten().any(|place| place.line == run.line("//! load")));

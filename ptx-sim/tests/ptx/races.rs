@@ -37,7 +37,7 @@ fn run(module: &Module, entry: &str, options: Options) -> Report {
     let mut device = Device::new();
     let (out, input) = (device.alloc(1 << 10), device.upload(&[1; 1 << 10]));
     let params: Vec<u8> = [out, input].iter().flat_map(|buffer| buffer.address().to_le_bytes()).collect();
-    let launch = Launch { entry, grid: [1; 3], block, shared_bytes: 0, params: &params, options };
+    let launch = Launch { entry, grid: [1; 3], block, cluster: None, shared_bytes: 0, params: &params, options };
     device.launch(module, &launch).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -50,7 +50,7 @@ fn launch(entry: &str, grid: [u32; 3], block: [u32; 3], shared_bytes: u32, param
         .entry exact() .reqntid 32, 2, 1 {{ ret; }}\n.entry shared() {{ .shared .b8 s[200000]; ret; }}"
     );
     let module = Module::parse(&text).expect("valid");
-    let launch = Launch { entry, grid, block, shared_bytes, params, options: Options::default() };
+    let launch = Launch { entry, grid, block, cluster: None, shared_bytes, params, options: Options::default() };
     Device::new().launch(&module, &launch).map(|report| assert!(report.is_clean()))
 }
 

@@ -175,3 +175,43 @@ fn atomics_need_no_order_among_themselves() {
     assert_eq!(shadow.write(5, 4, DATA, 4), race(Order::WriteAfterWrite, 4, 3));
     assert_eq!(shadow.atomic(6, 5, DATA, 4), race(Order::WriteAfterWrite, 5, 4));
 }
+
+#[test]
+fn blocks_of_a_cluster_take_turns() {
+    let mut shadow = shadow();
+    shadow.begin_cluster();
+    assert_eq!(shadow.write(0, 1, DATA, 16), None);
+    assert_eq!(shadow.write(1, 2, DATA + 64, 16), None);
+    assert_eq!(shadow.read(0, 3, DATA, 16), None);
+    assert_eq!(shadow.read(1, 4, DATA, 16), race(Order::ReadAfterWrite, 0, 1));
+    assert_eq!(shadow.read(0, 5, DATA + 64, 16), race(Order::ReadAfterWrite, 1, 2));
+    shadow.begin_cluster();
+    assert_eq!(shadow.write(2, 6, DATA, 16), race(Order::WriteAfterWrite, 0, 1));
+}
+
+#[test]
+fn a_block_remembers_its_fence_and_what_it_knows_in_the_next_turn() {
+    let mut shadow = shadow();
+    shadow.begin_cluster();
+    assert_eq!(shadow.write(0, 1, DATA, 16), None);
+    shadow.fence(0);
+    assert_eq!(shadow.write(1, 2, DATA + 64, 16), None);
+    count(&mut shadow, 0, false);
+    count(&mut shadow, 1, true);
+    assert_eq!(shadow.read(2, 3, DATA + 128, 16), None);
+    assert_eq!(shadow.read(1, 4, DATA, 16), None);
+    assert_eq!(shadow.read(0, 5, DATA + 64, 16), race(Order::ReadAfterWrite, 1, 2));
+}
+
+#[test]
+fn a_block_learns_in_shared_memory_what_another_released_there() {
+    let mut shadow = shadow();
+    shadow.begin_cluster();
+    assert_eq!(shadow.write(0, 1, DATA, 16), None);
+    let released = shadow.released(0);
+    assert_eq!(shadow.write(0, 2, DATA + 64, 16), None);
+    assert_eq!(shadow.fenced(0), []);
+    shadow.learn(1, &released);
+    assert_eq!(shadow.read(1, 3, DATA, 16), None);
+    assert_eq!(shadow.read(1, 4, DATA + 64, 16), race(Order::ReadAfterWrite, 0, 2));
+}

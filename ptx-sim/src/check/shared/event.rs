@@ -2,23 +2,25 @@
 
 use super::{Fault, Site};
 use crate::check::Order;
-use crate::check::clock::{AGENTS, Now, Passes};
+use crate::check::clock::{AGENTS, Actor, Now, Passes};
 
-/// An access in one word, from the top: in flight (1 bit), by the asynchronous proxy (1), clock (26), pc (22), agent (8),
-/// several (1), lane (5). Greater words have greater clocks; writes of the asynchronous proxy are greater than others,
+/// An access in one word, from the top: in flight (1 bit), by the asynchronous proxy (1), clock (26), pc (20), agent (9),
+/// whole (1), several (1), lane (5). Greater words have greater clocks; writes of the asynchronous proxy are greater than others,
 /// and copies in flight greater than everything else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Event(u64);
 
 const CLOCK_SHIFT: u32 = 36;
-const PC_SHIFT: u32 = 14;
-const AGENT_SHIFT: u32 = 6;
+const PC_SHIFT: u32 = 16;
+const AGENT_SHIFT: u32 = 7;
 const IN_FLIGHT: u64 = 1 << 63;
 const ASYNC: u64 = 1 << 62;
+const WHOLE: u64 = 1 << 6;
 const SEVERAL: u64 = 1 << 5;
-const PC: u32 = 0x3f_ffff;
+const LANE: u64 = 0x1f;
+const PC: u32 = 0xf_ffff;
 /// Agent, several and lane.
-const WHO: u64 = (1 << PC_SHIFT) - 1;
+const WHO: u64 = ((1 << PC_SHIFT) - 1) & !WHOLE;
 
 impl Event {
     /// Not an access, and greater than all of them.
@@ -26,7 +28,8 @@ impl Event {
 
     #[inline(always)]
     pub fn new(at: Site, clock: u32) -> Self {
-        let who = u64::from(at.warp) << AGENT_SHIFT | u64::from(at.lane);
+        let whole = if at.whole { WHOLE } else { 0 };
+        let who = u64::from(at.warp) << AGENT_SHIFT | whole | u64::from(at.lane);
         Self(u64::from(clock) << CLOCK_SHIFT | u64::from(at.pc & PC) << PC_SHIFT | who)
     }
 
@@ -52,6 +55,12 @@ impl Event {
     #[inline(always)]
     pub fn of_several(self) -> Self {
         Self(self.0 | SEVERAL)
+    }
+
+    /// The same, where an earlier one of the warp, which is forgotten, may be of a lane alone.
+    #[inline(always)]
+    pub fn after(self, earlier: Self) -> Self {
+        Self(self.0 & (earlier.0 | !WHOLE))
     }
 
     /// The same, by the asynchronous proxy; the agent is an mbarrier, and the clock its phase.
@@ -93,7 +102,14 @@ impl Event {
     }
 
     pub fn site(self) -> Site {
-        Site { warp: self.agent() as u8, lane: self.lane(), pc: (self.0 >> PC_SHIFT) as u32 & PC }
+        let whole = self.0 & WHOLE != 0;
+        Site { warp: self.agent() as u16, lane: self.lane(), whole, pc: (self.0 >> PC_SHIFT) as u32 & PC }
+    }
+
+    /// Who did it.
+    pub fn actor(self) -> Actor {
+        let (several, whole) = (self.0 & SEVERAL != 0, self.0 & WHOLE != 0);
+        Actor { agent: self.agent(), lane: self.lane().into(), several, whole }
     }
 
     /// Whether both are of one lane, and of no other.
@@ -102,10 +118,10 @@ impl Event {
         (self.0 ^ other.0) & WHO == 0
     }
 
-    /// Whether both are of one warp and clock, and both in flight or not.
+    /// Whether both are of one warp and clock, and alike but for the lane and the instruction.
     #[inline(always)]
     pub fn is_same_time(self, other: Self) -> bool {
-        (self.0 ^ other.0) & !((u64::from(PC) << PC_SHIFT) | ((1 << AGENT_SHIFT) - 1)) == 0
+        (self.0 ^ other.0) & !((u64::from(PC) << PC_SHIFT) | LANE) == 0
     }
 
     /// Whether both are of one lane and instruction, whenever.
@@ -122,7 +138,7 @@ impl Event {
 /// An access that happens, and what is ordered before it.
 pub(super) struct Present<'a> {
     pub event: Event,
-    /// The least event of this block: written, by nobody in particular. Its clock is the one that clocks count from.
+    /// The least event of this cluster: written, by nobody in particular. Its clock is the one that clocks count from.
     pub first: Event,
     /// Up to this event everything is ordered before the access.
     pub floor: Event,
@@ -143,20 +159,22 @@ impl<'a> Present<'a> {
         }
     }
 
-    /// Whether the event is of this block, not in flight, and ordered before this one by clocks alone.
+    /// Whether the event is of this cluster, not in flight, and ordered before this one by clocks alone.
     #[inline(always)]
     pub fn surely_follows(&self, event: Event) -> bool {
         event.0.wrapping_sub(self.first.0) <= self.floor.0 - self.first.0
     }
 
-    /// Whether the event is of an earlier block.
+    /// Whether the event is of an earlier cluster.
     pub fn is_stale(&self, event: Event) -> bool {
         event.clock() < self.first.clock()
     }
 
     /// Whether the event, which is not in flight, is ordered before this one.
     pub fn follows(&self, event: Event) -> bool {
-        event.clock() <= self.first.clock() + self.now.seen[event.agent()] || event.is_same_lane(self.event)
+        // Events of clusters before are known as well.
+        let clock = event.clock().saturating_sub(self.first.clock());
+        event.is_same_lane(self.event) || self.now.knows(clock, || event.actor(), event.agent())
     }
 
     /// Whether the asynchronous proxy sees a write that is ordered before this access.
@@ -173,11 +191,15 @@ impl<'a> Present<'a> {
             return 0;
         }
         let clock = write.clock() - self.first.clock();
-        match clock <= self.now.seen[write.agent()] {
-            false => 0,
-            true if write.is_of_async_proxy() => u32::MAX,
-            true => self.now.lanes_passed(write.agent(), clock),
+        let known = match write.actor() {
+            Actor { several: false, whole: false, agent, .. } => self.now.known_lanes(agent, clock),
+            who if self.now.knows(clock, || who, who.agent) => u32::MAX,
+            _ => 0,
+        };
+        if known == 0 || write.is_of_async_proxy() {
+            return known;
         }
+        known & self.now.lanes_passed(write.agent(), clock)
     }
 
     pub fn race(&self, event: Event, order: Order) -> Fault {

@@ -67,17 +67,17 @@ impl Layout {
     }
 }
 
-/// The last access of every warp to every line and cell.
+/// The last access of every agent to every line and cell.
 #[derive(Debug)]
 pub(super) struct Accesses {
     layout: Layout,
-    /// By warp.
+    /// Of all warps, and of mbarriers up to the last with an access.
     rows: Vec<Row>,
     /// For each line, no access to any of it is later than this clock.
     newest: Vec<u32>,
 }
 
-/// The last accesses of a warp; 0 where there was none.
+/// The last accesses of an agent; 0 where there was none.
 #[derive(Debug)]
 struct Row {
     /// Accesses of whole lines.
@@ -86,10 +86,34 @@ struct Row {
     cells: Vec<Event>,
 }
 
+impl Row {
+    fn new(layout: Layout) -> Self {
+        Self { lines: vec![Event::default(); layout.lines], cells: Vec::new() }
+    }
+}
+
 impl Accesses {
     pub fn new(layout: Layout, warps: usize) -> Self {
-        let row = |_| Row { lines: vec![Event::default(); layout.lines], cells: Vec::new() };
-        Self { layout, rows: (0..warps).map(row).collect(), newest: vec![0; layout.lines] }
+        Self { layout, rows: (0..warps).map(|_| Row::new(layout)).collect(), newest: vec![0; layout.lines] }
+    }
+
+    /// A read of a whole line by a bulk copy, an access of the mbarrier that it completes on.
+    pub fn record_async(&mut self, event: Event, piece: Piece) {
+        // The clocks of mbarriers have nothing to do with those of warps.
+        self.newest[piece.line()] = u32::MAX;
+        let rows = self.rows.len().max(event.agent() + 1);
+        self.rows.resize_with(rows, || Row::new(self.layout));
+        self.rows[event.agent()].lines[piece.line()] = event;
+    }
+
+    /// Shows the accesses of these bytes, in whole lines.
+    pub fn visit(&self, bytes: Range<u32>, look: &mut impl FnMut(Event)) {
+        let lines = (bytes.start >> LINE) as usize..(bytes.end >> LINE) as usize;
+        let cells = self.layout.cells_of_line(lines.start).start..self.layout.cells_of_line(lines.end).start;
+        for row in &self.rows {
+            let cells = row.cells.get(cells.clone()).unwrap_or_default();
+            row.lines[lines.clone()].iter().chain(cells).for_each(|event| look(*event));
+        }
     }
 
     #[inline(always)]
@@ -165,8 +189,9 @@ impl Accesses {
 /// Puts an event where the last one of the same warp was, beside it if that is not `since` the warp's last tick.
 #[inline(always)]
 fn merge(last: &mut Event, event: Event, since: Event) {
-    let joins = *last >= since && !last.is_same_lane(event);
-    *last = if joins { event.of_several() } else { event };
+    let recent = *last >= since;
+    let event = if recent { event.after(*last) } else { event };
+    *last = if recent && !last.is_same_lane(event) { event.of_several() } else { event };
 }
 
 /// Lines or cells, and where an access at an offset begins among them.
@@ -252,6 +277,16 @@ impl Writes {
             *line = Event::NONE;
         }
         &mut self.cells[self.layout.cells_of(piece)]
+    }
+
+    /// Shows the writes of these bytes, in whole lines.
+    pub fn visit(&self, bytes: Range<u32>, look: &mut impl FnMut(Event)) {
+        for line in (bytes.start >> LINE) as usize..(bytes.end >> LINE) as usize {
+            match self.lines[line] {
+                Event::NONE => self.cells[self.layout.cells_of_line(line)].iter().for_each(|event| look(*event)),
+                event => look(event),
+            }
+        }
     }
 
     /// Has what nobody wrote written by nobody in particular.

@@ -6,16 +6,15 @@
 
 use super::event::{Event, Present};
 use super::{Fault, Shadow, Site};
-use crate::check::Order;
 use crate::check::clock::Now;
 
 /// Warps of a warpgroup.
 const WARPS: usize = 4;
 
-/// Operands that were read, by warpgroup.
+/// Operands that were read, by warpgroup: its first warp, and what it has read.
 #[derive(Debug, Default)]
 pub(super) struct Operands {
-    groups: Vec<Reads>,
+    groups: Vec<(usize, Reads)>,
     lines: usize,
 }
 
@@ -29,25 +28,35 @@ struct Reads {
 }
 
 impl Operands {
-    pub fn new(lines: usize, warps: usize) -> Self {
-        Self { groups: vec![Reads::default(); warps / WARPS], lines }
+    pub fn new(lines: usize) -> Self {
+        Self { groups: Vec::new(), lines }
     }
 
-    /// Begins the next block.
+    /// Begins the next cluster.
     pub fn clear(&mut self) {
-        for reads in self.groups.iter_mut().filter(|reads| !reads.events.is_empty()) {
+        for (_, reads) in &mut self.groups {
             reads.waits.fill(0);
             reads.events.clear();
         }
     }
 
+    /// What the warpgroup has read that begins with a warp.
+    fn of(&mut self, first: usize) -> &mut Reads {
+        let index = self.groups.iter().position(|(warp, _)| *warp == first).unwrap_or(self.groups.len());
+        if index == self.groups.len() {
+            self.groups.push((first, Reads::default()));
+        }
+        &mut self.groups[index].1
+    }
+
     /// A read that is not ordered before the present access.
     #[inline(always)]
     pub fn conflict(&self, present: &Present, line: usize) -> Option<Event> {
-        self.groups.iter().enumerate().find_map(|(group, reads)| {
+        self.groups.iter().find_map(|(first, reads)| {
             let wait = *reads.waits.get(line)? as usize;
             let events = reads.events.get(wait.checked_sub(1)?)?;
-            let ordered = present.event.agent() / WARPS == group || events.iter().any(|event| present.follows(*event));
+            let same_group = (*first..first + WARPS).contains(&present.event.agent());
+            let ordered = same_group || events.iter().any(|event| present.follows(*event));
             (!ordered).then_some(events[0])
         })
     }
@@ -70,9 +79,7 @@ impl Shadow {
                 seen >> write.lane() & 1 == 1
             });
             if first.is_none() && !(settled && self.atomics.is_none()) {
-                let fault = self.check_written(&present, piece, Order::ReadAfterWrite);
-                let fault = fault.or_else(|| self.check_atomics(&present, piece, Order::ReadAfterWrite));
-                first = fault.or_else(|| self.check_fences(&present, piece)).map(|fault| (fault, offset));
+                first = self.check_async_read(&present, piece).map(|fault| (fault, offset));
             }
         }
         first
@@ -87,15 +94,15 @@ impl Shadow {
     /// The warpgroup has waited for the product that `at`, a lane of its first warp, has issued. `nows` are the presents
     /// of its warps.
     pub fn end_operands(&mut self, at: Site, nows: [Now; WARPS], offsets: &[u32]) {
-        let warp = |warp: usize| Site { warp: at.warp + warp as u8, ..at };
+        let warp = |warp: usize| Site { warp: at.warp + warp as u16, whole: true, ..at };
         let events = std::array::from_fn(|index| self.begin(warp(index), &nows[index], 0, 1).0.event);
         let lines = self.operands.lines;
-        let reads = &mut self.operands.groups[usize::from(at.warp) / WARPS];
+        offsets.iter().for_each(|offset| self.readers.end((offset / 16) as usize));
+        let reads = self.operands.of(at.warp.into());
         reads.waits.resize(lines, 0);
         reads.events.push(events);
         for offset in offsets {
             let line = (offset / 16) as usize;
-            self.readers.end(line);
             reads.waits[line] = reads.events.len() as u32;
         }
     }

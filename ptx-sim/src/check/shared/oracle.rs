@@ -50,22 +50,22 @@ fn the_first_fault_is_where_a_search_through_everything_finds_it() {
         shadow.clear();
         let mut past: Vec<Past> = Vec::new();
         if draw(4) > 0 {
-            let at = Site { warp: 0, lane: 0, pc: 0 };
+            let at = Site { warp: 0, lane: 0, whole: false, pc: 0 };
             for start in [0, 16] {
                 assert_eq!(shadow.write(at, &clocks.now(0), start, 16, true), None);
                 past.push(Past { does: Does::Write, at, clock: 1, bytes: start..start + 16, in_flight: false });
             }
-            clocks.join(0b111);
+            clocks.join(0, 0b111);
         }
         for pc in 0..40 {
             let (warp, lane) = (draw(3), draw(2));
-            let at = Site { warp: warp as u8, lane: lane as u8, pc };
+            let at = Site { warp: warp as u16, lane: lane as u8, whole: false, pc };
             match draw(16) {
-                0..5 => clocks.join([0b111, 0b111, 0b11, 0b110, 0b101][draw(5) as usize]),
+                0..5 => clocks.join(0, [0b111, 0b111, 0b11, 0b110, 0b101][draw(5) as usize]),
                 5 if draw(2) == 0 => clocks.tick(warp as usize),
                 5 => clocks.fence(warp as usize, 0b11, Passes::Writes),
                 6 => {
-                    let released = clocks.release(warp as usize);
+                    let released = clocks.release(warp as usize, u32::MAX);
                     clocks.acquire(draw(3) as usize, &released);
                 }
                 7 => {

@@ -36,7 +36,7 @@ impl Readers {
         Self { count: vec![0; lines], last: vec![Event::default(); lines], all: 0 }
     }
 
-    /// Begins the next block.
+    /// Begins the next cluster.
     pub fn clear(&mut self) {
         if self.all > 0 {
             self.count.fill(0);
@@ -69,14 +69,14 @@ impl Readers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Completion {
     /// Its number as an agent, behind those of the warps.
-    pub agent: u8,
+    pub agent: u16,
     /// The phase that waits for the copy, from 1.
     pub phase: u32,
 }
 
 impl Shadow {
-    /// The lane `at` starts an asynchronous read of `len` bytes from `offset` on, both multiples of 16: operands of
-    /// `wgmma`, the source of a bulk store. [`end_async_read`](Self::end_async_read) must follow, with the same bytes.
+    /// The lane `at` starts an asynchronous read of `len` bytes from `offset` on, both multiples of 16: the
+    /// source of a bulk store. [`end_async_read`](Self::end_async_read) must follow, with the same bytes.
     /// Gives the first fault.
     pub fn begin_async_read(&mut self, at: Site, now: &Now, offset: u32, len: u32) -> Option<Fault> {
         let mut first = None;
@@ -87,10 +87,7 @@ impl Shadow {
             });
             self.readers.begin(piece.line(), present.event);
             if first.is_none() && (!settled || self.atomics.is_some()) {
-                let order = Order::ReadAfterWrite;
-                let fault = self.check_written(&present, piece, order);
-                let fault = fault.or_else(|| self.check_atomics(&present, piece, order));
-                first = fault.or_else(|| self.check_fences(&present, piece));
+                first = self.check_async_read(&present, piece);
             }
         }
         first
@@ -102,6 +99,17 @@ impl Shadow {
             let (present, piece) = self.begin(at, now, offset, LINE);
             self.readers.end(piece.line());
             self.reads.record(&present, piece);
+        }
+    }
+
+    /// The phase of the mbarrier is complete that a copy from here completes on: now it is a read that those know of who
+    /// wait for it.
+    pub fn end_async_read_by(&mut self, at: Site, by: Completion, (offset, len): (u32, u32)) {
+        let event = self.async_access(at, by);
+        for offset in (offset..offset + len).step_by(LINE as usize) {
+            let piece = self.layout.piece(offset, LINE);
+            self.readers.end(piece.line());
+            self.reads.record_async(event, piece);
         }
     }
 
@@ -122,7 +130,7 @@ impl Shadow {
                 let fault = fault.or_else(|| self.check_atomics(&present, piece, Order::WriteAfterWrite));
                 first = fault.or_else(|| self.check_fences(&present, piece));
             }
-            let event = self.async_write(at, by);
+            let event = self.async_access(at, by);
             self.writes.record(event.in_flight(), piece);
         }
         first
@@ -130,7 +138,7 @@ impl Shadow {
 
     /// The phase of the mbarrier is complete, and with it the copy.
     pub fn end_async_write(&mut self, at: Site, by: Completion, (offset, len): (u32, u32)) {
-        let event = self.async_write(at, by);
+        let event = self.async_access(at, by);
         for offset in (offset..offset + len).step_by(LINE as usize) {
             let piece = self.layout.piece(offset, LINE);
             let own = |write: &&mut Event| **write == event.in_flight();
@@ -138,7 +146,7 @@ impl Shadow {
         }
     }
 
-    fn async_write(&mut self, at: Site, by: Completion) -> Event {
+    fn async_access(&mut self, at: Site, by: Completion) -> Event {
         let clock = self.base + by.phase;
         self.newest = self.newest.max(clock);
         Event::new(Site { warp: by.agent, ..at }, clock).of_async_proxy()
@@ -160,8 +168,16 @@ impl Shadow {
         self.writes.record(present.event, piece);
     }
 
+    /// Checks a read of the asynchronous proxy against what was written there.
+    pub(super) fn check_async_read(&mut self, present: &Present, piece: Piece) -> Option<Fault> {
+        let order = Order::ReadAfterWrite;
+        let fault = self.check_written(present, piece, order);
+        let fault = fault.or_else(|| self.check_atomics(present, piece, order));
+        fault.or_else(|| self.check_fences(present, piece))
+    }
+
     /// Looks for a write in the generic proxy that no fence has passed on.
-    pub(super) fn check_fences(&self, present: &Present, piece: Piece) -> Option<Fault> {
+    fn check_fences(&self, present: &Present, piece: Piece) -> Option<Fault> {
         let unseen = |write: &&Event| !present.is_stale(**write) && !write.is_in_flight() && !present.sees(**write);
         self.writes.of(piece).iter().find(unseen).map(|write| Fault::Unfenced { with: write.site() })
     }

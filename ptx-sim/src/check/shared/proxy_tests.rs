@@ -3,7 +3,7 @@ use crate::check::clock::{Clocks, Passes};
 
 const WARPS: usize = 3;
 /// The mbarriers' numbers as agents.
-const FULL: u8 = WARPS as u8;
+const FULL: u16 = WARPS as u16;
 
 /// A block, whose instructions have the pc of their place in the test: 1, 2, 3, ...
 struct Block {
@@ -19,29 +19,29 @@ fn block() -> Block {
 }
 
 impl Block {
-    fn at(&mut self, warp: u8, lane: u8) -> Site {
+    fn at(&mut self, warp: u16, lane: u8) -> Site {
         self.pc += 1;
-        Site { warp, lane, pc: self.pc }
+        Site { warp, lane, whole: false, pc: self.pc }
     }
 
-    fn write(&mut self, warp: u8, lane: u8, offset: u32) -> Option<Fault> {
+    fn write(&mut self, warp: u16, lane: u8, offset: u32) -> Option<Fault> {
         let at = self.at(warp, lane);
         self.shadow.write(at, &self.clocks.now(warp.into()), offset, 4, true)
     }
 
-    fn read(&mut self, warp: u8, offset: u32) -> Option<Fault> {
+    fn read(&mut self, warp: u16, offset: u32) -> Option<Fault> {
         let at = self.at(warp, 0);
         self.shadow.read(at, &self.clocks.now(warp.into()), offset, 4)
     }
 
     /// A bulk copy of 64 bytes by lane 0.
-    fn load(&mut self, warp: u8, offset: u32, by: Completion) -> (Site, Option<Fault>) {
+    fn load(&mut self, warp: u16, offset: u32, by: Completion) -> (Site, Option<Fault>) {
         let at = self.at(warp, 0);
         (at, self.shadow.begin_async_write(at, &self.clocks.now(warp.into()), by, (offset, 64)))
     }
 
     /// A bulk store of 64 bytes by lane 0.
-    fn store(&mut self, warp: u8, offset: u32) -> (Site, Option<Fault>) {
+    fn store(&mut self, warp: u16, offset: u32) -> (Site, Option<Fault>) {
         let at = self.at(warp, 0);
         (at, self.shadow.begin_async_read(at, &self.clocks.now(warp.into()), offset, 64))
     }
@@ -51,7 +51,7 @@ impl Block {
     }
 
     fn barrier(&mut self) {
-        self.clocks.join(u64::MAX);
+        self.clocks.join(0, u64::MAX);
     }
 }
 
@@ -65,8 +65,8 @@ fn written(fenced: u32) -> Block {
     block
 }
 
-fn race(warp: u8, pc: u32, order: Order) -> Option<Fault> {
-    Some(Fault::Race { with: Site { warp, lane: 0, pc }, same_warp: false, order })
+fn race(warp: u16, pc: u32, order: Order) -> Option<Fault> {
+    Some(Fault::Race { with: Site { warp, lane: 0, whole: false, pc }, same_warp: false, order })
 }
 
 fn by(phase: u32) -> Completion {
@@ -82,7 +82,7 @@ fn a_store_needs_a_fence_of_every_lane_that_wrote_and_a_barrier() {
     assert_eq!(late.store(1, 0).1, race(0, 1, Order::ReadAfterWrite));
     let mut partly = written(!(1 << 5));
     partly.barrier();
-    assert_eq!(partly.store(1, 0).1, Some(Fault::Unfenced { with: Site { warp: 0, lane: 5, pc: 6 } }));
+    assert_eq!(partly.store(1, 0).1, Some(Fault::Unfenced { with: Site { warp: 0, lane: 5, whole: false, pc: 6 } }));
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_fence_before_the_write_is_none() {
     let mut block = written(u32::MAX);
     assert_eq!(block.write(0, 3, 12), None);
     block.barrier();
-    assert_eq!(block.store(1, 0).1, Some(Fault::Unfenced { with: Site { warp: 0, lane: 3, pc: 17 } }));
+    assert_eq!(block.store(1, 0).1, Some(Fault::Unfenced { with: Site { warp: 0, lane: 3, whole: false, pc: 17 } }));
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_load_waits_for_those_who_read() {
     // Warp 0 does not even know that the first load has ended.
     let (_, fault) = block.load(0, 0, by(2));
     assert!(matches!(fault, Some(Fault::Unwaited { order: Order::WriteAfterWrite, .. })));
-    let released = block.clocks.release(1);
+    let released = block.clocks.release(1, u32::MAX);
     block.clocks.acquire(0, &released);
     assert_eq!(block.load(0, 64, by(2)).1, None);
 }
@@ -169,7 +169,7 @@ fn a_load_over_a_release_that_came_too_early_is_a_race() {
     let (at, _) = block.load(0, 0, by(1));
     block.shadow.end_async_write(at, by(1), (0, 64));
     block.clocks.acquire_phase(1, 0, 1);
-    let early = block.clocks.release(1);
+    let early = block.clocks.release(1, u32::MAX);
     assert_eq!(block.read(1, 0), None);
     block.clocks.acquire(0, &early);
     assert_eq!(block.load(0, 0, by(2)).1, race(1, 2, Order::WriteAfterRead));

@@ -26,27 +26,27 @@ fn written(granule: u32) -> Block {
 }
 
 impl Block {
-    fn at(&mut self, warp: u8, lane: u8) -> Site {
+    fn at(&mut self, warp: u16, lane: u8) -> Site {
         self.pc += 1;
-        Site { warp, lane, pc: self.pc }
+        Site { warp, lane, whole: false, pc: self.pc }
     }
 
-    fn read(&mut self, warp: u8, lane: u8, offset: u32, len: u32) -> Option<Fault> {
+    fn read(&mut self, warp: u16, lane: u8, offset: u32, len: u32) -> Option<Fault> {
         let at = self.at(warp, lane);
         self.shadow.read(at, &self.clocks.now(warp.into()), offset, len)
     }
 
-    fn write(&mut self, warp: u8, lane: u8, offset: u32, len: u32) -> Option<Fault> {
+    fn write(&mut self, warp: u16, lane: u8, offset: u32, len: u32) -> Option<Fault> {
         let at = self.at(warp, lane);
         self.shadow.write(at, &self.clocks.now(warp.into()), offset, len, true)
     }
 
-    fn atomic(&mut self, warp: u8, lane: u8, offset: u32) -> Option<Fault> {
+    fn atomic(&mut self, warp: u16, lane: u8, offset: u32) -> Option<Fault> {
         let at = self.at(warp, lane);
         self.shadow.atomic(at, &self.clocks.now(warp.into()), offset, 4)
     }
 
-    fn begin(&mut self, warp: u8, lane: u8, offset: u32, len: u32) -> (Site, Option<Fault>) {
+    fn begin(&mut self, warp: u16, lane: u8, offset: u32, len: u32) -> (Site, Option<Fault>) {
         let at = self.at(warp, lane);
         (at, self.shadow.begin_async(at, &self.clocks.now(warp.into()), offset, len))
     }
@@ -56,16 +56,16 @@ impl Block {
     }
 
     fn barrier(&mut self) {
-        self.clocks.join(u64::MAX);
+        self.clocks.join(0, u64::MAX);
     }
 }
 
-fn race(warp: u8, lane: u8, pc: u32, order: Order) -> Option<Fault> {
-    Some(Fault::Race { with: Site { warp, lane, pc }, same_warp: false, order })
+fn race(warp: u16, lane: u8, pc: u32, order: Order) -> Option<Fault> {
+    Some(Fault::Race { with: Site { warp, lane, whole: false, pc }, same_warp: false, order })
 }
 
-fn warp_race(warp: u8, lane: u8, pc: u32, order: Order) -> Option<Fault> {
-    Some(Fault::Race { with: Site { warp, lane, pc }, same_warp: true, order })
+fn warp_race(warp: u16, lane: u8, pc: u32, order: Order) -> Option<Fault> {
+    Some(Fault::Race { with: Site { warp, lane, whole: false, pc }, same_warp: true, order })
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn every_warp_that_read_is_remembered() {
             assert_eq!(block.read(reader, 0, 0, 16), None);
         }
         // All but one of the readers meet the writer.
-        block.clocks.join(0b1111 & !(1 << straggler));
+        block.clocks.join(0, 0b1111 & !(1 << straggler));
         let pc = u32::from(straggler);
         assert_eq!(block.write(0, 0, 4, 4), race(straggler, 0, pc, Order::WriteAfterRead));
     }
@@ -113,7 +113,7 @@ fn every_warp_that_read_is_remembered() {
 fn a_barrier_of_other_warps_orders_nothing() {
     let mut block = block(4);
     assert_eq!(block.write(0, 0, 0, 4), None);
-    block.clocks.join(0b1100);
+    block.clocks.join(0, 0b1100);
     assert!(block.read(2, 0, 0, 4).is_some());
 }
 
@@ -121,7 +121,7 @@ fn a_barrier_of_other_warps_orders_nothing() {
 fn an_arrival_that_was_waited_for_orders() {
     let mut block = block(4);
     assert_eq!(block.write(0, 0, 0, 16), None);
-    let full = block.clocks.release(0);
+    let full = block.clocks.release(0, u32::MAX);
     assert_eq!(block.write(0, 0, 16, 16), None);
     block.clocks.acquire(2, &full);
     assert_eq!(block.read(2, 9, 0, 16), None);
@@ -180,11 +180,11 @@ fn lanes_of_one_instruction_may_write_the_same_value() {
     let mut block = block(4);
     let now = block.clocks.now(0);
     for lane in 0..32 {
-        let at = Site { warp: 0, lane, pc: 1 };
+        let at = Site { warp: 0, lane, whole: false, pc: 1 };
         assert_eq!(block.shadow.write(at, &now, 0, 4, lane == 0), None);
     }
     // No lane knows who was the last of them.
-    let at = Site { warp: 0, lane: 31, pc: 2 };
+    let at = Site { warp: 0, lane: 31, whole: false, pc: 2 };
     assert_eq!(block.shadow.read(at, &now, 0, 4), warp_race(0, 31, 1, Order::ReadAfterWrite));
     block.clocks.tick(0);
     assert_eq!(block.shadow.read(at, &block.clocks.now(0), 0, 4), None);
@@ -194,8 +194,8 @@ fn lanes_of_one_instruction_may_write_the_same_value() {
 fn lanes_of_one_instruction_may_not_write_different_values() {
     let mut block = block(4);
     let now = block.clocks.now(0);
-    assert_eq!(block.shadow.write(Site { warp: 0, lane: 0, pc: 1 }, &now, 0, 4, true), None);
-    let fault = block.shadow.write(Site { warp: 0, lane: 1, pc: 1 }, &now, 0, 4, true);
+    assert_eq!(block.shadow.write(Site { warp: 0, lane: 0, whole: false, pc: 1 }, &now, 0, 4, true), None);
+    let fault = block.shadow.write(Site { warp: 0, lane: 1, whole: false, pc: 1 }, &now, 0, 4, true);
     assert_eq!(fault, warp_race(0, 0, 1, Order::WriteAfterWrite));
 }
 
@@ -203,8 +203,8 @@ fn lanes_of_one_instruction_may_not_write_different_values() {
 fn the_same_value_from_another_instruction_is_a_race() {
     let mut block = block(4);
     let now = block.clocks.now(0);
-    assert_eq!(block.shadow.write(Site { warp: 0, lane: 0, pc: 1 }, &now, 0, 4, true), None);
-    let fault = block.shadow.write(Site { warp: 0, lane: 1, pc: 2 }, &now, 0, 4, false);
+    assert_eq!(block.shadow.write(Site { warp: 0, lane: 0, whole: false, pc: 1 }, &now, 0, 4, true), None);
+    let fault = block.shadow.write(Site { warp: 0, lane: 1, whole: false, pc: 2 }, &now, 0, 4, false);
     assert_eq!(fault, warp_race(0, 0, 1, Order::WriteAfterWrite));
 }
 
@@ -255,8 +255,8 @@ fn wide_accesses_meet_narrow_ones() {
 fn atomics_need_no_order_among_themselves() {
     let mut block = written(4);
     for warp in 0..4 {
-        assert_eq!(block.atomic(warp, warp, 0), None);
-        assert_eq!(block.atomic(warp, warp + 1, 0), None);
+        assert_eq!(block.atomic(warp, warp as u8, 0), None);
+        assert_eq!(block.atomic(warp, warp as u8 + 1, 0), None);
     }
 }
 
@@ -265,7 +265,7 @@ fn atomics_race_with_plain_accesses() {
     let mut block = written(4);
     assert_eq!(block.atomic(0, 0, 0), None);
     assert_eq!(block.atomic(1, 0, 0), None);
-    block.clocks.join(0b1101);
+    block.clocks.join(0, 0b1101);
     // The atomic of warp 1 is not hidden by others.
     assert_eq!(block.read(2, 0, 0, 4), race(1, 0, 2, Order::ReadAfterWrite));
     assert_eq!(block.write(3, 0, 0, 4), race(2, 0, 3, Order::WriteAfterRead));
@@ -279,7 +279,7 @@ fn atomics_race_with_plain_accesses() {
 fn an_atomic_does_not_hide_the_plain_write_before() {
     let mut block = block(4);
     assert_eq!(block.write(0, 0, 0, 4), None);
-    block.clocks.join(0b0011);
+    block.clocks.join(0, 0b0011);
     assert_eq!(block.atomic(1, 0, 0), None);
     assert_eq!(block.atomic(2, 0, 0), race(0, 0, 1, Order::WriteAfterWrite));
 }
