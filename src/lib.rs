@@ -2,7 +2,7 @@
 
 mod embedded;
 
-pub use embedded::{MANIFEST, PTX, PTX_SM80, PTX_SM90A, TUNED};
+pub use embedded::{MANIFEST, PTX, PTX_SM80, PTX_SM89, PTX_SM90A, TUNED};
 pub use evo_sdpa_host::*;
 use std::path::Path;
 

@@ -154,6 +154,7 @@ fn merge_in_place<T: Element>(results: &Results<T>, into: usize) -> cpu::Output<
         entry: &entry.to_string(),
         grid: plan.grid,
         block: [entry.threads(), 1, 1],
+        cluster: None,
         shared_bytes: entry.shared_bytes(),
         params: &params,
         options: ptx_sim::Options::default(),

@@ -1,7 +1,9 @@
 //! What the planner promises, without a GPU.
 
 use evo_sdpa::shapes::ACCEPTANCE;
-use evo_sdpa::{Causal, DType, DevicePointers, DeviceSpec, Error, KERNELS, Kernel, Layout, Plan, Problem};
+use evo_sdpa::{
+    Causal, DType, DevicePointers, DeviceSpec, Error, Fp8, KERNELS, Kernel, Layout, Plan, Problem, ScaleBlocks,
+};
 
 const DEVICES: [DeviceSpec; 3] = [DeviceSpec::L4, DeviceSpec::H200, DeviceSpec::A100];
 
@@ -103,7 +105,8 @@ fn a_kernel_asked_for_by_name_is_the_one_that_runs_or_an_error() {
     for device in DEVICES {
         for &kernel in KERNELS {
             let head_dim = kernel.head_dim() as usize;
-            let problem = Problem::contiguous(kernel.dtype(), [1, 4, 4, 100, 100, head_dim]);
+            let fp8 = matches!(kernel, Kernel::FwdFp8(_)).then_some(Fp8::uniform(ScaleBlocks::Head));
+            let problem = Problem::contiguous(kernel.dtype(), [1, 4, 4, 100, 100, head_dim]).with_fp8(fp8);
             match Plan::with_kernel(&problem, &device, kernel) {
                 Ok(plan) => assert_eq!(plan.kernel, kernel),
                 Err(error) if !device.runs(kernel) => assert!(error.to_string().contains("capability"), "{error}"),
@@ -334,6 +337,10 @@ fn tiles_of_unequal_length_come_longest_first_in_groups_of_a_tile_for_every_othe
     let order = tiles([4, 16, 16, 4096, 4096, 128], causal);
     let group: Vec<_> = (0..4 * 32).map(|index| order.get(index)).collect();
     assert!(group.is_sorted_by_key(|(tile, _)| std::cmp::Reverse(*tile)) && group.iter().all(|(_, slice)| *slice < 4));
+    // Two tiles for each SM are 9 slices: the last of the groups has 64 - 13 * 4.
+    assert_eq!((order.last, order.last_group), (13 * 4, 12));
+    let last: Vec<_> = (13 * 4 * 32..order.count).map(|index| order.get(index)).collect();
+    assert!(last.is_sorted_by_key(|(tile, _)| std::cmp::Reverse(*tile)) && last.iter().all(|(_, slice)| *slice >= 52));
 }
 
 #[test]
@@ -412,4 +419,68 @@ fn more_parts_of_the_keys_than_a_grid_has_room_for_are_refused() {
     assert!(x.is_multiple_of(4094) && x <= i32::MAX as u32, "{x}");
     let error = plan.with_splits(u32::MAX).unwrap_err().to_string();
     assert!(error.ends_with(&format!("allowed: at most {most} for 4094 tiles of rows of a head")), "{error}");
+}
+
+#[test]
+fn kernels_of_16_bit_inputs_refuse_e4m3_and_its_scales() {
+    let plain = Problem::contiguous(DType::F16, [2, 8, 2, 300, 500, 64]);
+    let problem = plain.with_fp8(Some(Fp8::uniform(ScaleBlocks::Rows(64))));
+    let plain_inputs = |kernel: &&Kernel| kernel.dtype() == DType::F16 && !matches!(kernel, Kernel::FwdFp8(_));
+    for kernel in KERNELS.iter().filter(plain_inputs) {
+        let error = Plan::with_kernel(&problem, &DeviceSpec::H200, *kernel).unwrap_err().to_string();
+        let allowed = format!("allowed: inputs of type f16 for {kernel}");
+        assert!(error.starts_with("fp8: e4m3 inputs is not supported, ") && error.ends_with(&allowed), "{error}");
+    }
+    let plan = Plan::new(&plain, &DeviceSpec::H200).unwrap();
+    let workspace = if plan.workspace_bytes() > 0 { 1 << 20 } else { 0 };
+    let good = DevicePointers { q: 16, k: 32, v: 48, out: 64, workspace, ..DevicePointers::default() };
+    assert!(plan.bind(&good).is_ok());
+    for (field, scales) in [
+        ("q_scales", DevicePointers { q_scales: 256, ..good }),
+        ("k_scales", DevicePointers { k_scales: 256, ..good }),
+        ("v_scales", DevicePointers { v_scales: 256, ..good }),
+    ] {
+        let error = plan.bind(&scales).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{field}: address 0x100 cannot be addressed, allowed: null")), "{error}");
+    }
+}
+
+#[test]
+fn e4m3_inputs_go_to_kernels_of_their_own_where_the_device_has_the_instruction() {
+    let fp8 = Some(Fp8 { q: ScaleBlocks::Tensor, k: ScaleBlocks::Rows(64), v: ScaleBlocks::Head });
+    let problem = |head_dim| Problem::contiguous(DType::Bf16, [2, 8, 2, 300, 500, head_dim]).with_fp8(fp8);
+    for device in [DeviceSpec::L4, DeviceSpec::H200] {
+        for (head_dim, columns) in [(16, 64), (64, 64), (80, 128), (128, 128), (144, 192), (208, 256), (256, 256)] {
+            let plan = Plan::new(&problem(head_dim), &device).unwrap();
+            assert!(matches!(plan.kernel, Kernel::FwdFp8(c) if c.head_dim == columns), "{plan}");
+        }
+    }
+    let error = Plan::new(&problem(64), &DeviceSpec::A100).unwrap_err().to_string();
+    assert!(error.starts_with("device: compute capability 80 is not supported, allowed: 89 or later"), "{error}");
+    let kernel = Plan::new(&problem(64), &DeviceSpec::L4).unwrap().kernel;
+    let plain = problem(64).with_fp8(None);
+    let error = Plan::with_kernel(&plain, &DeviceSpec::L4, kernel).unwrap_err().to_string();
+    assert!(
+        error.starts_with("fp8: bf16 inputs is not supported, allowed: e4m3 inputs for fwd_fp8_bf16_d64"),
+        "{error}"
+    );
+}
+
+#[test]
+fn e4m3_inputs_need_their_scales_and_bind_with_them() {
+    let problem =
+        Problem::contiguous(DType::Bf16, [2, 8, 2, 300, 500, 64]).with_fp8(Some(Fp8::uniform(ScaleBlocks::Head)));
+    let plan = Plan::new(&problem, &DeviceSpec::L4).unwrap();
+    let tensors = DevicePointers { q: 16, k: 32, v: 48, out: 64, ..DevicePointers::default() };
+    let good = DevicePointers { q_scales: 256, k_scales: 260, v_scales: 264, ..tensors };
+    assert!(plan.bind(&good).is_ok());
+    for (field, scales) in [
+        ("q_scales", DevicePointers { q_scales: 0, ..good }),
+        ("k_scales", DevicePointers { k_scales: 0, ..good }),
+        ("v_scales", DevicePointers { v_scales: 0, ..good }),
+    ] {
+        assert!(plan.bind(&scales).unwrap_err().to_string().starts_with(&format!("{field}: address 0x0")));
+    }
+    // Elements of inputs are one byte, of the output two.
+    assert_eq!([plan.params.q_stride.row, plan.params.k_stride.row, plan.params.out_stride.row], [4, 4, 8]);
 }

@@ -1,13 +1,13 @@
 //! The PTX that ships, against the table of entry points and its manifest.
 
-use evo_sdpa::{KERNELS, Kernel, MANIFEST, PTX, PTX_SM80, PTX_SM90A, ptx_text};
+use evo_sdpa::{KERNELS, Kernel, MANIFEST, PTX, PTX_SM80, PTX_SM89, PTX_SM90A, ptx_text};
 use evo_sdpa_kernel_builder::{Counts, MAX_BYTES, Manifest, Output, Ptxas, Target, count, expected, inspect};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
 /// The embedded text of every target.
-const TEXTS: [(Target, &str); 2] = [(Target::Sm80, PTX_SM80), (Target::Sm90a, PTX_SM90A)];
+const TEXTS: [(Target, &str); 3] = [(Target::Sm80, PTX_SM80), (Target::Sm89, PTX_SM89), (Target::Sm90a, PTX_SM90A)];
 
 /// The counts of every entry point.
 fn counts() -> BTreeMap<String, Counts> {
@@ -97,6 +97,8 @@ fn the_dependent_variant_has_two_instructions_more_and_no_other_difference() {
         let entries = evo_sdpa::ENTRIES.iter().filter(|entry| Target::of(**entry) == target);
         assert_eq!(text.matches(start).count(), entries.count());
         let back = text.replace(start, "{\n").replace(".version 7.8\n.target sm_90\n", ".version 7.5\n.target sm_80\n");
+        let back =
+            back.replace(".target sm_90\n", if target == Target::Sm89 { ".target sm_89\n" } else { ".target sm_90\n" });
         assert!(back == plain, "{target:?}");
     }
 }
@@ -109,10 +111,11 @@ fn ptxas_takes_the_dependent_variant_with_the_resources_of_the_plain_one() {
         return;
     };
     // One of each family; each takes ptxas seconds.
-    let families: [fn(&&Kernel) -> bool; 3] = [
+    let families: [fn(&&Kernel) -> bool; 4] = [
         |kernel| matches!(kernel, Kernel::FwdScalar(_)),
         |kernel| matches!(kernel, Kernel::FwdSm80(_)),
         |kernel| matches!(kernel, Kernel::FwdSm90(_)),
+        |kernel| matches!(kernel, Kernel::FwdFp8(_)),
     ];
     for kernel in families.map(|family| *KERNELS.iter().find(family).unwrap()) {
         let name = kernel.to_string();

@@ -45,6 +45,11 @@ fn small_case(kernel: Kernel, q_len: usize, kv_len: usize, causal: Option<Causal
     Case { dtype: kernel.dtype(), causal, ..Case::new(shape) }
 }
 
+/// The kernels whose inputs have the type of the output; `tests/fp8.rs` has the others.
+fn kernels_of_plain_inputs() -> impl Iterator<Item = Kernel> {
+    KERNELS.iter().copied().filter(|kernel| !matches!(kernel, Kernel::FwdFp8(_)))
+}
+
 fn affordable(case: &Case, kernel: Kernel) -> bool {
     Plan::with_kernel(&case.problem(), &DeviceSpec::H200, kernel).is_ok_and(|plan| work(&plan) <= MAX_WORK)
 }
@@ -76,14 +81,14 @@ fn every_f32_kernel_is_right_on_nasty_cases() {
 
 #[test]
 fn no_kernel_on_tensor_cores_is_spared_a_nasty_case() {
-    for &kernel in KERNELS {
+    for kernel in kernels_of_plain_inputs() {
         let cases = nasty_cases(kernel.dtype(), kernel.head_dim() as usize);
         let taken = cases.iter().filter(|case| affordable(case, kernel)).count();
         let least = match kernel {
             Kernel::FwdScalar(_) => 5,
             // The one without keys.
             Kernel::FwdSm90(_) => cases.len() - 1,
-            Kernel::FwdSm80(_) | Kernel::Decode(_) => cases.len(),
+            Kernel::FwdSm80(_) | Kernel::Decode(_) | Kernel::FwdFp8(_) => cases.len(),
         };
         assert!(taken >= least, "{kernel}: {taken}");
     }
@@ -91,12 +96,13 @@ fn no_kernel_on_tensor_cores_is_spared_a_nasty_case() {
 
 #[test]
 fn every_mask_is_right_around_the_edges_of_every_tile() {
-    for &kernel in KERNELS {
+    for kernel in kernels_of_plain_inputs() {
         let (q, kv) = match kernel {
             Kernel::FwdScalar(_) => (kernel.tile_q() as usize, 32),
             Kernel::FwdSm80(config) => (config.tile_q as usize, config.step() as usize),
             Kernel::FwdSm90(config) => (config.tile_q as usize, config.tile_kv as usize),
             Kernel::Decode(config) => (Decode::ROWS as usize / 2, config.step() as usize),
+            Kernel::FwdFp8(config) => (config.tile_q as usize, config.tile_kv as usize),
         };
         let lengths = [(q, kv), (q + 1, kv + 1), (q - 1, kv - 1), (q + 3, 2 * kv - 1)];
         let masks = [None, Some(Causal::BottomRight), Some(Causal::TopLeft), Some(Causal::Offset(-2))];
@@ -136,7 +142,7 @@ fn no_order_of_events_changes_a_bit() {
         Options { reconvergence: Reconvergence::Late, ..Options::default() },
     ];
     let simulators: Vec<_> = orders.into_iter().chain(seeds).map(with_options).collect();
-    for &kernel in KERNELS {
+    for kernel in kernels_of_plain_inputs() {
         let case = small_case(kernel, 40, 300, Some(Causal::BottomRight));
         with_element!(kernel.dtype(), T => {
             let inputs = Inputs::<T>::generate(&case);
@@ -208,6 +214,7 @@ fn the_measure_of_the_matrix_rate_carries_out_every_product() {
                 entry: &entry.to_string(),
                 grid: [blocks, 1, 1],
                 block: [MmaRate::THREADS, 1, 1],
+                cluster: None,
                 shared_bytes: entry.shared_bytes(),
                 params: &params,
                 options: Options::default(),

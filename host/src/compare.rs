@@ -117,7 +117,7 @@ pub fn compare_lse(got: &[f32], exact: &[f64]) -> Comparison {
 }
 
 /// |got - exact|, zero for equal infinities and for two NaN, infinite for any other NaN or infinity.
-fn error(got: f64, exact: f64) -> f64 {
+pub(crate) fn error(got: f64, exact: f64) -> f64 {
     if got == exact || (got.is_nan() && exact.is_nan()) {
         0.0
     } else if got.is_finite() && exact.is_finite() {

@@ -47,10 +47,11 @@ impl DeviceSpec {
     }
 
     /// Whether the machine code of `kernel` runs here: `fwd_sm90` is for compute capability 9.0 and no later one, as the
-    /// instructions that it is made of ended with Hopper.
+    /// instructions that it is made of ended with Hopper; `fwd_fp8` is from 8.9 on.
     pub const fn runs(&self, kernel: Kernel) -> bool {
         match kernel {
             Kernel::FwdSm90(_) => self.compute_capability == 90,
+            Kernel::FwdFp8(_) => self.compute_capability >= 89,
             Kernel::FwdScalar(_) | Kernel::FwdSm80(_) | Kernel::Decode(_) => self.compute_capability >= 80,
         }
     }

@@ -34,6 +34,16 @@ pub enum Error {
         /// What is supported.
         allowed: String,
     },
+    /// An element that cannot be quantised.
+    #[error("{field}: {value} at {at:?} [batch, head, row, column] cannot be quantised, allowed: finite numbers")]
+    NotFinite {
+        /// The tensor.
+        field: &'static str,
+        /// Where the element is: batch, head, row and column.
+        at: [usize; 4],
+        /// The element.
+        value: String,
+    },
     /// A kernel needs more shared memory than a block of the device may have.
     #[error("{kernel}: {needed} bytes of shared memory a block, allowed by the device: {available}")]
     SharedMemory {

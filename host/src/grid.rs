@@ -5,7 +5,7 @@ use crate::limits;
 use crate::model::Rates;
 use crate::problem::Problem;
 use crate::splits::Splits;
-use evo_sdpa_kernels::config::{FwdSm80, FwdSm90, Kernel};
+use evo_sdpa_kernels::config::{FwdSm90, Kernel};
 use evo_sdpa_kernels::params::{FwdParams, TileOrder};
 
 /// Largest distance of [`FwdParams::wave_order`](evo_sdpa_kernels::params::FwdParams::wave_order) between blocks of which
@@ -35,12 +35,12 @@ impl Grid {
                 plain([row_tiles * splits.count, problem.heads_kv() as u32, batch])
             }
             Kernel::FwdSm80(config) if config.shares_keys => plain([tiles * splits.count, heads, batch]),
-            Kernel::FwdSm80(config) => {
+            Kernel::FwdSm80(_) | Kernel::FwdFp8(_) => {
                 let blocks = u64::from(tiles) * u64::from(heads) * u64::from(batch);
                 let groups = groups_of_heads(problem, &Rates::of(device));
                 match side_by_side(groups, tiles, blocks, device.sm_count) {
                     Some(groups) => {
-                        let run_log2 = run_log2(config, device, tiles, blocks, groups);
+                        let run_log2 = run_log2(kernel, device, tiles, blocks, groups);
                         let blocks = [heads / groups, batch, groups * tiles];
                         Self { blocks, wave_order: 1 + run_log2, tiles: None }
                     }
@@ -78,7 +78,7 @@ impl Grid {
 /// or one head of every sequence is too much.
 pub(crate) fn groups_of_heads(problem: &Problem, rates: &Rates) -> Option<u32> {
     problem.causal?;
-    let bytes = 2.0 * problem.kv_elements() * f64::from(problem.dtype.size());
+    let bytes = 2.0 * problem.kv_elements() * f64::from(problem.input_bytes());
     let least = (bytes / (rates.l2_capacity / 2.0)).ceil().max(1.0) as usize;
     // Query heads that share a key head stay together.
     let heads = problem.heads_kv();
@@ -88,24 +88,30 @@ pub(crate) fn groups_of_heads(problem: &Problem, rates: &Rates) -> Option<u32> {
 /// Tiles for each SM from which on slices are in groups.
 const GROUPED: u32 = 4;
 
+/// Tiles for each SM in the last group, at least.
+const LAST: u32 = 2;
+
 /// In which order persistent blocks take the tiles of a problem that the kernel takes.
 ///
 /// Where a mask makes tiles unequal and each SM has several, slices are in groups of the same size, at least two of them,
-/// with a tile for every other SM at least: fewer leave long tiles for the end, more have more keys than L2 holds. With
-/// groups of 4 and of 32 slices, (4,16,4096,128) takes 438 and 494 us on an H200; with 4 and all 16, (2,8,2048,128) takes
-/// 37.4 and 29.5. Without a mask one slice comes after the other.
+/// with a tile for every other SM at least: more have more keys than L2 holds. With groups of 4 and of 32 slices,
+/// (4,16,4096,128) takes 438 and 494 us on an H200; with 4 and all 16, (2,8,2048,128) takes 37.4 and 29.5. The last group
+/// has [`LAST`] tiles for each SM, so that short ones are left for the end. Without a mask one slice comes after the other.
 pub(crate) fn tile_order(config: FwdSm90, problem: &Problem, device: &DeviceSpec) -> TileOrder {
     let row_tiles = (problem.q_len() as u32).div_ceil(config.tile_q);
     let slices = (problem.heads_q() * problem.batch()) as u32;
-    let group = match problem.causal {
-        None => 1,
-        Some(_) if row_tiles * slices < GROUPED * device.sm_count => slices.max(1),
+    // The slices of a group, and those of the last one at least.
+    let slices_of = |tiles: u32| tiles.div_ceil(row_tiles.max(1));
+    let (group, last) = match problem.causal {
+        None => (1, 1),
+        Some(_) if row_tiles * slices < GROUPED * device.sm_count => (slices.max(1), 1),
         Some(_) => {
-            let least = (device.sm_count / 2).div_ceil(row_tiles.max(1)).max(2);
-            slices.div_ceil((slices / least).max(1)).max(1)
+            let least = slices_of(device.sm_count / 2).max(2);
+            (slices.div_ceil((slices / least).max(1)).max(1), slices_of(LAST * device.sm_count))
         }
     };
-    TileOrder { count: row_tiles * slices, row_tiles, group, slices }
+    let last = slices.saturating_sub(last) / group * group;
+    TileOrder { count: row_tiles * slices, row_tiles, group, last, last_group: slices - last, slices }
 }
 
 /// The groups of heads where blocks go through them side by side. Where each block has an SM to itself there is nothing to
@@ -118,8 +124,8 @@ pub(crate) fn side_by_side(groups: Option<u32>, tiles: u32, blocks: u64, sm_coun
 /// After how many tiles the order turns around. Where all blocks run at once, those that share an SM are about one for
 /// each SM apart, and one with many keys gets one with few. Else the order never turns: an SM that is done takes the
 /// heaviest block that is left.
-fn run_log2(config: FwdSm80, device: &DeviceSpec, tiles: u32, blocks: u64, groups: u32) -> u16 {
-    let places = u64::from(device.sm_count) * u64::from(device.resident_blocks(Kernel::FwdSm80(config)));
+fn run_log2(kernel: Kernel, device: &DeviceSpec, tiles: u32, blocks: u64, groups: u32) -> u16 {
+    let places = u64::from(device.sm_count) * u64::from(device.resident_blocks(kernel));
     if blocks <= places {
         // Blocks between a tile and the next of the same head.
         let side_by_side = blocks as f64 / f64::from(tiles * groups);

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod cpu;
 mod device;
 mod error;
+mod fp8;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod grid;
@@ -17,6 +18,7 @@ mod pages;
 mod plan;
 mod problem;
 pub mod ptx_text;
+pub mod quantize;
 pub mod shapes;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -28,11 +30,13 @@ pub mod verify;
 
 pub use device::DeviceSpec;
 pub use error::{Error, Result};
-pub use evo_sdpa_kernels::config::{DType, Decode, FwdSm90, Kernel};
+pub use evo_sdpa_kernels::config::{DType, Decode, FwdFp8, FwdSm90, Kernel};
 pub use evo_sdpa_kernels::entry::{Entry, MmaRate};
 pub use evo_sdpa_kernels::instances::{ENTRIES, KERNELS};
 pub use evo_sdpa_kernels::merge::{MergeParams, MergeStates};
-pub use evo_sdpa_kernels::params::TileOrder;
+pub use evo_sdpa_kernels::params::{Scales, TileOrder};
+pub use evo_sdpa_kernels::quantize::{Quantize, QuantizeParams};
+pub use fp8::{Fp8, ScaleBlocks};
 #[cfg(feature = "gpu")]
 pub use gpu::{Gpu, GpuMerged, GpuOutput, GpuTensor, Kernels, LaunchOptions};
 pub use half;

@@ -2,13 +2,14 @@
 //!
 //! A head dim is a multiple of 8 up to 256. Kernels on tensor cores have tiles of 32, 64, 96, 128, 192 and 256 columns,
 //! and each takes the head dims that no narrower tile does: 136 to 192 the one of 192 columns, 200 to 256 that of 256.
-//! `fwd_scalar` takes them all.
+//! `fwd_scalar` takes them all, `fwd_fp8` has tiles of 64, 128, 192 and 256 columns.
 
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
+use crate::fp8::Fp8;
 use crate::layout::{AXES, Layout};
 use crate::problem::Problem;
-use evo_sdpa_kernels::config::{DType, Decode, FwdSm90, Kernel, MAX_HEAD_DIM, tile_columns};
+use evo_sdpa_kernels::config::{DType, Decode, FwdFp8, FwdSm90, Kernel, MAX_HEAD_DIM, tile_columns};
 use evo_sdpa_kernels::instances::KERNELS;
 use evo_sdpa_kernels::params::{MAX_PACKED_ROWS, MAX_ROW_STRIDE, STRIDE_UNIT, Strides};
 use std::fmt::Display;
@@ -72,8 +73,18 @@ pub fn validate_for_gpu(problem: &Problem) -> Result<()> {
             allowed: format!("at most {:e}", f64::from(f32::MAX) / std::f64::consts::LOG2_E),
         });
     }
-    for (field, layout) in [("q", &problem.q), ("k", &problem.k), ("v", &problem.v), ("out", &problem.out)] {
-        check_strides(field, layout, problem.dtype)?;
+    for (field, layout, element_bytes) in problem.tensors() {
+        check_strides(field, layout, element_bytes)?;
+    }
+    problem.fp8.map_or(Ok(()), |fp8| check_scales(&fp8, problem))
+}
+
+/// The places of all scales are 32-bit numbers.
+fn check_scales(fp8: &Fp8, problem: &Problem) -> Result<()> {
+    let shapes = [problem.q.shape(), problem.k.shape(), problem.v.shape()];
+    for ((field, blocks), shape) in fp8.tensors().into_iter().zip(shapes) {
+        let scales = blocks.scales(shape).into_iter().fold(1, usize::saturating_mul);
+        check_sizes([(field, scales, u32::MAX as usize)])?;
     }
     Ok(())
 }
@@ -83,7 +94,7 @@ pub fn validate_merge(dtype: DType, layouts: [(&'static str, &Layout); 3]) -> Re
     let [batch, heads, seq, head_dim] = layouts[0].1.shape();
     check_head_dim(head_dim, MAX_MERGED_HEAD_DIM)?;
     check_sizes([("batch", batch, MAX_GRID_YZ), ("heads", heads, MAX_GRID_YZ), ("seq", seq, MAX_LEN)])?;
-    layouts.into_iter().try_for_each(|(field, layout)| check_strides(field, layout, dtype))
+    layouts.into_iter().try_for_each(|(field, layout)| check_strides(field, layout, dtype.size()))
 }
 
 fn check_pages(pages: usize, rows: usize) -> Result<()> {
@@ -112,9 +123,9 @@ fn check_sizes<const N: usize>(sizes: [(&'static str, usize, usize); N]) -> Resu
     }
 }
 
-fn check_strides(field: &'static str, layout: &Layout, dtype: DType) -> Result<()> {
+fn check_strides(field: &'static str, layout: &Layout, element_bytes: u32) -> Result<()> {
     for (axis, name) in AXES.iter().enumerate().take(3) {
-        let bytes = layout.strides()[axis] as u64 * u64::from(dtype.size());
+        let bytes = layout.strides()[axis] as u64 * u64::from(element_bytes);
         let limit = if axis == 2 { u64::from(MAX_ROW_STRIDE) } else { 1 << 32 } * ROW_ALIGNMENT;
         let allowed = match bytes {
             _ if layout.shape()[axis] <= 1 => continue,
@@ -129,11 +140,11 @@ fn check_strides(field: &'static str, layout: &Layout, dtype: DType) -> Result<(
 }
 
 /// The strides of a checked layout as the kernels take them.
-pub fn strides(layout: &Layout, dtype: DType) -> Strides {
+pub fn strides(layout: &Layout, element_bytes: u32) -> Strides {
     // A stride that is never taken may be anything.
     let unit = |axis: usize| match layout.shape()[axis] {
         ..=1 => 0,
-        _ => (layout.strides()[axis] as u64 * u64::from(dtype.size()) / ROW_ALIGNMENT) as u32,
+        _ => (layout.strides()[axis] as u64 * u64::from(element_bytes) / ROW_ALIGNMENT) as u32,
     };
     Strides { batch: unit(0), head: unit(1), row: unit(2) }
 }
@@ -142,6 +153,7 @@ pub fn strides(layout: &Layout, dtype: DType) -> Strides {
 #[derive(Clone, Copy)]
 enum Refusal {
     DType,
+    Fp8,
     HeadDim,
     Device,
     SharedMemory,
@@ -183,6 +195,7 @@ pub fn takes_head_dim(kernel: &Kernel, head_dim: usize) -> bool {
         Kernel::FwdSm80(_) | Kernel::FwdSm90(_) | Kernel::Decode(_) => {
             tile_columns(head_dim as u32) == kernel.head_dim()
         }
+        Kernel::FwdFp8(config) => (head_dim as u32).next_multiple_of(FwdFp8::COLUMNS) == config.head_dim,
     }
 }
 
@@ -190,6 +203,7 @@ pub fn takes_head_dim(kernel: &Kernel, head_dim: usize) -> bool {
 pub fn other_device(kernel: &Kernel, device: &DeviceSpec) -> Error {
     let allowed = match kernel {
         Kernel::FwdSm90(_) => format!("90 for {kernel}"),
+        Kernel::FwdFp8(_) => format!("89 or later for {kernel}"),
         Kernel::FwdScalar(_) | Kernel::FwdSm80(_) | Kernel::Decode(_) => "80 or later".into(),
     };
     Error::Unsupported { field: "device", value: format!("compute capability {}", device.compute_capability), allowed }
@@ -212,14 +226,17 @@ fn repeated_axis(problem: &Problem) -> Option<(&'static str, usize)> {
 
 /// Why no kernel takes a problem that is validated already.
 pub fn nothing_takes(problem: &Problem, device: &DeviceSpec) -> Error {
-    // All head dims of a type and all types have a kernel, but where keys are in pages.
-    let decode = |kernel: &&Kernel| matches!(kernel, Kernel::Decode(_)) && kernel.dtype() == problem.dtype;
+    // All head dims of a type and all types have a kernel, but where keys are in pages; and e4m3 inputs not on every device.
+    let fp8 = problem.fp8.is_some();
+    let meant =
+        |kernel: &Kernel| if fp8 { matches!(kernel, Kernel::FwdFp8(_)) } else { matches!(kernel, Kernel::Decode(_)) };
+    let candidates = |kernel: &&Kernel| meant(kernel) && kernel.dtype() == problem.dtype;
     let narrow = |kernel: &&Kernel| takes_head_dim(kernel, problem.head_dim());
-    let refused = KERNELS.iter().filter(decode).filter(narrow).find_map(|kernel| {
+    let refused = KERNELS.iter().filter(candidates).filter(narrow).find_map(|kernel| {
         let refusal = refusal(kernel, problem, device)?;
         Some(refusal.error(kernel, problem, device))
     });
-    let widest = KERNELS.iter().filter(decode).map(|kernel| kernel.head_dim()).max();
+    let widest = KERNELS.iter().filter(candidates).map(|kernel| kernel.head_dim()).max();
     let (field, value, allowed) = match (refused, widest) {
         _ if device.compute_capability < 80 => return Refusal::Device.error(&KERNELS[0], problem, device),
         (Some(error), _) => return error,
@@ -235,6 +252,9 @@ pub fn nothing_takes(problem: &Problem, device: &DeviceSpec) -> Error {
 fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Refusal> {
     if kernel.dtype() != problem.dtype {
         return Some(Refusal::DType);
+    }
+    if problem.fp8.is_some() != matches!(kernel, Kernel::FwdFp8(_)) {
+        return Some(Refusal::Fp8);
     }
     if !takes_head_dim(kernel, problem.head_dim()) {
         return Some(Refusal::HeadDim);
@@ -259,6 +279,10 @@ impl Refusal {
     fn error(self, kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Error {
         let (field, value, allowed) = match self {
             Refusal::DType => ("dtype", problem.dtype.to_string(), format!("{} for {kernel}", kernel.dtype())),
+            Refusal::Fp8 if problem.fp8.is_none() => {
+                ("fp8", format!("{} inputs", problem.dtype), format!("e4m3 inputs for {kernel}"))
+            }
+            Refusal::Fp8 => ("fp8", "e4m3 inputs".into(), format!("inputs of type {} for {kernel}", kernel.dtype())),
             Refusal::HeadDim => {
                 let allowed = format!("{} to {} for {kernel}", kernel.least_head_dim(), kernel.head_dim());
                 ("head_dim", problem.head_dim().to_string(), allowed)

@@ -49,14 +49,14 @@ impl MergePlan {
     pub fn new(dtype: DType, out_a: &Layout, out_b: &Layout, out: &Layout) -> Result<Self> {
         validate(dtype, out_a, out_b)?;
         same_shape("out", out, out_a)?;
-        check_rows("out", out, dtype)?;
+        check_rows("out", out, dtype.size())?;
         check_injective("out", out)?;
         limits::validate_merge(dtype, [("out_a", out_a), ("out_b", out_b), ("out", out)])?;
         let [batch, heads, seq, head_dim] = out.shape().map(|n| n as u32);
         let params = MergeParams {
-            a_stride: limits::strides(out_a, dtype),
-            b_stride: limits::strides(out_b, dtype),
-            out_stride: limits::strides(out, dtype),
+            a_stride: limits::strides(out_a, dtype.size()),
+            b_stride: limits::strides(out_b, dtype.size()),
+            out_stride: limits::strides(out, dtype.size()),
             row_bytes: head_dim * dtype.size(),
             seq,
             heads,
@@ -108,8 +108,8 @@ pub(crate) fn validate(dtype: DType, out_a: &Layout, out_b: &Layout) -> Result<(
         return Err(Error::Shape { field: "head_dim", value: "0".into(), allowed: "at least 1".into() });
     }
     same_shape("out_b", out_b, out_a)?;
-    check_rows("out_a", out_a, dtype)?;
-    check_rows("out_b", out_b, dtype)
+    check_rows("out_a", out_a, dtype.size())?;
+    check_rows("out_b", out_b, dtype.size())
 }
 
 /// A log-sum-exp of `len` elements has one for each row of `out`.

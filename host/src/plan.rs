@@ -2,6 +2,7 @@
 
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
+use crate::fp8::{Fp8, ScaleBlocks};
 use crate::grid::Grid;
 use crate::layout::Layout;
 use crate::limits::{self, ROW_ALIGNMENT};
@@ -13,9 +14,9 @@ use crate::tensor_map::TiledTensor;
 use crate::tuned::TunedKernels;
 use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::instances::KERNELS;
-use evo_sdpa_kernels::params::{FwdParams, TileOrder, Workspace, kv_head_reciprocal};
 #[cfg(any(feature = "gpu", feature = "sim"))]
-use evo_sdpa_kernels::params::{FwdSm90Params, TensorMap};
+use evo_sdpa_kernels::params::{FwdFp8Params, FwdSm90Params, TensorMap};
+use evo_sdpa_kernels::params::{FwdParams, Scales, TileOrder, Workspace, kv_head_reciprocal};
 use std::fmt;
 
 /// Why a plan has the kernel that it has.
@@ -86,6 +87,8 @@ pub struct Plan {
     kv_lens: bool,
     lse: bool,
     pages: bool,
+    /// Where scales are, with null addresses; none without e4m3 inputs.
+    scales: Option<[Scales; 3]>,
 }
 
 /// Device addresses of one call. They are the caller's; nothing is freed.
@@ -111,6 +114,13 @@ pub struct DevicePointers {
     /// 32-bit \[batch, pages_per_sequence\] page numbers; null when the problem has no pages, and only then where it has
     /// keys.
     pub block_table: u64,
+    /// f32 scales of q, contiguous, of the axes that [`ScaleBlocks::scales`](crate::ScaleBlocks::scales) gives; null
+    /// exactly when the problem has no [`fp8`](Problem::fp8).
+    pub q_scales: u64,
+    /// The same of k; it may be null where there are no keys.
+    pub k_scales: u64,
+    /// The same of v; likewise.
+    pub v_scales: u64,
 }
 
 impl Plan {
@@ -285,8 +295,9 @@ impl Plan {
     /// The parameter block for these addresses; that of a kernel with [`Plan::tensors`] holds it beside tensor maps. Fails
     /// on a null or misaligned address.
     pub fn bind(&self, pointers: &DevicePointers) -> Result<FwdParams> {
-        let DevicePointers { q, k, v, out, lse, kv_lens, workspace, block_table } = *pointers;
-        let has_keys = self.params.kv_len > 0;
+        let DevicePointers { q, k, v, out, lse, kv_lens, workspace, block_table, q_scales, k_scales, v_scales } =
+            *pointers;
+        let (has_keys, fp8) = (self.params.kv_len > 0, self.scales.is_some());
         // Whether it may not be null, and whether it may be an address.
         for (field, address, needed, taken, alignment) in [
             ("q", q, true, true, ROW_ALIGNMENT),
@@ -297,6 +308,9 @@ impl Plan {
             ("kv_lens", kv_lens, self.kv_lens, self.kv_lens, 4),
             ("workspace", workspace, self.workspace_bytes() > 0, self.workspace_bytes() > 0, ROW_ALIGNMENT),
             ("block_table", block_table, self.pages && has_keys, self.pages, 4),
+            ("q_scales", q_scales, fp8, fp8, 4),
+            ("k_scales", k_scales, fp8 && has_keys, fp8, 4),
+            ("v_scales", v_scales, fp8 && has_keys, fp8, 4),
         ] {
             let allowed = match address {
                 0 if needed => Some("an address on the device, as the plan asks for it"),
@@ -332,16 +346,30 @@ impl Plan {
         Ok(Some(FwdSm90Params { q_map, k_map, v_map, out_map, fwd, tiles }))
     }
 
+    /// The parameters of [`Kernel::FwdFp8`]: what [`Plan::bind`] gave for these addresses, and where scales are. None for
+    /// other kernels, which take `fwd` alone.
+    #[cfg(any(feature = "gpu", feature = "sim"))]
+    pub(crate) fn with_scales(&self, fwd: FwdParams, pointers: &DevicePointers) -> Option<FwdFp8Params> {
+        let [q_scales, k_scales, v_scales] = self.scales?;
+        let at = |scales, address| Scales { address, ..scales };
+        Some(FwdFp8Params {
+            fwd,
+            q_scales: at(q_scales, pointers.q_scales),
+            k_scales: at(k_scales, pointers.k_scales),
+            v_scales: at(v_scales, pointers.v_scales),
+        })
+    }
+
     fn assemble(index: usize, problem: &Problem, device: &DeviceSpec, reason: Reason) -> Self {
         let kernel = KERNELS[index];
         let splits = Splits::of(kernel, problem, device);
         let Grid { blocks, wave_order, tiles } = Grid::new(kernel, problem, device, &splits);
-        let strides = |layout: &Layout| limits::strides(layout, problem.dtype);
+        let strides = |layout: &Layout| limits::strides(layout, problem.input_bytes());
         let params = FwdParams {
             q_stride: strides(&problem.q),
             k_stride: strides(&problem.k),
             v_stride: strides(&problem.v),
-            out_stride: strides(&problem.out),
+            out_stride: limits::strides(&problem.out, problem.dtype.size()),
             kv_head_reciprocal: kv_head_reciprocal((problem.heads_q() / problem.heads_kv()).max(1) as u32),
             wave_order,
             // Heads are an axis of the grid: below 2^16.
@@ -376,8 +404,18 @@ impl Plan {
             kv_lens: problem.kv_lens,
             lse: problem.lse,
             pages: problem.pages_per_sequence.is_some(),
+            scales: problem.fp8.map(|fp8| scales(&fp8, problem)),
         }
     }
+}
+
+/// Where the scales of e4m3 inputs are, but for their addresses.
+fn scales(fp8: &Fp8, problem: &Problem) -> [Scales; 3] {
+    let of = |blocks: ScaleBlocks, layout: &Layout| {
+        let [batch, head] = blocks.strides(layout.shape()).map(|stride| stride as u32);
+        Scales { address: 0, batch, head, shift: blocks.shift(), pad: 0 }
+    };
+    [of(fp8.q, &problem.q), of(fp8.k, &problem.k), of(fp8.v, &problem.v)]
 }
 
 impl fmt::Display for Plan {

@@ -1,6 +1,7 @@
 //! What is asked for: shapes, data type, mask and scale. No memory, no device.
 
 use crate::error::{Error, Result};
+use crate::fp8::Fp8;
 use crate::layout::Layout;
 use crate::pages::Pages;
 use evo_sdpa_kernels::config::DType;
@@ -82,7 +83,7 @@ impl Options<'_> {
 }
 
 /// One length in `0..=kv_len` for each sequence.
-fn check_kv_lens(lens: &[i32], batch: usize, kv_len: usize) -> Result<()> {
+pub(crate) fn check_kv_lens(lens: &[i32], batch: usize, kv_len: usize) -> Result<()> {
     let refused = |value, allowed| Err(Error::Shape { field: "kv_lens", value, allowed });
     if lens.len() != batch {
         return refused(format!("{} entries", lens.len()), format!("{batch}, one for each sequence"));
@@ -94,7 +95,7 @@ fn check_kv_lens(lens: &[i32], batch: usize, kv_len: usize) -> Result<()> {
 }
 
 /// Rows are contiguous and no offset overflows.
-pub(crate) fn check_rows(field: &'static str, layout: &Layout, dtype: DType) -> Result<()> {
+pub(crate) fn check_rows(field: &'static str, layout: &Layout, element_bytes: u32) -> Result<()> {
     if layout.shape()[3] > 1 && layout.strides()[3] != 1 {
         return Err(Error::Layout {
             field,
@@ -102,7 +103,7 @@ pub(crate) fn check_rows(field: &'static str, layout: &Layout, dtype: DType) -> 
             allowed: "1, contiguous rows".into(),
         });
     }
-    let bytes = layout.extent().and_then(|extent| extent.checked_mul(dtype.size() as usize));
+    let bytes = layout.extent().and_then(|extent| extent.checked_mul(element_bytes as usize));
     if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
         return Err(Error::Layout {
             field,
@@ -125,10 +126,13 @@ pub(crate) fn check_injective(field: &'static str, layout: &Layout) -> Result<()
     })
 }
 
+/// Head dims of e4m3 inputs are multiples of this: their rows are whole pieces of 16 bytes.
+const FP8_HEAD_DIM_UNIT: usize = 16;
+
 /// One attention problem: `out = softmax(scale * q k^T + mask) v`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Problem {
-    /// Type of q, k, v and out.
+    /// Type of q, k, v and out; of out alone where the others are e4m3.
     pub dtype: DType,
     /// Queries, \[batch, heads_q, q_len, head_dim\].
     pub q: Layout,
@@ -147,6 +151,8 @@ pub struct Problem {
     /// How many pages a sequence has room for, where a block table says which they are; `None` when keys and values are
     /// contiguous.
     pub pages_per_sequence: Option<usize>,
+    /// Which rows share a scale, where q, k and v are e4m3; `None` when they are of type `dtype`.
+    pub fp8: Option<Fp8>,
     /// Whether the log-sum-exp is wanted, f32 \[batch, heads_q, q_len\], natural logarithm.
     pub lse: bool,
 }
@@ -155,7 +161,19 @@ impl Problem {
     /// A problem without mask and options; the output is contiguous \[batch, heads, seq, head_dim\].
     pub const fn new(dtype: DType, q: Layout, k: Layout, v: Layout) -> Self {
         let out = Layout::bhsd(q.shape());
-        Self { dtype, q, k, v, out, causal: None, scale: None, kv_lens: false, pages_per_sequence: None, lse: false }
+        Self {
+            dtype,
+            q,
+            k,
+            v,
+            out,
+            causal: None,
+            scale: None,
+            kv_lens: false,
+            pages_per_sequence: None,
+            fp8: None,
+            lse: false,
+        }
     }
 
     /// Contiguous tensors of \[batch, heads_q, heads_kv, q_len, kv_len, head_dim\].
@@ -182,6 +200,11 @@ impl Problem {
     /// With keys and values in pages, of which each sequence has room for so many, or with contiguous ones.
     pub const fn with_pages(self, pages_per_sequence: Option<usize>) -> Self {
         Self { pages_per_sequence, ..self }
+    }
+
+    /// With q, k and v in e4m3, or in the type of out.
+    pub const fn with_fp8(self, fp8: Option<Fp8>) -> Self {
+        Self { fp8, ..self }
     }
 
     /// With or without the log-sum-exp.
@@ -254,6 +277,20 @@ impl Problem {
         4.0 * self.head_dim() as f64 * pairs * self.batch() as f64 * self.heads_q() as f64
     }
 
+    /// Bytes of an element of q, k and v.
+    pub const fn input_bytes(&self) -> u32 {
+        match self.fp8 {
+            None => self.dtype.size(),
+            Some(_) => 1,
+        }
+    }
+
+    /// The tensors by name, with the bytes of an element.
+    pub(crate) const fn tensors(&self) -> [(&'static str, &Layout, u32); 4] {
+        let bytes = self.input_bytes();
+        [("q", &self.q, bytes), ("k", &self.k, bytes), ("v", &self.v, bytes), ("out", &self.out, self.dtype.size())]
+    }
+
     /// Elements of the keys of all sequences, and of the values.
     pub(crate) fn kv_elements(&self) -> f64 {
         [self.batch(), self.heads_kv(), self.kv_len(), self.head_dim()].iter().map(|&n| n as f64).product()
@@ -261,12 +298,13 @@ impl Problem {
 
     /// Bytes that a launch has to move at least: queries, keys, values and output, each once.
     pub fn bytes(&self) -> f64 {
-        let elements = self.q.elements() as f64 + 2.0 * self.kv_elements() + self.out.elements() as f64;
-        elements * f64::from(self.dtype.size())
+        let inputs = self.q.elements() as f64 + 2.0 * self.kv_elements();
+        inputs * f64::from(self.input_bytes()) + self.out.elements() as f64 * f64::from(self.dtype.size())
     }
 
     /// Checks what holds for every device: shapes fit each other, heads divide, the scale is usable, rows are
-    /// contiguous and no offset overflows.
+    /// contiguous and no offset overflows; e4m3 inputs have a head dim that is a multiple of 16, no pages, an output in
+    /// f16 or bf16, and blocks of rows as [`ScaleBlocks::validate`](crate::ScaleBlocks::validate) asks for.
     pub fn validate(&self) -> Result<()> {
         self.validate_shapes()?;
         let scale = self.scale();
@@ -277,10 +315,25 @@ impl Problem {
                 allowed: "finite and not negative".into(),
             });
         }
-        for (field, layout) in [("q", &self.q), ("k", &self.k), ("v", &self.v), ("out", &self.out)] {
-            check_rows(field, layout, self.dtype)?;
+        for (field, layout, element_bytes) in self.tensors() {
+            check_rows(field, layout, element_bytes)?;
         }
-        check_injective("out", &self.out)
+        check_injective("out", &self.out)?;
+        self.fp8.map_or(Ok(()), |fp8| self.validate_fp8(&fp8))
+    }
+
+    fn validate_fp8(&self, fp8: &Fp8) -> Result<()> {
+        let refused = |field, value, allowed: &str| Err(Error::Unsupported { field, value, allowed: allowed.into() });
+        if self.dtype == DType::F32 {
+            return refused("dtype", "f32".into(), "f16 or bf16, the output's type, where inputs are e4m3");
+        }
+        if !self.head_dim().is_multiple_of(FP8_HEAD_DIM_UNIT) {
+            return refused("head_dim", self.head_dim().to_string(), "multiples of 16 where inputs are e4m3");
+        }
+        if self.pages_per_sequence.is_some() {
+            return refused("pages", "a block table".into(), "none where inputs are e4m3");
+        }
+        fp8.tensors().into_iter().try_for_each(|(field, blocks)| blocks.validate(field))
     }
 
     fn validate_shapes(&self) -> Result<()> {
@@ -320,6 +373,9 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.fp8.is_some() {
+            f.write_str("e4m3 to ")?;
+        }
         write!(f, "{} B{} Hq{}", self.dtype, self.batch(), self.heads_q())?;
         if self.heads_kv() != self.heads_q() {
             write!(f, " Hkv{}", self.heads_kv())?;
@@ -339,6 +395,7 @@ impl fmt::Display for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fp8::ScaleBlocks;
 
     fn problem() -> Problem {
         Problem::contiguous(DType::Bf16, [2, 8, 2, 64, 96, 64])
@@ -388,6 +445,22 @@ mod tests {
         for (lens, value) in [(&[96][..], "1 entries"), (&[0, 97], "an entry of 97"), (&[-1, 0], "an entry of -1")] {
             assert!(with(lens).unwrap_err().to_string().contains(value), "{lens:?}");
         }
+    }
+
+    #[test]
+    fn e4m3_inputs_are_refused_where_they_have_no_meaning() {
+        let fp8 = Some(Fp8::uniform(ScaleBlocks::Head));
+        let good = problem().with_fp8(fp8);
+        assert_eq!(good.validate(), Ok(()));
+        assert_eq!((good.input_bytes(), good.dtype.size()), (1, 2));
+        assert!(refused(Problem { dtype: DType::F32, ..good }).starts_with("dtype: f32"));
+        assert!(
+            refused(Problem::contiguous(DType::F16, [1, 1, 1, 4, 4, 24]).with_fp8(fp8)).starts_with("head_dim: 24")
+        );
+        assert!(refused(good.with_pages(Some(3))).starts_with("pages: "));
+        let odd = |fp8| refused(good.with_fp8(Some(fp8)));
+        assert!(odd(Fp8 { q: ScaleBlocks::Rows(32), ..Fp8::uniform(ScaleBlocks::Head) }).starts_with("q_scales: "));
+        assert!(odd(Fp8 { v: ScaleBlocks::Rows(96), ..Fp8::uniform(ScaleBlocks::Head) }).starts_with("v_scales: "));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use half::{bf16, f16};
 
 mod sealed {
     /// Plain bits: any of them are an element.
-    pub trait Sealed: bytemuck::Pod {}
+    pub trait Sealed: bytemuck::Pod + crate::cpu::Compiled {}
     impl Sealed for half::f16 {}
     impl Sealed for half::bf16 {}
     impl Sealed for f32 {}

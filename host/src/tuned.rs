@@ -176,9 +176,14 @@ impl TunedKernels {
     }
 
     /// The kernel for a problem, of any strides and scale, with its keys in pages or not, and with the log-sum-exp or
-    /// without. None where the number of keys is given for each sequence: it is not known how many those are.
+    /// without. None where the number of keys is given for each sequence: it is not known how many those are; and for
+    /// e4m3 inputs, of which a table says nothing.
     pub(crate) fn get(&self, problem: &Problem) -> Option<Choice> {
-        if self.is_empty() || problem.kv_lens { None } else { self.0.get(&Key::of(problem)).copied() }
+        if self.is_empty() || problem.kv_lens || problem.fp8.is_some() {
+            None
+        } else {
+            self.0.get(&Key::of(problem)).copied()
+        }
     }
 }
 

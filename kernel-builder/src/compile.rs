@@ -50,7 +50,7 @@ pub fn compile(toolchain: &Toolchain, kernels: &Path, scratch: &Path, target: Ta
         command
             .args(["--crate-name=evo_sdpa_kernels", "--crate-type=cdylib", "-Clto=fat"])
             .args(["-Dwarnings", "-Ainternal_features"])
-            .args(target.cfg().map(|cfg| format!("--cfg={cfg}")))
+            .arg(format!("--cfg={}", target.cfg()))
             .arg("--emit=asm=-")
             .arg(remap(kernels, "kernels-gpu/src"))
             .arg(joined("--extern=core=", &library.join("libcore.rlib")))

@@ -70,7 +70,7 @@ pub struct Counts {
 }
 
 /// What only kernels of one target hold is left out of the records of the others.
-fn is_zero(count: &u32) -> bool {
+pub(crate) fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 

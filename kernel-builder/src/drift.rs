@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::mix::{Class, Mix};
 use crate::target::Target;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Growth that is let through, as a part of what was there.
@@ -95,9 +96,11 @@ pub fn refuse_drift(shipped: &Manifest, fresh: &Manifest) -> Result<()> {
 /// The counts of every main loop of entries that `old` and `new` both have, where `wanted` says so of its mixes.
 fn compare(old: &Manifest, new: &Manifest, wanted: impl Fn(Option<&Mix>, Option<&Mix>) -> bool) -> Vec<Drift> {
     let mut drifts = Vec::new();
+    // Files of several targets run on the same GPUs.
+    let archs: BTreeSet<_> = Target::ALL.iter().flat_map(|target| target.sass_archs()).collect();
     for (entry, new) in &new.entries {
         let Some(old) = old.entries.get(entry) else { continue };
-        for &arch in Target::ALL.iter().flat_map(|target| target.sass_archs()) {
+        for &&arch in &archs {
             let (before, after) = (old.main_loop.get(arch), new.main_loop.get(arch));
             if !wanted(before, after) {
                 continue;

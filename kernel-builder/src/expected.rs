@@ -6,7 +6,7 @@
 
 use crate::count::Counts;
 use crate::gates::Defect;
-use evo_sdpa_kernels::config::{Decode, FwdScalar, FwdSm80, FwdSm90, Kernel, WARP};
+use evo_sdpa_kernels::config::{Decode, FwdFp8, FwdScalar, FwdSm80, FwdSm90, Kernel, WARP};
 use evo_sdpa_kernels::entry::{Entry, MmaRate};
 
 /// What is counted in an entry point. Commits of copies are left out: they are recorded only, as it is harmless, and
@@ -16,9 +16,12 @@ pub fn expected(entry: Entry) -> Counts {
         Entry::Forward(Kernel::FwdScalar(config)) => scalar(config),
         Entry::Forward(Kernel::FwdSm80(config)) => sm80(config),
         Entry::Forward(Kernel::FwdSm90(config)) => sm90(config),
+        Entry::Forward(Kernel::FwdFp8(config)) => fp8(config),
         Entry::Forward(Kernel::Decode(config)) => decode(config),
         // Between the log-sum-exps of a row and the merged one.
         Entry::MergeStates(_) => Counts { bar_warp_sync: 1, ..Counts::default() },
+        // Behind the magnitudes of the warps, which 32 lanes find in five shuffles.
+        Entry::Amax(_) | Entry::Quantize(_) => Counts { bar_sync: 1, shfl_sync: 5, ..Counts::default() },
         // One loop, which the compiler may not unroll.
         Entry::MmaRate(_) => Counts { mma_sync: MmaRate::CHAINS, ..Counts::default() },
     }
@@ -66,12 +69,17 @@ fn sm80(config: FwdSm80) -> Counts {
 /// Of these only what [`mismatches`] looks at: TMA copies all tiles, and `wgmma` reads them where they lie.
 fn sm90(config: FwdSm90) -> Counts {
     let (key_products, value_products) = (config.head_dim / 16, config.tile_kv / 16);
+    let narrow_products = config.narrow_kv() / 16;
     let spans = config.spans();
     let when = |holds: bool, count: u32| if holds { count } else { 0 };
     let (takes_turns, stages_output) = (config.groups() > 1, config.stages_output());
     // A first step alone, three ways of a step beside a product with values, and that product alone. The output is stored
-    // behind the third way, and behind the product alone.
-    let (first, ways, last, stores) = (1, 3, 1, 2);
+    // behind the third way, and behind the product alone. Narrow steps are a fourth way, of the third kind, and the step
+    // behind one is a fifth.
+    let has_narrow = config.narrow_kv() < config.tile_kv;
+    let (first, ways, last, stores) = (1, 3 + when(has_narrow, 2), 1, 2);
+    let plain_ways = 1 + when(has_narrow, 1);
+    let finishes = stores + when(has_narrow, 1);
     // How often the producer's text fills a tile: queries and keys before the loop over tiles and in it, keys and values in
     // the loop over steps, values behind it.
     let (q_fills, k_fills, v_fills) = (2, 3, 2);
@@ -90,12 +98,12 @@ fn sm90(config: FwdSm90) -> Counts {
             + 2
             + 2
             + 4 * (first + ways)
-            + 4 * stores
+            + 4 * finishes
             + when(!stages_output, stores * 2 * (config.head_dim / 32) * 4),
         // Whether the base served; whether outputs have to be rescaled, in a step with a mask and in one over again.
-        vote_sync: 1 + 2,
+        vote_sync: plain_ways + 1 + plain_ways,
         // One k-step of the scores of a warp, in a loop.
-        mma_sync: config.tile_kv / 8,
+        mma_sync: plain_ways * config.tile_kv / 8,
         stmatrix: when(stages_output, stores * config.head_dim / 16),
         // Values go to one of two barriers.
         bulk_copies: spans * (q_fills + k_fills + 2 * v_fills + when(stages_output, stores)),
@@ -104,9 +112,10 @@ fn sm90(config: FwdSm90) -> Counts {
         mbarrier_init: 2 * config.q_stages() + 4 * config.stages + 1,
         // The producer: queries or the end; keys; values, or values to be cleared, twice. Consumers: keys, values, queries.
         mbarrier_arrive: 2 * q_fills + k_fills + 3 * v_fills + (first + ways) + (ways + last) + 1,
-        // The same, and two that wait for the queries of a tile.
-        mbarrier_wait: q_fills + k_fills + 2 * v_fills + (first + ways) + (ways + last) + 2,
-        wgmma: (first + ways) * key_products + (ways + last) * value_products,
+        // The same, and two that wait for the queries of a tile. The ways that store begin with one wait for keys.
+        mbarrier_wait: q_fills + k_fills + 2 * v_fills + (first + ways) + (ways + last) + 2 - when(has_narrow, 1),
+        wgmma: (first + ways) * key_products + (ways + last) * value_products
+            - when(has_narrow, value_products - narrow_products),
         wgmma_fence: products,
         wgmma_commit: products,
         wgmma_wait: products,
@@ -129,9 +138,10 @@ pub struct Step {
 /// One step of `entry`; `None` for an entry point without matrix products.
 pub fn expected_step(entry: Entry) -> Option<Step> {
     match entry {
-        Entry::Forward(Kernel::FwdScalar(_)) | Entry::MergeStates(_) => None,
+        Entry::Forward(Kernel::FwdScalar(_)) | Entry::MergeStates(_) | Entry::Amax(_) | Entry::Quantize(_) => None,
         Entry::Forward(Kernel::FwdSm90(config)) => Some(sm90_step(config)),
         Entry::Forward(Kernel::FwdSm80(config)) => Some(sm80_step(config)),
+        Entry::Forward(Kernel::FwdFp8(config)) => Some(fp8_step(config)),
         Entry::Forward(Kernel::Decode(config)) => Some(decode_step(config)),
         Entry::MmaRate(_) => Some(Step { tensor: MmaRate::CHAINS, matrix_loads: 0, exponentials: 0 }),
     }
@@ -153,6 +163,52 @@ fn sm80_step(config: FwdSm80) -> Step {
         // One for each score of a lane; where the base moves, one to rescale each of its rows.
         exponentials: ways * 4 * config.score_frags() + 2 * row_frags,
     }
+}
+
+fn fp8(config: FwdFp8) -> Counts {
+    let (step, block) = (fp8_step(config), config.block());
+    let row_frags = block.row_frags();
+    let (last_products, last_loads) = fp8_value_product(config);
+    let copies = |rows: u32| rows.div_ceil(block.copy_rows()) * block.copy_spans();
+    Counts {
+        // At the start and at the end of a step.
+        bar_sync: 2,
+        // A row lies in four lanes: two shuffles for its maximum in either way of taking a step, two for its sum at the end.
+        shfl_sync: (2 + 1) * (2 * row_frags) * 2,
+        // Whether a base moved.
+        vote_sync: 2,
+        // Behind the loop, the product with the last values.
+        mma_sync: step.tensor + last_products,
+        // The k-steps of the queries that stay in registers are loaded once.
+        ldmatrix: step.matrix_loads + last_loads + row_frags * config.q_steps_in_registers(),
+        // Queries, keys and values of the first stages, then keys and values of a later step.
+        cp_async: copies(config.tile_q) + (2 * config.stages + 2) * copies(config.tile_kv),
+        cp_async_wait: 2,
+        ..Counts::default()
+    }
+}
+
+/// With a mask and without.
+fn fp8_step(config: FwdFp8) -> Step {
+    let block = config.block();
+    let (value_products, value_loads) = fp8_value_product(config);
+    // m16n8k32: a score fragment takes head_dim / 32 of them. An x4 load covers 16 keys and 32 columns.
+    let key_products = block.score_frags() * config.head_dim / 32;
+    // The k-steps of the queries that do not stay in registers.
+    let q_steps = config.head_dim / 32 - config.q_steps_in_registers();
+    let key_loads = (config.tile_kv / 16) * (config.head_dim / 32) + block.row_frags() * q_steps;
+    Step {
+        tensor: 2 * (key_products + value_products),
+        matrix_loads: 2 * (key_loads + value_loads),
+        // One for each score of a lane, and one to rescale each of its rows.
+        exponentials: 2 * (4 * block.score_frags() + 2 * block.row_frags()),
+    }
+}
+
+/// `mma.sync` and `ldmatrix` of a product with the values of a step: an x4 load covers 32 keys and 16 columns.
+fn fp8_value_product(config: FwdFp8) -> (u32, u32) {
+    let loads = (config.tile_kv / 32) * (config.head_dim / 16);
+    (config.block().row_frags() * 2 * loads, loads)
 }
 
 /// A step without a mask, and its scores once more where the warp takes it over again.
@@ -241,6 +297,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn counts_of_a_kernel_for_e4m3_worked_out_by_hand() {
+        // 4 warps of 16 rows, 64 keys a step, 64 columns: two k32 steps of either product, both with queries in registers.
+        let entry = Entry::parse("fwd_fp8_bf16_d64_q64_kv64_w4_s2").unwrap();
+        let counts = expected(entry);
+        assert_eq!((counts.bar_sync, counts.vote_sync, counts.cp_async_wait), (2, 2, 2));
+        // Two rows a lane; maximum, in either way of taking a step, and sum.
+        assert_eq!(counts.shfl_sync, 3 * 2 * 2);
+        // Q K^T: 8 fragments x 2 k-steps, twice; P V: the same, three times.
+        assert_eq!(counts.mma_sync, 5 * 16);
+        // Keys: 4 x 2 loads, twice; values: 2 x 4, three times; queries 2.
+        assert_eq!(counts.ldmatrix, 5 * 8 + 2);
+        // A row is 64 bytes: 32 rows a pass. Queries in 2; keys, values in 2, twice at the start and once in the loop.
+        assert_eq!(counts.cp_async, 2 + 3 * (2 + 2));
+        let step = expected_step(entry).unwrap();
+        assert_eq!((step.tensor, step.matrix_loads, step.exponentials), (64, 32, 2 * (32 + 2)));
+        // 128 columns: queries are read again in every step.
+        let wide = expected(Entry::parse("fwd_fp8_f16_d128_q64_kv64_w4_s2").unwrap());
+        assert_eq!(wide.mma_sync, 5 * 32);
+        assert_eq!(wide.ldmatrix, 5 * 16 + 2 * 4);
+    }
+
+    #[test]
     fn counts_of_a_kernel_worked_out_by_hand() {
         // 4 warps of 32 rows, 64 keys a step, 64 columns.
         let entry = Entry::parse("fwd_sm80_bf16_d64_q128_kv64_w4_s2").unwrap();
@@ -280,17 +358,19 @@ mod tests {
     fn counts_of_a_kernel_with_roles_worked_out_by_hand() {
         // Two warpgroups that multiply, 128 keys a step, two spans of columns, an output tile.
         let counts = expected(Entry::parse("fwd_sm90_bf16_d128_q128_kv128_s2").unwrap());
-        // Keys: a first step, and three ways of a step; values: the three ways, and the last. Eight k-steps each.
-        assert_eq!((counts.wgmma, counts.wgmma_commit, counts.wgmma_wait), (4 * 8 + 4 * 8, 8, 8));
-        // One for all threads, three before products, two around each of two stores.
-        assert_eq!((counts.bar_sync, counts.bar_arrive), (1 + 3 + 4, 4));
+        // Keys: a first step, and five ways of a step; values: the five ways, and the last. Eight k-steps each, but four
+        // behind a narrow step.
+        assert_eq!((counts.wgmma, counts.wgmma_commit, counts.wgmma_wait), (6 * 8 + 6 * 8 - 4, 12, 12));
+        // One for all threads, five before products, two around each of two stores.
+        assert_eq!((counts.bar_sync, counts.bar_arrive), (1 + 5 + 4, 6));
         // Two query tiles, two stages of keys and of values, full and empty each; values to be cleared.
         assert_eq!(counts.mbarrier_init, 2 * (2 + 2 + 2) + 1);
         // Queries twice, keys three times, values four times; two stores.
         assert_eq!((counts.bulk_copies, counts.stmatrix), (2 * (2 + 3 + 4 + 2), 16));
-        // Four times four maxima, twice four sums, eight that tell all lanes a number.
-        assert_eq!((counts.shfl_sync, counts.vote_sync), (16 + 8 + 8, 3));
+        // Six times four maxima, three times four sums, eight that tell all lanes a number.
+        assert_eq!((counts.shfl_sync, counts.vote_sync), (24 + 12 + 8, 5));
         // One that has no room for an output tile exchanges words instead: two stores of two halves of eight fours of columns.
+        // It has no narrow steps: four times four maxima, twice four sums.
         let counts = expected(Entry::parse("fwd_sm90_bf16_d256_q128_kv80_s2").unwrap());
         assert_eq!((counts.stmatrix, counts.bulk_commit, counts.shfl_sync), (0, 0, 32 + 2 * 2 * 8 * 4));
     }

@@ -1,5 +1,6 @@
 //! The instructions of a loop by what they are for.
 
+use crate::count::is_zero;
 use crate::sass::Instruction;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -101,11 +102,6 @@ pub struct Mix {
     /// Those of each class that is there.
     #[serde(flatten)]
     pub classes: BTreeMap<Class, u32>,
-}
-
-/// What only loops with such waits hold is left out of the records of the others.
-fn is_zero(count: &u32) -> bool {
-    *count == 0
 }
 
 impl Mix {

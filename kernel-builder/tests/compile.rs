@@ -44,7 +44,7 @@ fn compile_in(place: &str, source: &str) -> Option<Result<String, Error>> {
 #[test]
 fn every_target_has_its_own_entry_points() {
     // Without the other one, unused features are a warning.
-    let other = "#[cfg(not(hopper))]\n#[unsafe(no_mangle)]\nunsafe extern \"ptx-kernel\" fn other";
+    let other = "#[cfg(ampere)]\n#[unsafe(no_mangle)]\nunsafe extern \"ptx-kernel\" fn other";
     let start = "#[unsafe(no_mangle)]\nunsafe extern \"ptx-kernel\" fn number";
     let body = &KERNEL[KERNEL.find("(out").unwrap()..KERNEL.find("#[panic_handler]").unwrap()];
     let of_hopper = KERNEL.replace(start, &format!("{other}{body}#[cfg(hopper)]\n{start}"));

@@ -1,6 +1,7 @@
 //! The machine code of the kernels that ship, as the manifest has it.
 
 use evo_sdpa_kernel_builder::{Class, Manifest, Target, expected_step};
+use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::entry::Entry;
 use evo_sdpa_kernels::instances::ENTRIES;
 use std::path::Path;
@@ -28,7 +29,10 @@ fn a_main_loop_holds_what_the_source_spells_out_for_one_step() {
             let step = expected_step(*entry).unwrap();
             // ptxas unrolls what has no memory access.
             let steps = if matches!(entry, Entry::MmaRate(_)) { 4 } else { 1 };
-            assert_eq!(mix.count(Class::Tensor), steps * step.tensor, "{entry}, {arch}");
+            // Before sm_100, sm_89 alone multiplies e4m3 by mma.sync; sm_90 makes two products of f16 of one.
+            let is_fp8 = matches!(entry, Entry::Forward(Kernel::FwdFp8(_)));
+            let products = if is_fp8 && arch == "sm_90" { 2 } else { 1 };
+            assert_eq!(mix.count(Class::Tensor), products * steps * step.tensor, "{entry}, {arch}");
             assert_eq!(mix.count(Class::MatrixLoad), steps * step.matrix_loads, "{entry}, {arch}");
             assert!(mix.count(Class::Special) >= steps * step.exponentials, "{entry}, {arch}");
         }

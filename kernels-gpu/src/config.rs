@@ -1,8 +1,10 @@
 //! What a kernel is: its data type, its tile, and all that follows from them. Pure data, used by the device code at
 //! compile time and by the planner, the builder and the tests at run time.
 
+mod fwd_fp8;
 mod fwd_sm90;
 
+pub use fwd_fp8::FwdFp8;
 pub use fwd_sm90::FwdSm90;
 
 use crate::swizzle::Swizzle;
@@ -373,17 +375,20 @@ pub enum Kernel {
     FwdSm80(FwdSm80),
     /// TMA and wgmma.
     FwdSm90(FwdSm90),
+    /// cp.async, ldmatrix and mma.sync of e4m3.
+    FwdFp8(FwdFp8),
     /// mma.sync for few query rows and many keys, which blocks share.
     Decode(Decode),
 }
 
 impl Kernel {
-    /// Type of q, k, v and out.
+    /// Type of q, k, v and out; of out alone for [`Kernel::FwdFp8`], which takes e4m3.
     pub const fn dtype(self) -> DType {
         match self {
             Kernel::FwdScalar(k) => k.dtype,
             Kernel::FwdSm80(k) => k.dtype,
             Kernel::FwdSm90(k) => k.dtype,
+            Kernel::FwdFp8(k) => k.dtype,
             Kernel::Decode(k) => k.dtype,
         }
     }
@@ -394,6 +399,7 @@ impl Kernel {
             Kernel::FwdScalar(_) => MAX_HEAD_DIM,
             Kernel::FwdSm80(k) => k.head_dim,
             Kernel::FwdSm90(k) => k.head_dim,
+            Kernel::FwdFp8(k) => k.head_dim,
             Kernel::Decode(k) => k.head_dim,
         }
     }
@@ -404,6 +410,7 @@ impl Kernel {
             Kernel::FwdScalar(_) => 8,
             Kernel::FwdSm80(k) => k.least_head_dim(),
             Kernel::FwdSm90(k) => k.least_head_dim(),
+            Kernel::FwdFp8(k) => k.least_head_dim(),
             Kernel::Decode(k) => k.block().least_head_dim(),
         }
     }
@@ -414,6 +421,7 @@ impl Kernel {
             Kernel::FwdScalar(_) => FwdScalar::ROWS,
             Kernel::FwdSm80(k) => k.tile_q,
             Kernel::FwdSm90(k) => k.tile_q,
+            Kernel::FwdFp8(k) => k.tile_q,
             Kernel::Decode(_) => Decode::ROWS,
         }
     }
@@ -424,6 +432,7 @@ impl Kernel {
             Kernel::FwdScalar(k) => k.threads(),
             Kernel::FwdSm80(k) => k.threads(),
             Kernel::FwdSm90(k) => k.threads(),
+            Kernel::FwdFp8(k) => k.threads(),
             Kernel::Decode(k) => k.threads(),
         }
     }
@@ -434,6 +443,7 @@ impl Kernel {
             Kernel::FwdScalar(k) => k.shared_bytes(),
             Kernel::FwdSm80(k) => k.shared_bytes(),
             Kernel::FwdSm90(k) => k.shared_bytes(),
+            Kernel::FwdFp8(k) => k.shared_bytes(),
             Kernel::Decode(k) => k.shared_bytes(),
         }
     }
@@ -444,6 +454,7 @@ impl Kernel {
             Kernel::FwdScalar(k) => k.register_budget(),
             Kernel::FwdSm80(k) => k.register_budget(),
             Kernel::FwdSm90(k) => k.register_budget(),
+            Kernel::FwdFp8(k) => k.register_budget(),
             Kernel::Decode(k) => k.register_budget(),
         }
     }
@@ -458,7 +469,7 @@ impl Kernel {
         match self {
             Kernel::FwdSm80(k) if k.shares_keys => Some(k.step()),
             Kernel::Decode(k) => Some(k.step()),
-            Kernel::FwdScalar(_) | Kernel::FwdSm80(_) | Kernel::FwdSm90(_) => None,
+            Kernel::FwdScalar(_) | Kernel::FwdSm80(_) | Kernel::FwdSm90(_) | Kernel::FwdFp8(_) => None,
         }
     }
 }
@@ -481,6 +492,7 @@ mod tests {
                 Kernel::FwdScalar(_) => {}
                 Kernel::FwdSm80(config) => assert!(config.is_valid(), "{kernel}"),
                 Kernel::FwdSm90(config) => assert!(config.is_valid(), "{kernel}"),
+                Kernel::FwdFp8(config) => assert!(config.is_valid(), "{kernel}"),
                 Kernel::Decode(config) => assert!(config.is_valid(), "{kernel}"),
             }
             assert!(kernel.min_blocks_per_sm() >= 1, "{kernel}");
@@ -492,7 +504,7 @@ mod tests {
     fn every_head_dim_belongs_to_the_tile_that_reaches_down_to_it() {
         let tiles = KERNELS.iter().filter_map(|kernel| match kernel {
             Kernel::FwdSm80(config) => Some(config),
-            Kernel::FwdScalar(_) | Kernel::FwdSm90(_) | Kernel::Decode(_) => None,
+            _ => None,
         });
         for config in tiles {
             for head_dim in (8..=MAX_HEAD_DIM).step_by(8) {
@@ -514,7 +526,7 @@ mod tests {
                                 && (c.kv_splits > 1) == splits
                                 && c.shared_bytes() <= 99 * 1024
                         }
-                        Kernel::FwdScalar(_) | Kernel::FwdSm90(_) | Kernel::Decode(_) => false,
+                        _ => false,
                     };
                     assert!(KERNELS.iter().any(|k| fits(&k)), "{dtype} {head_dim} splits {splits}");
                 }

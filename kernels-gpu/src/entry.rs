@@ -2,6 +2,7 @@
 
 use crate::config::{DType, Kernel, WARP, blocks_by_registers};
 use crate::merge::MergeStates;
+use crate::quantize::Quantize;
 
 /// `mma_rate`: `mma.sync` m16n8k16 with f32 accumulation, from registers to registers and nothing else. Its rate is a
 /// ceiling for kernels that use the instruction.
@@ -45,6 +46,10 @@ pub enum Entry {
     MergeStates(MergeStates),
     /// What the matrix units can do at most.
     MmaRate(MmaRate),
+    /// The largest magnitudes of a tensor.
+    Amax(Quantize),
+    /// A tensor in e4m3.
+    Quantize(Quantize),
 }
 
 impl Entry {
@@ -54,6 +59,7 @@ impl Entry {
             Entry::Forward(kernel) => kernel.threads(),
             Entry::MergeStates(_) => MergeStates::THREADS,
             Entry::MmaRate(_) => MmaRate::THREADS,
+            Entry::Amax(_) | Entry::Quantize(_) => Quantize::THREADS,
         }
     }
 
@@ -62,6 +68,7 @@ impl Entry {
         match self {
             Entry::Forward(kernel) => kernel.shared_bytes(),
             Entry::MergeStates(_) | Entry::MmaRate(_) => 0,
+            Entry::Amax(_) | Entry::Quantize(_) => Quantize::SHARED_BYTES,
         }
     }
 
@@ -71,6 +78,7 @@ impl Entry {
             Entry::Forward(kernel) => kernel.register_budget(),
             Entry::MergeStates(merge) => merge.register_budget(),
             Entry::MmaRate(rate) => rate.register_budget(),
+            Entry::Amax(config) | Entry::Quantize(config) => config.register_budget(),
         }
     }
 

@@ -53,6 +53,19 @@ pub const fn ldmatrix_chunks_first(lane: u32) -> RowChunk {
     RowChunk { row: lane % 8 + 8 * (lane / 16), chunk: lane / 8 % 2 }
 }
 
+/// Column, within 16, of accumulator register `register` of lane `lane` in a product with e4m3 values, for `odd` columns or
+/// for even ones.
+///
+/// `ldmatrix.x4.trans` of 32 value rows and 16 bytes, to which lane `l` gives the address of row `l`, leaves in lane `l` of
+/// matrix `m` the columns `2 * (l / 4)` and the next one of the rows `8 * m + 2 * (l % 4)` and the next one. Bytes 0 and 2 of
+/// two such registers are four rows of the even column, bytes 1 and 3 of the odd one: operands B of m16n8k32 whose column
+/// `n` is `2 * n` or `2 * n + 1`. Their rows come in the order 0 1 8 9, 2 3 10 11, ..., as the keys of probabilities do that
+/// are packed from accumulators of eight keys and of the next eight.
+#[inline(always)]
+pub const fn value_column(lane: u32, register: u32, odd: u32) -> u32 {
+    2 * acc_column(lane, register) + odd
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;

@@ -1,26 +1,28 @@
 //! The entry points that ship: one row each, declared by its name. See [`crate::names`] for what a name says.
 //!
-//! The device crate is compiled twice: with `cfg(hopper)` it has the entry points that need Hopper's own instructions,
-//! without it all others.
+//! The device crate is compiled three times: with `cfg(hopper)` it has the entry points that need Hopper's own instructions,
+//! with `cfg(ada)` those that need fp8, with `cfg(ampere)` all others.
 
-#[cfg(all(target_arch = "nvptx64", hopper))]
-use crate::params::FwdSm90Params;
 #[cfg(target_arch = "nvptx64")]
 use crate::{config, kernels};
 use crate::{config::Kernel, entry::Entry};
-#[cfg(all(target_arch = "nvptx64", not(hopper)))]
+#[cfg(all(target_arch = "nvptx64", ampere))]
 use crate::{merge::MergeParams, params::FwdParams};
+#[cfg(all(target_arch = "nvptx64", ada))]
+use crate::{params::FwdFp8Params, quantize::QuantizeParams};
+#[cfg(all(target_arch = "nvptx64", hopper))]
+use crate::{params::FwdSm90Params, ptx::sreg::param_address};
 
 const fn kernel(name: &str) -> Kernel {
     Kernel::parse(name).expect("an instance is declared by a name that parses")
 }
 
 /// Declares `Instance`, the kernel of a configuration: a generic function cannot, as lengths of arrays follow from it.
-#[cfg(all(target_arch = "nvptx64", not(hopper)))]
+#[cfg(all(target_arch = "nvptx64", ampere))]
 macro_rules! instance {
     ($config:ident) => {
         enum Instance {}
-        impl kernels::fwd_sm80::Instance for Instance {
+        impl kernels::block::Instance for Instance {
             const CONFIG: config::FwdSm80 = $config;
             type OutFrags = [[f32; 4]; $config.out_frags() as usize];
             type ScoreFrags = [[f32; 4]; $config.score_frags() as usize];
@@ -37,18 +39,21 @@ macro_rules! instances {
         fwd_scalar: $($scalar:ident)*;
         fwd_sm80: $($sm80:ident)*;
         fwd_sm90: $($sm90:ident)*;
+        fwd_fp8: $($fp8:ident)*;
         decode: $($decode:ident)*;
         merge_states: $($merge:ident)*;
-        mma_rate: $($mma_rate:ident)*
+        mma_rate: $($mma_rate:ident)*;
+        amax: $($amax:ident)*;
+        quantize: $($quantize:ident)*
     ) => {
         /// Every attention kernel that ships, in the order of the PTX files.
         pub const KERNELS: &[Kernel] = &[
             $(kernel(stringify!($scalar)),)* $(kernel(stringify!($sm80)),)* $(kernel(stringify!($sm90)),)*
-            $(kernel(stringify!($decode)),)*
+            $(kernel(stringify!($fp8)),)* $(kernel(stringify!($decode)),)*
         ];
 
         $(
-            #[cfg(all(target_arch = "nvptx64", not(hopper)))]
+            #[cfg(all(target_arch = "nvptx64", ampere))]
             #[unsafe(no_mangle)]
             unsafe extern "ptx-kernel" fn $scalar(params: FwdParams) {
                 const CONFIG: config::FwdScalar = match kernel(stringify!($scalar)) {
@@ -61,7 +66,7 @@ macro_rules! instances {
         )*
 
         $(
-            #[cfg(all(target_arch = "nvptx64", not(hopper)))]
+            #[cfg(all(target_arch = "nvptx64", ampere))]
             #[unsafe(no_mangle)]
             unsafe extern "ptx-kernel" fn $sm80(params: FwdParams) {
                 const CONFIG: config::FwdSm80 = match kernel(stringify!($sm80)) {
@@ -87,25 +92,51 @@ macro_rules! instances {
                     const CONFIG: config::FwdSm90 = CONFIG;
                     type OutFrags = [[f32; 4]; CONFIG.head_dim as usize / 8];
                     type ScoreFrags = [[f32; 4]; CONFIG.tile_kv as usize / 8];
+                    type NarrowFrags = [[f32; 4]; CONFIG.narrow_kv() as usize / 8];
                     type PFrags = [[u32; 4]; CONFIG.tile_kv as usize / 16];
                 }
                 // TMA reads tensor maps where they are: a reference to `params` would be one to a copy.
-                let address: u64;
-                // SAFETY: arithmetic on an address.
-                unsafe {
-                    core::arch::asm!(
-                        concat!("{{ .reg .b64 t; mov.b64 t, ", stringify!($sm90), "_param_0; cvta.param.u64 {}, t; }}"),
-                        out(reg64) address,
-                        options(pure, nomem, nostack),
-                    );
-                }
+                let address = param_address!($sm90);
                 // SAFETY: as above; the address is that of `params`.
                 unsafe { kernels::fwd_sm90::run::<Instance>(params, address) }
             }
         )*
 
         $(
-            #[cfg(all(target_arch = "nvptx64", not(hopper)))]
+            #[cfg(all(target_arch = "nvptx64", ada))]
+            #[unsafe(no_mangle)]
+            unsafe extern "ptx-kernel" fn $fp8(params: FwdFp8Params) {
+                const FP8: config::FwdFp8 = match kernel(stringify!($fp8)) {
+                    Kernel::FwdFp8(config) if config.is_valid() => config,
+                    _ => panic!("listed under the wrong family, or not valid"),
+                };
+                enum Instance {}
+                impl kernels::block::Instance for Instance {
+                    const CONFIG: config::FwdSm80 = FP8.block();
+                    const PACKED: u32 = 2;
+                    const Q_STEPS: u32 = FP8.q_steps_in_registers();
+                    type OutFrags = [[f32; 4]; FP8.out_frags() as usize];
+                    type ScoreFrags = [[f32; 4]; FP8.block().score_frags() as usize];
+                    type PFrags = [[u32; 4]; FP8.p_frags() as usize];
+                    type QFrags = [[u32; 4]; (FP8.block().row_frags() * Self::Q_STEPS) as usize];
+                    type Rows = [f32; 2 * FP8.block().row_frags() as usize];
+
+                    #[inline(always)]
+                    unsafe fn multiply(c: &mut [f32; 4], a: [u32; 4], b: [u32; 2]) {
+                        // SAFETY: the caller's promise.
+                        unsafe { crate::ptx::mma::mma_m16n8k32_e4m3(c, a, b) }
+                    }
+                }
+                impl kernels::fwd_fp8::Fp8 for Instance {
+                    const FP8: config::FwdFp8 = FP8;
+                }
+                // SAFETY: as above.
+                unsafe { kernels::fwd_fp8::run::<Instance>(params) }
+            }
+        )*
+
+        $(
+            #[cfg(all(target_arch = "nvptx64", ampere))]
             #[unsafe(no_mangle)]
             unsafe extern "ptx-kernel" fn $decode(params: FwdParams) {
                 const CONFIG: config::FwdSm80 = match kernel(stringify!($decode)) {
@@ -119,7 +150,7 @@ macro_rules! instances {
         )*
 
         $(
-            #[cfg(all(target_arch = "nvptx64", not(hopper)))]
+            #[cfg(all(target_arch = "nvptx64", ampere))]
             #[unsafe(no_mangle)]
             unsafe extern "ptx-kernel" fn $merge(params: MergeParams) {
                 const CONFIG: crate::merge::MergeStates = match entry(stringify!($merge)) {
@@ -132,7 +163,7 @@ macro_rules! instances {
         )*
 
         $(
-            #[cfg(all(target_arch = "nvptx64", not(hopper)))]
+            #[cfg(all(target_arch = "nvptx64", ampere))]
             #[unsafe(no_mangle)]
             unsafe extern "ptx-kernel" fn $mma_rate(out: u64, iterations: u32) {
                 const CONFIG: crate::entry::MmaRate = match entry(stringify!($mma_rate)) {
@@ -144,12 +175,40 @@ macro_rules! instances {
             }
         )*
 
+        $(
+            #[cfg(all(target_arch = "nvptx64", ada))]
+            #[unsafe(no_mangle)]
+            unsafe extern "ptx-kernel" fn $amax(params: QuantizeParams) {
+                const CONFIG: crate::quantize::Quantize = match entry(stringify!($amax)) {
+                    Entry::Amax(config) => config,
+                    _ => panic!("listed under the wrong family"),
+                };
+                // SAFETY: the host launches the entry with parameters of tensors that exist.
+                unsafe { kernels::quantize::find_amax(CONFIG, params) }
+            }
+        )*
+
+        $(
+            #[cfg(all(target_arch = "nvptx64", ada))]
+            #[unsafe(no_mangle)]
+            unsafe extern "ptx-kernel" fn $quantize(params: QuantizeParams) {
+                const CONFIG: crate::quantize::Quantize = match entry(stringify!($quantize)) {
+                    Entry::Quantize(config) => config,
+                    _ => panic!("listed under the wrong family"),
+                };
+                // SAFETY: as above.
+                unsafe { kernels::quantize::run(CONFIG, params) }
+            }
+        )*
+
         /// Every entry point that ships, in the order of the PTX files: first the kernels of [`KERNELS`].
         pub const ENTRIES: &[Entry] = &[
             $(entry(stringify!($scalar)),)* $(entry(stringify!($sm80)),)* $(entry(stringify!($sm90)),)*
-            $(entry(stringify!($decode)),)*
+            $(entry(stringify!($fp8)),)* $(entry(stringify!($decode)),)*
             $(entry(stringify!($merge)),)*
             $(entry(stringify!($mma_rate)),)*
+            $(entry(stringify!($amax)),)*
+            $(entry(stringify!($quantize)),)*
         ];
     };
 }
@@ -221,6 +280,17 @@ instances! {
         fwd_sm90_bf16_d128_q128_kv128_s2
         fwd_sm90_bf16_d192_q128_kv96_s2
         fwd_sm90_bf16_d256_q128_kv80_s2;
+    fwd_fp8:
+        fwd_fp8_f16_d64_q128_kv32_w4_s2
+        fwd_fp8_f16_d64_q64_kv64_w4_s2
+        fwd_fp8_f16_d128_q64_kv64_w4_s2
+        fwd_fp8_f16_d192_q64_kv32_w4_s2
+        fwd_fp8_f16_d256_q128_kv32_w8_s2
+        fwd_fp8_bf16_d64_q128_kv32_w4_s2
+        fwd_fp8_bf16_d64_q64_kv64_w4_s2
+        fwd_fp8_bf16_d128_q64_kv64_w4_s2
+        fwd_fp8_bf16_d192_q64_kv32_w4_s2
+        fwd_fp8_bf16_d256_q128_kv32_w8_s2;
     decode:
         decode_f16_d32_q16_kv32_w4_s4
         decode_f16_d64_q16_kv16_w4_s4
@@ -242,7 +312,15 @@ instances! {
         merge_states_f32;
     mma_rate:
         mma_rate_f16
-        mma_rate_bf16
+        mma_rate_bf16;
+    amax:
+        amax_f16
+        amax_bf16
+        amax_f32;
+    quantize:
+        quantize_f16
+        quantize_bf16
+        quantize_f32
 }
 
 const fn entry(name: &str) -> Entry {

@@ -14,11 +14,14 @@ pub mod mask;
 pub mod merge;
 pub mod names;
 pub mod params;
+pub mod quantize;
 pub mod swizzle;
 
+// What kernels for Ada share with those for Ampere, they do not share whole.
 #[cfg(target_arch = "nvptx64")]
+#[cfg_attr(ada, allow(dead_code))]
 mod kernels;
-// The kernels of each target leave instructions to those of the other one.
+// The kernels of each target leave instructions to those of the others.
 #[cfg(target_arch = "nvptx64")]
 #[allow(dead_code)]
 mod ptx;

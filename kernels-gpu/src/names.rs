@@ -6,16 +6,20 @@
 //! fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1    8 warps that split the keys of a step 4 ways, 128 keys each
 //! fwd_sm80_bf16_d64_q64_kv64_w4_s2_b      blocks that share the keys of a sequence
 //! fwd_sm90_bf16_d128_q128_kv128_s2        128 query rows, 128 keys a step, 2 stages, with TMA and wgmma
+//! fwd_fp8_bf16_d64_q64_kv64_w4_s2         e4m3 in, bf16 out; 64 query rows, 64 keys a step, 4 warps, 2 stages
 //! decode_bf16_d128_q16_kv16_w4_s4         16 query rows, 16 keys a step of each of 4 warps, 4 stages
 //! merge_states_f32
 //! mma_rate_bf16
+//! amax_f16
+//! quantize_f16
 //! ```
 //!
 //! Parsing runs at compile time too: an instance of a kernel is declared by its name alone.
 
-use crate::config::{DType, Decode, FwdScalar, FwdSm80, FwdSm90, Kernel};
+use crate::config::{DType, Decode, FwdFp8, FwdScalar, FwdSm80, FwdSm90, Kernel};
 use crate::entry::{Entry, MmaRate};
 use crate::merge::MergeStates;
+use crate::quantize::Quantize;
 use core::fmt;
 
 impl fmt::Display for Kernel {
@@ -33,6 +37,11 @@ impl fmt::Display for Kernel {
             Kernel::FwdSm90(c) => {
                 write!(f, "fwd_sm90_{}_d{}_q{}_kv{}_s{}", c.dtype, c.head_dim, c.tile_q, c.tile_kv, c.stages)
             }
+            Kernel::FwdFp8(c) => write!(
+                f,
+                "fwd_fp8_{}_d{}_q{}_kv{}_w{}_s{}",
+                c.dtype, c.head_dim, c.tile_q, c.tile_kv, c.warps, c.stages
+            ),
             Kernel::Decode(c) => write!(
                 f,
                 "decode_{}_d{}_q{}_kv{}_w{}_s{}",
@@ -53,6 +62,8 @@ impl fmt::Display for Entry {
             Entry::Forward(kernel) => kernel.fmt(f),
             Entry::MergeStates(MergeStates { dtype }) => write!(f, "merge_states_{dtype}"),
             Entry::MmaRate(MmaRate { dtype }) => write!(f, "mma_rate_{dtype}"),
+            Entry::Amax(Quantize { dtype }) => write!(f, "amax_{dtype}"),
+            Entry::Quantize(Quantize { dtype }) => write!(f, "quantize_{dtype}"),
         }
     }
 }
@@ -137,6 +148,16 @@ impl Kernel {
             let config = FwdSm90 { dtype, head_dim, tile_q, tile_kv, stages };
             return if rest.rest.is_empty() { Some(Kernel::FwdSm90(config)) } else { None };
         }
+        if let Some(rest) = name.skip("fwd_fp8_") {
+            let (dtype, rest) = read!(rest.dtype());
+            let (head_dim, rest) = read!(rest.number("_d"));
+            let (tile_q, rest) = read!(rest.number("_q"));
+            let (tile_kv, rest) = read!(rest.number("_kv"));
+            let (warps, rest) = read!(rest.number("_w"));
+            let (stages, rest) = read!(rest.number("_s"));
+            let config = FwdFp8 { dtype, head_dim, tile_q, tile_kv, warps, stages };
+            return if rest.rest.is_empty() { Some(Kernel::FwdFp8(config)) } else { None };
+        }
         let (decode, rest) = match name.skip("decode_") {
             Some(rest) => (true, rest),
             None => (false, read!(name.skip("fwd_sm80_"))),
@@ -173,16 +194,24 @@ impl Entry {
     /// see [`crate::instances::ENTRIES`].
     pub const fn parse(name: &str) -> Option<Entry> {
         let reader = Reader { rest: name.as_bytes() };
-        let (rest, merges) = match (reader.skip("merge_states_"), reader.skip("mma_rate_")) {
-            (Some(rest), _) => (rest, true),
-            (_, Some(rest)) => (rest, false),
-            _ => return Some(Entry::Forward(read!(Kernel::parse(name)))),
-        };
-        let (dtype, rest) = read!(rest.dtype());
-        if !rest.rest.is_empty() {
-            return None;
+        let families = ["merge_states_", "mma_rate_", "amax_", "quantize_"];
+        let mut family = 0;
+        while family < families.len() {
+            if let Some(rest) = reader.skip(families[family]) {
+                let (dtype, rest) = read!(rest.dtype());
+                if !rest.rest.is_empty() {
+                    return None;
+                }
+                return Some(match family {
+                    0 => Entry::MergeStates(MergeStates { dtype }),
+                    1 => Entry::MmaRate(MmaRate { dtype }),
+                    2 => Entry::Amax(Quantize { dtype }),
+                    _ => Entry::Quantize(Quantize { dtype }),
+                });
+            }
+            family += 1;
         }
-        Some(if merges { Entry::MergeStates(MergeStates { dtype }) } else { Entry::MmaRate(MmaRate { dtype }) })
+        Some(Entry::Forward(read!(Kernel::parse(name))))
     }
 }
 
@@ -226,6 +255,9 @@ mod tests {
             "fwd_sm80_bf16_d_q128_kv64_w4_s2",
             "fwd_sm80_bf16_d64_q1234567_kv64_w4_s2",
             "fwd_sm90_bf16_d64_q128_kv64_w4_s2",
+            "fwd_fp8_e4m3_d64_q128_kv64_w4_s2",
+            "fwd_fp8_bf16_d64_q128_kv64_s2",
+            "fwd_fp8_bf16_d64_q128_kv64_w4_s2_b",
             "decode_bf16_d128_q32_kv16_w4_s4",
             "decode_bf16_d128_q16_kv16_w4_x2_s4",
             "decode_bf16_d128_q16_kv16_w4",
@@ -236,6 +268,8 @@ mod tests {
             "merge_states_",
             "merge_states_f64",
             "merge_states_f32_",
+            "amax_",
+            "quantize_e4m3",
         ] {
             assert_eq!(Kernel::parse(name), None, "{name}");
             assert_eq!(Entry::parse(name), None, "{name}");

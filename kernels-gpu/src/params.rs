@@ -135,6 +135,48 @@ pub struct FwdSm90Params {
     pub tiles: TileOrder,
 }
 
+/// Scales of blocks of rows of a tensor, f32 with the axes \[batch, head, block\], blocks contiguous: an element is its e4m3
+/// number times its scale.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scales {
+    /// Address of the first one.
+    pub address: u64,
+    /// From one batch entry to the next, scales.
+    pub batch: u32,
+    /// From one head to the next, scales.
+    pub head: u32,
+    /// Row `i` of a head is in block `i >> shift`; at least 6, and 31 where a head is one block.
+    pub shift: u32,
+    /// Fills the struct.
+    pub pad: u32,
+}
+
+impl Scales {
+    /// Number of the first scale of head `head` of sequence `batch`; that of every scale is below 2^32.
+    #[inline(always)]
+    pub const fn first(&self, batch: u32, head: u32) -> u32 {
+        batch * self.batch + head * self.head
+    }
+}
+
+/// Parameters of `fwd_fp8`, passed by value, 8-byte aligned.
+///
+/// Of [`FwdParams`] `q`, `k` and `v` are e4m3, and their strides and `head_dim` count accordingly; `head_dim` is a multiple
+/// of 16. `scale_log2` is without the scales of queries and keys.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FwdFp8Params {
+    /// What other forward kernels take too.
+    pub fwd: FwdParams,
+    /// Scales of the queries.
+    pub q_scales: Scales,
+    /// Scales of the keys.
+    pub k_scales: Scales,
+    /// Scales of the values.
+    pub v_scales: Scales,
+}
+
 /// `dividend / divisor`, where 0 divides like 1: a panic has no place in a kernel.
 #[inline(always)]
 pub const fn quotient(dividend: u32, divisor: u32) -> u32 {
@@ -143,7 +185,8 @@ pub const fn quotient(dividend: u32, divisor: u32) -> u32 {
 
 /// In which order persistent blocks take the tiles of a launch: in groups of slices (a slice is a head of a sequence, in
 /// the order \[batch, head\]), whose keys the L2 cache can hold; in a group from the last rows to the first ones, which
-/// have the fewest keys under a causal mask; of equal rows slice after slice.
+/// have the fewest keys under a causal mask; of equal rows slice after slice. The last group may have more slices than the
+/// others: what is long in it starts while there is work for all SMs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TileOrder {
@@ -151,8 +194,12 @@ pub struct TileOrder {
     pub count: u32,
     /// Tiles of a slice.
     pub row_tiles: u32,
-    /// Slices of a group, at least 1.
+    /// Slices of a group but the last, at least 1.
     pub group: u32,
+    /// First slice of the last group, a multiple of `group`.
+    pub last: u32,
+    /// Slices of the last group: `slices - last`.
+    pub last_group: u32,
     /// Heads of a sequence and sequences.
     pub slices: u32,
 }
@@ -161,12 +208,9 @@ impl TileOrder {
     /// Tile of rows and slice of the tile that comes at position `index`, below `count`.
     #[inline(always)]
     pub const fn get(&self, index: u32) -> (u32, u32) {
-        let group_tiles = self.row_tiles * self.group;
-        let group = quotient(index, group_tiles);
-        let within = index - group * group_tiles;
-        let first = group * self.group;
-        let left = self.slices - first;
-        let width = if left < self.group { left } else { self.group };
+        let first = quotient(index, self.row_tiles * self.group) * self.group;
+        let (first, width) = if first < self.last { (first, self.group) } else { (self.last, self.last_group) };
+        let within = index - first * self.row_tiles;
         let rank = quotient(within, width);
         (self.row_tiles - 1 - rank, first + within - rank * width)
     }
@@ -301,20 +345,25 @@ mod tests {
 
     #[test]
     fn tiles_come_in_groups_of_slices_each_from_the_last_rows_to_the_first() {
-        let order = TileOrder { count: 15, row_tiles: 3, group: 2, slices: 5 };
+        let order = TileOrder { count: 15, row_tiles: 3, group: 2, last: 4, last_group: 1, slices: 5 };
         let tiles: std::vec::Vec<_> = (0..order.count).map(|index| order.get(index)).collect();
         let first_group = [(2, 0), (2, 1), (1, 0), (1, 1), (0, 0), (0, 1)];
         assert_eq!(tiles[..6], first_group);
         assert_eq!(tiles[6..12], first_group.map(|(tile, slice)| (tile, slice + 2)));
         assert_eq!(tiles[12..], [(2, 4), (1, 4), (0, 4)], "the last group has one slice");
+        let order = TileOrder { last: 2, last_group: 3, ..order };
+        let last_group = [(2, 2), (2, 3), (2, 4), (1, 2), (1, 3), (1, 4), (0, 2), (0, 3), (0, 4)];
+        assert!((0..order.count).map(|index| order.get(index)).eq(first_group.into_iter().chain(last_group)));
     }
 
     #[test]
     fn every_tile_comes_once_whatever_the_groups() {
         for row_tiles in 1..6 {
             for slices in 1..12 {
-                for group in 1..=slices {
-                    let order = TileOrder { count: row_tiles * slices, row_tiles, group, slices };
+                let lasts = |group: u32| (0..slices).step_by(group as usize).map(move |last| (group, last));
+                for (group, last) in (1..=slices).flat_map(lasts) {
+                    let count = row_tiles * slices;
+                    let order = TileOrder { count, row_tiles, group, last, last_group: slices - last, slices };
                     let mut tiles: std::vec::Vec<_> = (0..order.count).map(|index| order.get(index)).collect();
                     tiles.sort_unstable();
                     let all = (0..row_tiles).flat_map(|tile| (0..slices).map(move |slice| (tile, slice)));

@@ -83,6 +83,14 @@ impl DeviceArgs {
         }
     }
 
+    /// The CPU, for `what` can be had nowhere else.
+    pub fn open_cpu_for(&self, what: &str) -> Result<Device> {
+        if !matches!(self.device, Choice::Auto | Choice::Cpu) || self.sim.given().is_some() {
+            bail!("device: {what} is computed on the CPU, allowed: --device cpu");
+        }
+        self.open_cpu(what)
+    }
+
     fn open_cpu(&self, reason: &str) -> Result<Device> {
         for (field, given) in [("kernel", self.kernel.is_some()), ("ptx", self.ptx.is_some())] {
             if given {

@@ -4,6 +4,7 @@ mod bench;
 mod device;
 mod file;
 mod findings;
+mod fp8;
 mod gpu;
 mod inspect;
 mod prediction;

@@ -3,13 +3,14 @@
 use super::device::{Device, DeviceArgs};
 use super::file::{self, Answers, File};
 use super::findings;
+use super::fp8::{self, QuantizeArgs};
 use super::table::Table;
 use super::{Mask, parse_mask};
 use anyhow::{Context, Result};
 use clap::Args;
 use evo_sdpa::compare::{Comparison, compare_lse, compare_out};
 use evo_sdpa::shapes::ACCEPTANCE;
-use evo_sdpa::verify::{Case, Expected, Inputs, Verdict};
+use evo_sdpa::verify::{Case, Expected, Inputs, Quantization, Verdict};
 use evo_sdpa::{Element, cpu, sim, with_element};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -20,14 +21,15 @@ use std::path::PathBuf;
 /// The file holds q, k and v as [batch, heads, seq, head_dim] in f16, bf16 or f32, and may hold kv_len, the number of
 /// valid keys of each sequence. Where it also holds out or lse (out_causal and lse_causal for a causal run), the answer
 /// is compared with them, and a wrong one gives exit code 1, as does a defect that the simulator finds. Without a file,
-/// seeded tensors of the acceptance shapes are computed and compared with a reference in f64.
+/// seeded tensors of the acceptance shapes are computed and compared with a reference in f64. With --quantize the answer
+/// in e4m3 is compared with the one without it, head by head.
 #[derive(Args)]
 pub struct Run {
     /// File with the tensors q, k and v
     #[arg(value_name = "INPUT.safetensors")]
     input: Option<PathBuf>,
     /// Write the tensors out and lse to this file
-    #[arg(long, value_name = "OUT.safetensors", requires = "input")]
+    #[arg(long, value_name = "OUT.safetensors", requires = "input", conflicts_with = "quantize")]
     out: Option<PathBuf>,
     /// Mask: none, bottom-right, top-left or an offset
     #[arg(long, default_value = "none", requires = "input", allow_hyphen_values = true, value_parser = parse_mask)]
@@ -39,6 +41,8 @@ pub struct Run {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    quantize: QuantizeArgs,
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -49,6 +53,12 @@ impl Run {
         let name = path.display();
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
         let file = File::parse(&bytes).with_context(|| name.to_string())?;
+        if let Some(quantization) = self.quantize.quantization() {
+            let device = self.device.open_cpu_for("the error of e4m3")?;
+            let report = with_element!(file.dtype(), T => self.quantize_file::<T>(&file, &quantization, &device.about))
+                .with_context(|| name.to_string())?;
+            return report.write(&name.to_string(), self.json, out).map(|()| true);
+        }
         let device = self.device.open()?;
         let report =
             with_element!(file.dtype(), T => self.run_file::<T>(&file, &device).with_context(|| name.to_string()))?;
@@ -62,11 +72,7 @@ impl Run {
     }
 
     fn run_file<T: Element>(&self, file: &File, device: &Device) -> Result<Report> {
-        let (scale, scale_source) = match (self.scale, file.scale()) {
-            (Some(scale), _) => (Some(scale), "--scale"),
-            (None, Some(scale)) => (Some(scale), "metadata of the file"),
-            (None, None) => (None, "1/sqrt(head_dim)"),
-        };
+        let (scale, scale_source) = self.scale(file);
         let inputs = file.inputs::<T>(self.causal, scale)?;
         let shape = inputs.q_layout.shape();
         let expected = file.answers(self.causal.is_some(), shape)?;
@@ -90,6 +96,20 @@ impl Run {
             lse: expected.lse.map(|exact| compare_lse(&answer.output.lse, &exact)),
             simulation: answer.report,
         })
+    }
+
+    fn quantize_file<T: Element>(&self, file: &File, quantization: &Quantization, device: &str) -> Result<fp8::Report> {
+        let (scale, scale_source) = self.scale(file);
+        fp8::Report::new(&file.inputs::<T>(self.causal, scale)?, quantization, scale_source, device)
+    }
+
+    /// The factor on the scores, and where it comes from.
+    fn scale(&self, file: &File) -> (Option<f32>, &'static str) {
+        match (self.scale, file.scale()) {
+            (Some(scale), _) => (Some(scale), "--scale"),
+            (None, Some(scale)) => (Some(scale), "metadata of the file"),
+            (None, None) => (None, "1/sqrt(head_dim)"),
+        }
     }
 
     fn run_acceptance(&self, out: &mut impl Write) -> Result<bool> {

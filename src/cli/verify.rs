@@ -3,6 +3,7 @@
 use super::device::{Device, DeviceArgs};
 use super::file::File;
 use super::findings;
+use super::fp8;
 use super::table::Table;
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -27,7 +28,8 @@ const NAMED_FAILURES: usize = 10;
 ///
 /// Every case is computed with the device's own choice and, on a GPU, with each kernel that takes it. Exit code 1 when
 /// an answer is wrong. The simulator computes every case that is not too large with each kernel that takes it; a defect
-/// that it finds counts as a wrong answer.
+/// that it finds counts as a wrong answer. With --dtype e4m3 the error of e4m3 is measured instead, by operands, scales
+/// and kinds of tensors; one that rounding does not explain gives exit code 1.
 #[derive(Args)]
 pub struct Verify {
     /// A part of the grid that takes seconds
@@ -39,6 +41,9 @@ pub struct Verify {
     /// Only cases whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     filter: String,
+    /// In place of the grid: what it costs to round q, k, v and probabilities to this type, on the CPU in f64
+    #[arg(long, value_enum, value_name = "TYPE", conflicts_with = "filter")]
+    dtype: Option<fp8::Format>,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -46,6 +51,11 @@ pub struct Verify {
 impl Verify {
     /// Runs the grid and reports. `Ok(false)` when an answer is wrong.
     pub fn run(self, out: &mut impl Write) -> Result<bool> {
+        if let Some(fp8::Format::E4m3) = self.dtype {
+            let device = self.device.open_cpu_for("the error of e4m3")?;
+            writeln!(out, "device  {}", device.about)?;
+            return fp8::verify(self.quick, self.seeds, &real_calls(""), out);
+        }
         let device = self.device.open()?;
         let seeds = if self.quick || device.is_simulated() { 1 } else { 3 };
         let mut cases = cases(self.quick, self.seeds.unwrap_or(seeds));
@@ -120,8 +130,11 @@ impl Verify {
     }
 }
 
+/// A name, the bytes of a file, and a mask.
+pub type RealCall = (String, &'static [u8], Option<Causal>);
+
 /// The calls on real data, with and without a mask.
-fn real_calls(filter: &str) -> Vec<(String, &'static [u8], Option<Causal>)> {
+fn real_calls(filter: &str) -> Vec<RealCall> {
     let masks = [("full", None), ("bottom-right", Some(Causal::BottomRight))];
     REAL.iter()
         .flat_map(|&(name, bytes)| masks.map(|(mask, causal)| (format!("{name}_{mask}"), bytes, causal)))

@@ -66,7 +66,9 @@ fn inspect_says_how_much_of_a_main_loop_is_matrix_products() {
             assert_eq!([total, tensor], [count("total").to_string(), count("tensor").to_string()], "{row}");
             let share = 100.0 * count("tensor") as f64 / count("total") as f64;
             assert!((percent.parse::<f64>().unwrap() - share).abs() < 0.1, "{row}");
-            assert_eq!(count("tensor"), u64::from(step.unwrap().tensor), "{row}");
+            // A GPU of sm_90 has no instruction for products of e4m3 by one warp: it takes two of f16 for each.
+            let emulated = arch == "sm_90" && name.starts_with("fwd_fp8");
+            assert_eq!(count("tensor"), u64::from(step.unwrap().tensor) * if emulated { 2 } else { 1 }, "{row}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The program run for real: what it answers, and that whatever it is given it never panics.
 
 mod bench;
+mod fp8;
 mod inspect;
 mod profile;
 mod report;

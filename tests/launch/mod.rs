@@ -25,6 +25,7 @@ pub fn launch(
         entry: &plan.kernel.to_string(),
         grid: plan.grid,
         block: [plan.block, 1, 1],
+        cluster: None,
         shared_bytes: plan.shared_bytes,
         params: &params,
         options: Options::default(),

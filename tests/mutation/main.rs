@@ -6,11 +6,13 @@
 //! `cargo test --test mutation -- --nocapture` prints how many there were; with `--include-ignored` also those of every
 //! place of every operator.
 
+use evo_sdpa::quantize::Call;
+use evo_sdpa::sim::Simulated;
 use evo_sdpa::sim::ptx_sim::{Kind, Options};
 use evo_sdpa::verify::{self, Case, Expected, Inputs};
 use evo_sdpa::{
-    Causal, DType, Decode, DeviceSpec, Element, FwdSm90, KERNELS, Kernel, Layout, PTX_SM80, PTX_SM90A, Simulator,
-    with_element,
+    Causal, DType, Decode, DeviceSpec, Element, Fp8, FwdSm90, KERNELS, Kernel, Layout, PTX_SM80, PTX_SM89, PTX_SM90A,
+    ScaleBlocks, Simulator, cpu, with_element,
 };
 use mutants::{Mutant, Operator, single_entry, spared};
 use paged::Paged;
@@ -22,7 +24,7 @@ mod mutants;
 mod paged;
 
 /// The compiled kernels.
-const TEXTS: [&str; 2] = [PTX_SM80, PTX_SM90A];
+const TEXTS: [&str; 3] = [PTX_SM80, PTX_SM89, PTX_SM90A];
 
 /// Far more than any case needs, and soon over for a kernel that does not end.
 const MAX_INSTRUCTIONS: u64 = 20_000_000;
@@ -57,7 +59,9 @@ fn cases(kernel: Kernel) -> Vec<Case> {
                 (full + 5, None)
             };
             // Without a key, the queries are the last thing that lies in shared memory.
-            let [none, one_step, more] = [0, step - 5, kv_len].map(|kv_len| case(q_len, kv_len, config.head_dim));
+            let [none, more] = [0, kv_len].map(|kv_len| case(q_len, kv_len, config.head_dim));
+            // Of fewer columns than the tiles have.
+            let one_step = case(q_len, step - 5, config.least_head_dim());
             let mut cases = vec![none, one_step, Case { causal, ..more }];
             if config.shares_keys {
                 // Two parts, the second of which is short; the first has the step that all rows see.
@@ -67,6 +71,24 @@ fn cases(kernel: Kernel) -> Vec<Case> {
                 cases.push(Case { causal: Some(Causal::BottomRight), ..case(config.tile_q + 3, 9, config.head_dim) });
             }
             cases
+        }
+        Kernel::FwdFp8(config) => {
+            let (q_len, step) = (config.tile_q - 3, config.tile_kv);
+            // No key; a part of a step; more steps than stages, of which several have a mask; two tiles, whose blocks go
+            // through heads side by side. The longest begins with the least scores: bases move in every step.
+            let [none, one_step] = [0, step - 5].map(|kv_len| case(q_len, kv_len, config.head_dim));
+            let more = case(q_len, (config.stages + 1) * step - 1 + q_len - 1, config.head_dim);
+            let two_tiles = case(config.tile_q + 3, 9, config.head_dim);
+            // A piece of each row is padded.
+            let narrow = case(q_len, (config.stages + 1) * step, config.head_dim - 16);
+            let causal = Some(Causal::BottomRight);
+            vec![
+                none,
+                one_step,
+                Case { causal, kind: verify::Kind::Large, ..more },
+                Case { causal, ..two_tiles },
+                narrow,
+            ]
         }
         Kernel::FwdSm90(config) => {
             let step = config.tile_kv;
@@ -88,7 +110,14 @@ fn cases(kernel: Kernel) -> Vec<Case> {
             let large = case(config.tile_q, 3 * step, config.head_dim);
             let [.., q_len, kv_len, head_dim] = large.shape;
             let large = Case { shape: [1, 2, 1, q_len, kv_len, head_dim], kind: verify::Kind::Large, ..large };
-            vec![masked, large, lens]
+            let mut cases = vec![masked, large, lens];
+            if config.narrow_kv() < step {
+                // Behind the first tile come some whose first step is narrow in every second warpgroup, and whose next one
+                // has scores far above those; it takes its values from either stage.
+                let shape = [1, 2, 1, 2 * config.tile_q as usize, 3 * step as usize, head_dim];
+                cases.push(Case { shape, causal: Some(Causal::BottomRight), ..large });
+            }
+            cases
         }
         Kernel::Decode(config) => {
             // No key; one block of a step; two of them; two of more steps than stages. A row of the tile is missing, or
@@ -105,7 +134,11 @@ fn cases(kernel: Kernel) -> Vec<Case> {
 
 /// The text that has the kernel.
 fn ptx_of(kernel: Kernel) -> &'static str {
-    if matches!(kernel, Kernel::FwdSm90(_)) { PTX_SM90A } else { PTX_SM80 }
+    match kernel {
+        Kernel::FwdSm90(_) => PTX_SM90A,
+        Kernel::FwdFp8(_) => PTX_SM89,
+        Kernel::FwdScalar(_) | Kernel::FwdSm80(_) | Kernel::Decode(_) => PTX_SM80,
+    }
 }
 
 fn simulator(ptx: &str) -> Simulator {
@@ -125,39 +158,59 @@ enum Defect {
 enum Tensors<T> {
     Contiguous(Inputs<T>),
     Paged(Paged<T>),
+    Fp8(Inputs<T>, Box<Call>),
+}
+
+/// The right answer: what is close to the exact one, or what the unharmed kernel gives, which is right by `tests/fp8.rs`.
+enum Right<T> {
+    Near(Expected),
+    Same(cpu::Output<T>),
 }
 
 /// A problem, the right answer to it, and what the unharmed kernel executes on it.
 struct Trial<T> {
     kernel: Kernel,
     tensors: Tensors<T>,
-    expected: Expected,
+    right: Right<T>,
     executed: HashSet<u32>,
 }
 
 impl<T: Element> Trial<T> {
     fn new(kernel: Kernel, tensors: Tensors<T>, unharmed: &Simulator) -> Self {
-        let (Tensors::Contiguous(inputs) | Tensors::Paged(Paged { inputs, .. })) = &tensors;
+        let (Tensors::Contiguous(inputs) | Tensors::Paged(Paged { inputs, .. }) | Tensors::Fp8(inputs, _)) = &tensors;
         let problem = inputs.problem();
-        let expected = Expected::compute(inputs).unwrap();
-        let mut trial = Self { kernel, tensors, expected, executed: HashSet::new() };
+        let right = match &tensors {
+            Tensors::Fp8(inputs, call) => Right::Same(of_fp8(unharmed, kernel, inputs, call).output),
+            _ => Right::Near(Expected::compute(inputs).unwrap()),
+        };
+        let mut trial = Self { kernel, tensors, right, executed: HashSet::new() };
         trial.executed = trial.run(unharmed).unwrap_or_else(|defect| panic!("{kernel} {problem}: {defect:?}"));
         trial
     }
 
     /// The lines of the text that are executed, or what is wrong.
     fn run(&self, simulator: &Simulator) -> Result<HashSet<u32>, Defect> {
-        let ([q, k, v], options) = match &self.tensors {
-            Tensors::Contiguous(inputs) => (inputs.views().unwrap(), inputs.options()),
-            Tensors::Paged(paged) => (paged.views(), paged.options(paged.inputs.splits.unwrap_or(1))),
+        let of_plain_inputs =
+            |[q, k, v]: [_; 3], options| simulator.attention(q, k, v, options, Some(self.kernel)).unwrap();
+        let ran = match &self.tensors {
+            Tensors::Contiguous(inputs) => of_plain_inputs(inputs.views().unwrap(), &inputs.options()),
+            Tensors::Paged(paged) => of_plain_inputs(paged.views(), &paged.options(paged.inputs.splits.unwrap_or(1))),
+            Tensors::Fp8(inputs, call) => of_fp8(simulator, self.kernel, inputs, call),
         };
-        let ran = simulator.attention(q, k, v, &options, Some(self.kernel)).unwrap();
+        let is_right = match &self.right {
+            Right::Near(expected) => expected.check(&ran.output).passes(),
+            Right::Same(output) => ran.output == *output,
+        };
         match ran.report.findings.first() {
             Some(finding) => Err(Defect::Found(finding.kind)),
-            None if !self.expected.check(&ran.output).passes() => Err(Defect::WrongAnswer),
+            None if !is_right => Err(Defect::WrongAnswer),
             None => Ok(ran.report.lines.iter().map(|line| line.line).collect()),
         }
     }
+}
+
+fn of_fp8<T: Element>(simulator: &Simulator, kernel: Kernel, inputs: &Inputs<T>, call: &Call) -> Simulated<T> {
+    simulator.fp8_attention([&call.q, &call.k, &call.v], &inputs.options(), Some(kernel)).unwrap()
 }
 
 /// A mutant and what became of it.
@@ -185,7 +238,16 @@ fn try_mutants<T: Element>(kernel: Kernel, places: impl Fn(Kernel, Operator) -> 
     let ptx = single_entry(ptx_of(kernel), &kernel.to_string());
     let unharmed = simulator(&ptx);
     let cases = cases(kernel);
-    let mut tensors: Vec<_> = cases.iter().map(|case| Tensors::Contiguous(inputs::<T>(case))).collect();
+    let tensors_of = |case: &Case| {
+        let inputs = inputs::<T>(case);
+        if !matches!(kernel, Kernel::FwdFp8(_)) {
+            return Tensors::Contiguous(inputs);
+        }
+        let blocks = Fp8::uniform(ScaleBlocks::Rows(64));
+        let call = Call::new(inputs.views().unwrap(), blocks, false, &inputs.options()).unwrap();
+        Tensors::Fp8(inputs, Box::new(call))
+    };
+    let mut tensors: Vec<_> = cases.iter().map(tensors_of).collect();
     if let (Kernel::Decode(_), Some(last)) = (kernel, cases.last()) {
         tensors.push(Tensors::Paged(Paged::new(last, PAGE_ROWS as usize, Layout::bhsd)));
     }

@@ -187,6 +187,8 @@ pub fn spared(ptx: &str, operator: Operator) -> HashSet<u32> {
     let mut sums = HashMap::new();
     // Fences of first products, and what was last done with groups of products.
     let (mut fences, mut group) = (0, "");
+    // The instruction before is a fence between the proxies.
+    let mut proxies_fenced = false;
     // The last release of values in each kernel.
     let mut releases = HashMap::new();
     for (line, code) in (1..).zip(ptx.lines()) {
@@ -207,27 +209,36 @@ pub fn spared(ptx: &str, operator: Operator) -> HashSet<u32> {
         // a mask. Its tile has one such step, the one behind its first, where the mask cuts through two at most.
         let is_fence = operation.starts_with("wgmma.fence.");
         fences += u32::from(is_fence && group != "commit");
-        let masks_once = fences == 2 && config.tile_kv >= config.tile_q;
+        // The step behind a narrow one stands before it, and a tile has one at most of either.
+        let has_narrow = config.narrow_kv() < config.tile_kv;
+        let masks_once = fences == if has_narrow { 3 } else { 2 } && config.tile_kv >= config.tile_q;
+        let follows_narrow = has_narrow && fences == 2;
+        let is_narrow = has_narrow && fences == 5;
         let spares = match (operator, operands.as_slice()) {
             // Two warpgroups take turns by it, which is a matter of time and not of data.
             (NoBarrier, [_, threads]) => operation == "bar.sync" && threads.parse() == Ok(2 * FwdSm90::GROUP_THREADS),
-            // One brings a warp together behind what its first lane does alone. The other has all lanes' stores done
-            // before the first lane arrives; to the simulator, who arrives at an mbarrier is the warp.
-            (NoWarpBarrier, _) => operation == "bar.warp.sync",
+            // It brings a warp together behind what its first lane does alone. Behind a fence between the proxies it has
+            // the stores of all lanes done before the first one arrives; with one stage of queries, the arrival with the
+            // next of them comes behind another one, and is waited for before the values are used.
+            (NoWarpBarrier, _) => operation == "bar.warp.sync" && !(proxies_fenced && config.q_stages() > 1),
             // A store to the words behind the barriers, which nobody reads: it keeps a wait in its place.
             (NoStore, [address, _]) if operation == "st.shared.b32" => {
                 let register = address.trim_matches(['[', ']']);
                 sums.get(register).is_some_and(|sum: &String| sum.parse() == Ok(FwdSm90::BARRIER_BYTES))
             }
             // The registers of the second of two products that run at once are fenced with those of the first. A masked
-            // step has used its scores before the fences of other steps, if there is one in a tile.
-            (NoFence, _) if is_fence => group == "commit" || masks_once,
+            // step has used its scores before the fences of other steps, if there is one in a tile; so has a narrow one, and
+            // the step behind it.
+            (NoFence, _) if is_fence => group == "commit" || masks_once || is_narrow || follows_narrow,
             // Before such a step, the outputs are zero.
-            (OtherSum, _) if group == "commit" => masks_once && code.contains("wgmma.mma_async."),
+            (OtherSum, _) if group == "commit" => (masks_once || follows_narrow) && code.contains("wgmma.mma_async."),
             _ => false,
         };
         if spares {
             lines.insert(line);
+        }
+        if !operation.is_empty() && !operation.starts_with(['.', '/']) {
+            proxies_fenced = operation.starts_with("fence.proxy.async");
         }
         match (operation, operands.as_slice()) {
             ("add.s32", [to, _, addend]) => drop(sums.insert((*to).to_string(), (*addend).to_string())),

@@ -6,7 +6,7 @@ use crate::problem::{Options, Problem};
 use crate::tensor::{Element, TensorView};
 
 /// Inputs that fit each other.
-pub(super) struct Call<'a, T> {
+pub struct Call<'a, T> {
     pub problem: Problem,
     pub q: TensorView<'a, T>,
     pub k: TensorView<'a, T>,

@@ -6,6 +6,7 @@
 //! of -inf. A NaN reaches the rows that see it and no others. Paged keys and values are copied together first.
 
 mod call;
+mod compiled;
 mod flash;
 mod merge;
 mod pages;
@@ -19,6 +20,7 @@ use crate::problem::Options;
 use crate::tensor::{Element, TensorView, TensorViewMut};
 use call::Call;
 
+pub(crate) use compiled::Compiled;
 pub use merge::merge_states;
 
 /// What [`attention`] returns.
@@ -48,7 +50,7 @@ pub fn attention<T: Element>(
         let call = Call::new(q, k, v, layout, options)?;
         let mut out = vec![T::default(); layout.elements()];
         let mut lse = vec![0.0; call.rows()];
-        flash::run(&call, &mut TensorViewMut::new(&mut out, layout)?, Some(&mut lse));
+        T::flash(&call, &mut TensorViewMut::new(&mut out, layout)?, Some(&mut lse));
         Ok(Output { out, lse })
     })
 }
@@ -77,7 +79,7 @@ pub fn attention_into<T: Element>(
                 allowed: format!("{}, batch * heads_q * q_len", call.rows()),
             });
         }
-        flash::run(&call, out, lse);
+        T::flash(&call, out, lse);
         Ok(())
     })
 }

@@ -4,10 +4,14 @@ use super::call::Call;
 use super::pages;
 use crate::error::Result;
 use crate::problem::Options;
+use crate::quantize::E4m3;
 use crate::tensor::{Element, TensorView};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 use std::ops::{Add, Mul};
+
+/// The largest probability of a row, before it is rounded, in [`with_e4m3_probabilities`].
+const E4M3_PEAK: f64 = 256.0;
 
 /// What [`attention`] returns.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +28,25 @@ pub struct Exact {
 /// Those of [`super::attention`].
 pub fn attention<T: Element>(q: TensorView<T>, k: TensorView<T>, v: TensorView<T>, options: &Options) -> Result<Exact> {
     pages::contiguous(q, k, v, options, |k, v, options| {
-        Ok(exact(&Call::new(q, k, v, crate::Layout::bhsd(q.layout().shape()), options)?))
+        Ok(T::exact(&Call::new(q, k, v, crate::Layout::bhsd(q.layout().shape()), options)?))
+    })
+}
+
+/// [`attention`] with the probabilities that a kernel for e4m3 multiplies values by: `exp(score - max) * 2^8` rounded to
+/// e4m3, where 2^8 is the largest power of two that e4m3 holds, over the sum of the probabilities before they were
+/// rounded. Everything else is exact; a kernel's own f32 arithmetic is finer by orders of magnitude.
+///
+/// # Errors
+/// Those of [`super::attention`].
+pub fn with_e4m3_probabilities<T: Element>(
+    q: TensorView<T>,
+    k: TensorView<T>,
+    v: TensorView<T>,
+    options: &Options,
+) -> Result<Exact> {
+    pages::contiguous(q, k, v, options, |k, v, options| {
+        let call = Call::new(q, k, v, crate::Layout::bhsd(q.layout().shape()), options)?;
+        Ok(answer(&call, E4M3_PEAK, |p| E4m3::from_f32(p as f32).to_f32().into()))
     })
 }
 
@@ -35,11 +57,11 @@ pub fn attention<T: Element>(q: TensorView<T>, k: TensorView<T>, v: TensorView<T
 /// Those of [`super::attention`].
 pub fn plain<T: Element>(q: TensorView<T>, k: TensorView<T>, v: TensorView<T>, options: &Options) -> Result<Vec<f64>> {
     pages::contiguous(q, k, v, options, |k, v, options| {
-        Ok(textbook(&Call::new(q, k, v, crate::Layout::bhsd(q.layout().shape()), options)?))
+        Ok(T::textbook(&Call::new(q, k, v, crate::Layout::bhsd(q.layout().shape()), options)?))
     })
 }
 
-fn textbook<T: Element>(call: &Call<T>) -> Vec<f64> {
+pub(super) fn textbook<T: Element>(call: &Call<T>) -> Vec<f64> {
     let scale = call.problem.scale();
     let arch = Arch::new();
     let round = |x: f32| T::from_f32(x).to_f32();
@@ -73,6 +95,12 @@ pub fn merge_states<T: Element>(
 }
 
 pub(super) fn exact<T: Element>(call: &Call<T>) -> Exact {
+    answer(call, 1.0, |p| p)
+}
+
+/// The answer with the largest probability of a row at `peak` before all are divided by their sum, and each passed through
+/// `round` where it is multiplied by its value.
+fn answer<T: Element>(call: &Call<T>, peak: f64, round: impl Fn(f64) -> f64 + Sync) -> Exact {
     let scale = f64::from(call.problem.scale());
     let arch = Arch::new();
     let width = call.problem.head_dim() + 1;
@@ -86,13 +114,14 @@ pub(super) fn exact<T: Element>(call: &Call<T>) -> Exact {
         let max = weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         // Scores that are all -inf keep their weight of zero, and the row its 0/0.
         let shift = if max == f64::NEG_INFINITY { 0.0 } else { max };
-        weights.iter_mut().for_each(|w| *w = (*w - shift).exp());
+        weights.iter_mut().for_each(|w| *w = (*w - shift).exp() * peak);
         let sum: f64 = weights.iter().sum();
+        weights.iter_mut().for_each(|w| *w = round(*w));
         if visible > 0 {
             let mix = arch.dispatch(Mix { weights: &weights, values: v.head(head_kv, visible), head_dim: out.len() });
             out.iter_mut().zip(mix).for_each(|(o, x)| *o = x / sum);
         }
-        *lse = shift + sum.ln();
+        *lse = shift + (sum / peak).ln();
     });
     let out = rows.chunks_exact(width).flat_map(|row| &row[..width - 1]).copied().collect();
     let lse = rows.chunks_exact(width).map(|row| row[width - 1]).collect();

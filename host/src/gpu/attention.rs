@@ -185,6 +185,7 @@ impl Gpu {
             kv_lens: kv_lens.as_ref().map_or(0, Memory::address),
             workspace: workspace.as_ref().map_or(0, |memory| memory.address()),
             block_table: block_table.as_ref().map_or(0, Memory::address),
+            ..DevicePointers::default()
         };
         let output = GpuOutput { out, lse, plan };
         Ok(Call { output, pointers, _metadata: [kv_lens, block_table], _workspace: workspace })

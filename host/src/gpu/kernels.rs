@@ -156,13 +156,15 @@ impl Kernels {
         let function = self.load(Entry::Forward(plan.kernel), plan.index(), options)?;
         let mut with_maps = plan.with_maps(params, |tensors| self.latest_maps.of(tensors))?;
         let shape = Shape { grid: plan.grid, block: plan.block, shared_bytes: plan.shared_bytes };
-        let argument = match &mut with_maps {
-            Some(params) => ptr::from_mut(params).cast(),
-            None => (&raw mut params).cast(),
+        let mut with_scales = plan.with_scales(params, pointers);
+        let argument = match (&mut with_maps, &mut with_scales) {
+            (Some(params), _) => ptr::from_mut(params).cast(),
+            (None, Some(params)) => ptr::from_mut(params).cast(),
+            (None, None) => (&raw mut params).cast(),
         };
         let mut arguments = [argument];
-        // SAFETY: the function takes one parameter by value, a FwdSm90Params where the plan has tensors for maps and else a
-        // FwdParams; the caller vouches for the stream and for what the addresses point at; the dependent variant waits for
+        // SAFETY: the function takes one parameter by value, a FwdSm90Params where the plan has tensors for maps, a FwdFp8Params
+        // where it has scales, and else a FwdParams; the caller vouches for the stream and for what the addresses point at; the dependent variant waits for
         // launches ahead of it.
         unsafe {
             if options.dependent {

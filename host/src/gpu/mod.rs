@@ -9,6 +9,7 @@ mod attention;
 mod context;
 mod dependent;
 mod driver;
+mod fp8;
 mod function;
 mod graph;
 mod kernels;

@@ -53,8 +53,9 @@ impl Persistent {
     pub fn terms(&self, launch: f64, rounds: &Rounds, walk: &Walk, sm_count: f64) -> Prediction {
         // Tiles of one length end in rounds. Unequal ones come longest first, and SMs get equal shares, if not less than a
         // whole tile.
-        let tiles = if walk.longest > walk.average { rounds.blocks / sm_count } else { rounds.per_sm };
-        let masked = if walk.longest > walk.average { MASKED * self.masked } else { 0.0 };
+        let unequal = walk.longest > walk.average;
+        let (tiles, masked) =
+            if unequal { (rounds.blocks / sm_count, MASKED * self.masked) } else { (rounds.per_sm, 0.0) };
         let steps = tiles * (walk.average + masked) * self.step;
         Prediction {
             launch,

@@ -13,6 +13,9 @@ pub struct Rates {
     pub clock: f64,
     /// `mma.sync` m16n8k16 with f32 accumulators, FLOP per SM and clock.
     pub tensor: f64,
+    /// `mma.sync` m16n8k32 of e4m3 with f32 accumulators, the same; on Hopper, which has no such instruction, ptxas makes it of
+    /// conversions to f16 and products of f16.
+    pub fp8: f64,
     /// `wgmma` with f32 accumulators, FLOP per SM and clock; 0 where there is none.
     pub wgmma: f64,
     /// `ex2.approx.f32`, results per SM and clock.
@@ -43,6 +46,7 @@ impl Rates {
     const A100: Self = Self {
         clock: 1410.0,
         tensor: 2048.0,
+        fp8: 0.0,
         wgmma: 0.0,
         exponentials: 16.0,
         shared: 128.0,
@@ -56,7 +60,7 @@ impl Rates {
         wgmma_sustained: 1.0,
     };
 
-    /// L4: `clock`, `tensor`, `l2_capacity` P (2.04 GHz, 121 TFLOP/s, 48 MB); `l2` B, from an L40's 5.2 TB/s, half
+    /// L4: `clock`, `tensor`, `fp8`, `l2_capacity` P (2.04 GHz, 121 and 242 TFLOP/s, 48 MB); `l2` B, from an L40's 5.2 TB/s, half
     /// of it for half the L2 and 0.82 of that for the clock; `dram` P, of 300 GB/s the 0.92 that an L40 reaches (B);
     /// `reads` A, no more than 0.95 of them; `launch` A, the H200's. `sustained`: cuBLAS is reported at 70 TFLOP/s where
     /// the operands fit L2, as keys and values do, and at 53 to 59 beyond
@@ -64,6 +68,7 @@ impl Rates {
     const L4: Self = Self {
         clock: 2040.0,
         tensor: 1024.0,
+        fp8: 2048.0,
         wgmma: 0.0,
         exponentials: 16.0,
         shared: 128.0,
@@ -78,12 +83,14 @@ impl Rates {
     };
 
     /// H200: `tensor` M (624 TFLOP/s) at `clock`, which is what products run at and not the boost of 1.98 GHz;
+    /// `fp8` A, from two products of f16, four additions and three conversions for each instruction;
     /// `wgmma` P (989 TFLOP/s); `exponentials` P, and M gives 4.1 T/s; `dram` and `launch` M; `reads` M, by `decode` on 537 MB of keys and values;
     /// `l2` B; `l2_capacity` P. Its power limit shows in the clock of long head-dim-128 launches: with `mma.sync` by 3 %, which
     /// is not modelled, with `wgmma` by more (`wgmma_sustained`, fitted to `fwd_sm90`).
     const H200: Self = Self {
         clock: 1830.0,
         tensor: 2580.0,
+        fp8: 1500.0,
         wgmma: 4096.0,
         exponentials: 16.0,
         shared: 128.0,

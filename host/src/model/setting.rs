@@ -47,9 +47,9 @@ impl<'a> Setting<'a> {
     }
 
     pub(super) fn with_rates(problem: &'a Problem, device: &'a DeviceSpec, rates: Rates) -> Self {
-        let size = f64::from(problem.dtype.size());
-        let bytes = |elements: usize| elements as f64 * size;
-        let q_out = bytes(problem.q.elements()) + bytes(problem.out.elements());
+        let input = f64::from(problem.input_bytes());
+        let q_out =
+            problem.q.elements() as f64 * input + problem.out.elements() as f64 * f64::from(problem.dtype.size());
         let tensors = problem.bytes();
         Self {
             problem,
@@ -63,7 +63,7 @@ impl<'a> Setting<'a> {
             kv_slices: problem.heads_kv() as f64 * problem.batch() as f64,
             row_tiles: limits::row_tiles_of_all_heads(problem),
             q_out,
-            key: 2.0 * bytes(problem.head_dim()),
+            key: 2.0 * problem.head_dim() as f64 * input,
             groups: grid::groups_of_heads(problem, &rates),
             // Launches back to back find in L2 what fits there.
             dram: if tensors > rates.l2_capacity { tensors / rates.dram } else { 0.0 },
@@ -102,20 +102,22 @@ impl<'a> Setting<'a> {
         let rounds = |blocks| Rounds::new(blocks, self.resident(row), self.sm_count);
         let query_blocks = || rounds(f64::from(row.tile_q.quotient_up(self.q_len)) * self.slices);
         let launch = self.rates.launch;
-        let (rounds, terms, tensor) = match &row.pace {
+        let (rounds, terms, tensor, sustained) = match &row.pace {
             Pace::Scalar(step) => {
                 let rounds = query_blocks();
-                (rounds, Prediction::scalar(launch, *step, &rounds, &walk), 0.0)
+                (rounds, Prediction::scalar(launch, *step, &rounds, &walk), 0.0, 1.0)
             }
             Pace::Sm80(work) => {
                 let rounds = query_blocks();
                 let tiles = row.tile_q.quotient_up(self.q_len);
                 let groups = grid::side_by_side(self.groups, tiles, rounds.blocks as u64, self.device.sm_count);
-                (rounds, Prediction::sm80(launch, work, &rounds, &walk, groups.is_some()), work.tensor)
+                let terms = Prediction::sm80(launch, work, &rounds, &walk, groups.is_some());
+                (rounds, terms, work.tensor, self.rates.sustained)
             }
             Pace::Persistent(persistent) => {
                 let rounds = query_blocks();
-                (rounds, persistent.terms(launch, &rounds, &walk, self.sm_count), persistent.tensor)
+                let terms = persistent.terms(launch, &rounds, &walk, self.sm_count);
+                (rounds, terms, persistent.tensor, self.rates.wgmma_sustained)
             }
             Pace::Shared(shared) => return self.shared(shared, row, &walk).1,
             Pace::Decode(stream) => {
@@ -126,8 +128,6 @@ impl<'a> Setting<'a> {
         };
         let (floor, memory) = self.memory_floor(&rounds, &walk);
         let busy = rounds.blocks * walk.average * tensor / self.sm_count;
-        let persistent = matches!(row.pace, Pace::Persistent(_));
-        let sustained = if persistent { self.rates.wgmma_sustained } else { self.rates.sustained };
         FullClock { terms, busy, sustained, floor, memory }
     }
 

@@ -1,7 +1,7 @@
 //! One step of keys: what it asks of the pipes of an SM, and how long it takes.
 
 use super::rates::Rates;
-use evo_sdpa_kernels::config::FwdSm80;
+use evo_sdpa_kernels::config::{FwdFp8, FwdSm80};
 use std::fmt;
 
 /// Share of the shorter pipes' time that does not hide under the longest pipe, fitted.
@@ -119,12 +119,24 @@ pub struct Work {
 impl Work {
     /// One step of `config`, at these rates.
     pub fn new(config: FwdSm80, rates: &Rates) -> Self {
-        let [rows, keys, columns] = [config.tile_q, config.step(), config.head_dim].map(f64::from);
-        let tensor = 4.0 * rows * keys * columns / rates.tensor;
+        let q_loads = (config.head_dim / 16 - config.q_steps_in_registers()) * config.row_frags();
+        Self::of(config, config.head_dim, rates.tensor, q_loads, rates)
+    }
+
+    /// The same of a kernel for e4m3.
+    pub fn fp8(config: FwdFp8, rates: &Rates) -> Self {
+        let q_loads = (config.key_steps() - config.q_steps_in_registers()) * config.block().row_frags();
+        Self::of(config.block(), config.head_dim, rates.fp8, q_loads, rates)
+    }
+
+    /// One step of `config` with tiles of `columns` columns, products at `rate` FLOP per SM and clock, and `q_loads` loads
+    /// of queries.
+    fn of(config: FwdSm80, columns: u32, rate: f64, q_loads: u32, rates: &Rates) -> Self {
+        let [rows, keys, columns] = [config.tile_q, config.step(), columns].map(f64::from);
+        let tensor = 4.0 * rows * keys * columns / rate;
         let exponentials = rows * keys / rates.exponentials;
         // A warp loads its keys and values, and the queries that it does not keep.
-        let loads = f64::from(2 * config.tile_kv * config.row_bytes()) / LDMATRIX_BYTES
-            + f64::from((config.head_dim / 16 - config.q_steps_in_registers()) * config.row_frags());
+        let loads = f64::from(2 * config.tile_kv * config.row_bytes()) / LDMATRIX_BYTES + f64::from(q_loads);
         let shared = f64::from(config.warps) * loads * LDMATRIX_BYTES / rates.shared;
         let longest = tensor.max(exponentials).max(shared);
         let others = tensor + exponentials + shared - longest;

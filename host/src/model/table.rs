@@ -63,6 +63,7 @@ impl Row {
             Kernel::FwdScalar(_) => (WARP, Pace::Scalar(SCALAR_STEP / rates.clock)),
             Kernel::FwdSm80(config) if config.shares_keys => (config.step(), Pace::Shared(Shared::new(config, rates))),
             Kernel::FwdSm80(config) => (config.step(), Pace::Sm80(Work::new(config, rates))),
+            Kernel::FwdFp8(config) => (config.tile_kv, Pace::Sm80(Work::fp8(config, rates))),
             Kernel::FwdSm90(config) => (config.tile_kv, Pace::Persistent(Persistent::new(config, rates))),
             Kernel::Decode(config) => (config.step(), Pace::Decode(Stream::new(config, rates))),
         };
@@ -78,22 +79,27 @@ impl Row {
         }
     }
 
-    /// The kernels of a problem's data type and head dim, in the order of [`KERNELS`]. The problem is valid.
+    /// The kernels of a problem's data types and head dim, in the order of [`KERNELS`]. The problem is valid.
     pub(super) fn of(family: usize, problem: &Problem) -> &'static [Self] {
-        type Cells = [[Vec<Row>; HEAD_DIMS]; DType::ALL.len()];
+        // Of e4m3 inputs, and of those of the output's type.
+        type Cells = [[[Vec<Row>; HEAD_DIMS]; DType::ALL.len()]; 2];
         static TABLE: LazyLock<[Cells; Rates::FAMILIES.len()]> = LazyLock::new(|| {
             Rates::FAMILIES.map(|(_, rates)| {
-                DType::ALL.map(|dtype| {
-                    std::array::from_fn(|cell| {
-                        let head_dim = (cell + 1) * HEAD_DIM_UNIT;
-                        let takes = |k: &Kernel| k.dtype() == dtype && limits::takes_head_dim(k, head_dim);
-                        let indices = (0..KERNELS.len()).filter(|&index| takes(&KERNELS[index]));
-                        indices.map(|index| Row::new(index, &rates)).collect()
+                [false, true].map(|fp8| {
+                    DType::ALL.map(|dtype| {
+                        std::array::from_fn(|cell| {
+                            let head_dim = (cell + 1) * HEAD_DIM_UNIT;
+                            let inputs = |k: &Kernel| matches!(k, Kernel::FwdFp8(_)) == fp8 && k.dtype() == dtype;
+                            let takes = |k: &Kernel| inputs(k) && limits::takes_head_dim(k, head_dim);
+                            let indices = (0..KERNELS.len()).filter(|&index| takes(&KERNELS[index]));
+                            indices.map(|index| Row::new(index, &rates)).collect()
+                        })
                     })
                 })
             })
         });
-        &TABLE[family][problem.dtype as usize][problem.head_dim().div_ceil(HEAD_DIM_UNIT) - 1]
+        let cells = &TABLE[family][usize::from(problem.fp8.is_some())][problem.dtype as usize];
+        &cells[problem.head_dim().div_ceil(HEAD_DIM_UNIT) - 1]
     }
 }
 
@@ -101,16 +107,19 @@ impl Row {
 mod tests {
     use super::*;
     use crate::device::DeviceSpec;
+    use crate::fp8::{Fp8, ScaleBlocks};
 
     #[test]
     fn every_kernel_that_takes_a_problem_is_found_in_the_order_of_the_table() {
         for dtype in DType::ALL {
             for head_dim in (HEAD_DIM_UNIT..=MAX_HEAD_DIM as usize).step_by(HEAD_DIM_UNIT) {
-                let problem = Problem::contiguous(dtype, [1, 2, 2, 64, 64, head_dim]);
-                let takes = |kernel: &&Kernel| limits::takes_valid(kernel, &problem, &DeviceSpec::H200);
-                for family in 0..Rates::FAMILIES.len() {
-                    let found = Row::of(family, &problem).iter().map(|row| row.kernel);
-                    assert!(found.eq(KERNELS.iter().filter(takes).copied()), "{problem}");
+                for fp8 in [None, Some(Fp8::uniform(ScaleBlocks::Head))] {
+                    let problem = Problem::contiguous(dtype, [1, 2, 2, 64, 64, head_dim]).with_fp8(fp8);
+                    let takes = |kernel: &&Kernel| limits::takes_valid(kernel, &problem, &DeviceSpec::H200);
+                    for family in 0..Rates::FAMILIES.len() {
+                        let found = Row::of(family, &problem).iter().map(|row| row.kernel);
+                        assert!(found.eq(KERNELS.iter().filter(takes).copied()), "{problem}");
+                    }
                 }
             }
         }

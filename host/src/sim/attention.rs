@@ -61,6 +61,7 @@ impl Simulator {
             kv_lens: kv_lens.map_or(0, address),
             workspace: workspace.map_or(0, address),
             block_table: block_table.map_or(0, address),
+            ..DevicePointers::default()
         };
         let report = self.launch(&mut device, &plan, &pointers)?;
         let output = cpu::Output { out: download(&device, out), lse: download(&device, lse) };

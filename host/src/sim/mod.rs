@@ -5,6 +5,7 @@
 //! and memory traffic. It predicts no time.
 
 mod attention;
+mod fp8;
 mod merge;
 mod simulator;
 mod tensor_map;

@@ -6,7 +6,7 @@ use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::plan::{DevicePointers, Plan};
 use evo_sdpa_kernels::entry::Entry;
-use evo_sdpa_kernels::params::{FwdParams, FwdSm90Params};
+use evo_sdpa_kernels::params::{FwdFp8Params, FwdParams, FwdSm90Params};
 use ptx_sim::{Counters, Device, Launch, LaunchError, Module, Options, ParseError, Report};
 use std::fmt;
 
@@ -98,7 +98,7 @@ impl Simulator {
             return Err(Error::missing_kernel(&name, self.modules.iter().flat_map(Module::entries).count()));
         };
         let shared_bytes = entry.shared_bytes();
-        let launch = Launch { entry: &name, grid, block, shared_bytes, params, options: self.options };
+        let launch = Launch { entry: &name, grid, block, cluster: None, shared_bytes, params, options: self.options };
         Ok(device.launch(module, &launch)?)
     }
 }
@@ -125,6 +125,9 @@ impl From<LaunchError> for Error {
 /// What the kernel of a plan gets.
 fn parameters(plan: &Plan, pointers: &DevicePointers) -> Result<Vec<u8>> {
     let fwd = plan.bind(pointers)?;
+    if let Some(params) = plan.with_scales(fwd, pointers) {
+        return Ok(bytes_with_scales(params).to_vec());
+    }
     let maps = plan.with_maps(fwd, |[q, k, v, out]| {
         Ok([tensor_map::encode(q)?, tensor_map::encode(k)?, tensor_map::encode(v)?, tensor_map::encode(out)?])
     })?;
@@ -133,8 +136,16 @@ fn parameters(plan: &Plan, pointers: &DevicePointers) -> Result<Vec<u8>> {
 
 /// The parameter block of a kernel with tensor maps as it lies in memory.
 fn bytes_with_maps(params: FwdSm90Params) -> [u8; size_of::<FwdSm90Params>()] {
-    // Four maps, the other block, and four numbers of 4 bytes.
-    const { assert!(size_of::<FwdSm90Params>() == 4 * 128 + size_of::<FwdParams>() + 4 * 4) };
+    // Four maps, the other block, and six numbers of 4 bytes.
+    const { assert!(size_of::<FwdSm90Params>() == 4 * 128 + size_of::<FwdParams>() + 6 * 4) };
+    // SAFETY: the struct has no padding, as its parts have none and fill it.
+    unsafe { std::mem::transmute(params) }
+}
+
+/// The parameter block of a kernel with scales as it lies in memory.
+fn bytes_with_scales(params: FwdFp8Params) -> [u8; size_of::<FwdFp8Params>()] {
+    // The other block, and three times an address and four numbers of 4 bytes.
+    const { assert!(size_of::<FwdFp8Params>() == size_of::<FwdParams>() + 3 * (8 + 4 * 4)) };
     // SAFETY: the struct has no padding, as its parts have none and fill it.
     unsafe { std::mem::transmute(params) }
 }
@@ -200,6 +211,10 @@ mod tests {
         }
         assert_eq!(bytes[512..688], super::bytes(plan.bind(&pointers).unwrap()));
         let tiles: Vec<_> = bytes[688..].chunks(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap())).collect();
-        assert_eq!(tiles, [160, 1, 1, 160], "all, of a slice, of a group, slices");
+        assert_eq!(
+            tiles,
+            [160, 1, 1, 159, 1, 160],
+            "all, of a slice, of a group, the last one and its slices, all slices"
+        );
     }
 }

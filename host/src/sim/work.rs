@@ -21,6 +21,11 @@ pub fn work(plan: &Plan) -> u64 {
             let (start, step) = (450 + 5 * config.head_dim / 2, 60 + 2 * config.tile_kv + config.head_dim / 3);
             (average(start), average(step), config.tile_kv)
         }
+        Kernel::FwdFp8(config) => {
+            let scores = config.block().rows_per_warp() * config.tile_kv;
+            let matrix = 2 * scores * config.head_dim / (32 * 8 * 16);
+            (700, 100 + 3 * matrix + 8 * scores / WARP, config.tile_kv)
+        }
         Kernel::Decode(config) => (550, 80 + config.tile_kv * (28 + config.head_dim) / 10, config.step()),
     };
     let tiles = plan.tiles.map_or(plan.grid, |tiles| [tiles.count, 1, 1]);

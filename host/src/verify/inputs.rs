@@ -134,10 +134,11 @@ fn fill<T: Element>(
     number: impl Fn(&mut Rng, [usize; 3]) -> f64 + Sync,
 ) -> Vec<T> {
     let [batch, heads, seq, dim] = layout.shape();
+    let place = |row: usize| [row / seq / heads, row / seq % heads, row % seq];
     let mut rows = vec![T::from_f32(f32::NAN); batch * heads * seq * dim];
     rows.par_chunks_mut(dim.max(1)).enumerate().for_each(|(row, places)| {
         let mut rng = rng(row);
-        let at = [row / seq / heads, row / seq % heads, row % seq];
+        let at = place(row);
         places.fill_with(|| T::from_f64(number(&mut rng, at)));
     });
     if *layout == Layout::bhsd(layout.shape()) {
@@ -145,8 +146,9 @@ fn fill<T: Element>(
     }
     let mut data = vec![T::from_f32(f32::NAN); layout.extent().unwrap_or(0)];
     for (row, places) in rows.chunks(dim.max(1)).enumerate() {
-        let place = layout.row_offset(row / seq / heads, row / seq % heads, row % seq);
-        data[place..place + dim].copy_from_slice(places);
+        let [b, h, s] = place(row);
+        let start = layout.row_offset(b, h, s);
+        data[start..start + dim].copy_from_slice(places);
     }
     data
 }

@@ -2,10 +2,15 @@
 
 mod cases;
 mod expected;
+mod fp8;
 mod inputs;
 mod rng;
+mod shares;
+mod special;
 
 pub use cases::{Case, Kind, Storage, cases};
 pub use expected::{Expected, Verdict};
+pub use fp8::{Operand, Quantization, Unquantized, within_rounding};
 pub use inputs::Inputs;
 pub use rng::Rng;
+pub use special::Special;

@@ -33,6 +33,9 @@ impl FwdSm90 {
     /// Bytes at the start of shared memory that hold the barriers.
     pub const BARRIER_BYTES: u32 = 512;
 
+    /// Most tiles of keys, and of values, in shared memory.
+    pub const MAX_STAGES: u32 = 4;
+
     /// Whether the device code can be instantiated.
     pub const fn is_valid(self) -> bool {
         matches!(self.dtype, DType::F16 | DType::Bf16)
@@ -46,7 +49,7 @@ impl FwdSm90 {
             && self.tile_kv >= 16
             && self.tile_kv <= 256
             && self.stages >= 1
-            && self.stages <= 4
+            && self.stages <= Self::MAX_STAGES
     }
 
     /// Smallest head dim that the kernel takes; a smaller one is a narrower kernel's.
@@ -88,6 +91,12 @@ impl FwdSm90 {
     /// once this tile has no more use for its own, and the output goes from registers to global memory.
     const fn is_roomy(self) -> bool {
         self.tiles_bytes(3) <= Self::MAX_SHARED
+    }
+
+    /// Keys of a narrow step, which is the first one of a warpgroup that sees no more of it; those of any step in kernels
+    /// without: where half a step is no product, or exponentials take longer than products.
+    pub const fn narrow_kv(self) -> u32 {
+        if self.tile_kv.is_multiple_of(64) && self.head_dim > 64 { self.tile_kv / 2 } else { self.tile_kv }
     }
 
     /// Query tiles in shared memory.

@@ -4,9 +4,9 @@
 //! partial result in the workspace and takes a ticket; the block with the last ticket merges them, in the order of the
 //! splits and not of the tickets: the same input gives the same bits. The counter of the tickets goes round to zero.
 
+use super::block::{Instance, Position};
 use super::element::pack;
 use super::epilogue::{chunk_offset, store_part};
-use super::fwd_sm80::{Instance, Position};
 use super::lse_address;
 use super::registers::Registers;
 use super::softmax::Softmax;

@@ -16,8 +16,9 @@
 //!
 //! Masks cost too little beside memory to have a loop without them.
 
+use super::block::{Instance, Position, Queries, multiply_keys};
 use super::combine;
-use super::fwd_sm80::{Instance, Position, Queries, multiply_keys, multiply_values, pack_probabilities};
+use super::fwd_sm80::{multiply_values, pack_probabilities};
 use super::pages::{MAX_PARTS, PART, PageTable, WarpCopy};
 use super::registers::Registers;
 use super::sequence_keys;

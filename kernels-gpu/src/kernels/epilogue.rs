@@ -1,8 +1,7 @@
 //! From accumulators to the output tensor, through shared memory, so that every global store is 16 bytes wide.
 
+use super::block::{Instance, Position};
 use super::element::pack;
-use super::fwd_sm80::{Instance, Position};
-use super::lse_address;
 use super::registers::Registers;
 use super::softmax::Softmax;
 use super::statistics::{finite_base, inverse, log_sum_exp};
@@ -10,18 +9,11 @@ use crate::config::WARP;
 use crate::fragment::acc_column;
 use crate::params::FwdParams;
 use crate::ptx::barrier;
-use crate::ptx::ld_st::{load_shared_16, store_global_16, store_global_f32, store_shared_4, store_shared_f32x2};
+use crate::ptx::ld_st::{load_shared_16, store_global_16, store_shared_4, store_shared_f32x2};
 use crate::ptx::math::{ex2, fma, max};
 
 /// Most parts into which the keys of a step are split.
 const MAX_SPLITS: usize = 8;
-
-/// Address of row `row` of the block's output.
-#[inline(always)]
-fn out_row(params: &FwdParams, at: &Position, row: u32) -> u64 {
-    let stride = &params.out_stride;
-    params.out + stride.slice_offset(at.batch, at.head) + stride.row_offset(at.block_row + row)
-}
 
 /// Normalises and stores the rows of a warp that saw all keys.
 ///
@@ -53,7 +45,7 @@ pub unsafe fn store<I: Instance>(
                     store_shared_4(address, pack(config.dtype, low, high));
                 }
                 if at.lane.is_multiple_of(4) {
-                    store_lse(params, at, row, log_sum_exp(base, row_sum, params.scale_log2));
+                    at.store_lse(params, row, log_sum_exp(base, row_sum, params.scale_log2));
                 }
             }
         }
@@ -62,7 +54,7 @@ pub unsafe fn store<I: Instance>(
         let per_row = config.copy_threads_per_row();
         for pass in 0..config.rows_per_warp() * per_row / WARP {
             let row = at.warp_row + pass * (WARP / per_row) + at.lane / per_row;
-            let address = out_row(params, at, row);
+            let address = at.out_row(params, row);
             for span in 0..chunks / per_row {
                 let chunk = span * per_row + at.lane % per_row;
                 let value = load_shared_16(shared + swizzle.offset(row, chunk));
@@ -71,16 +63,6 @@ pub unsafe fn store<I: Instance>(
                 }
             }
         }
-    }
-}
-
-/// Stores the log-sum-exp of row `row` of the block, where it is wanted and the row exists.
-#[inline(always)]
-unsafe fn store_lse(params: &FwdParams, at: &Position, row: u32, lse: f32) {
-    let address = lse_address(params, at.batch, at.head, at.block_row + row);
-    if address != 0 && at.block_row + row < params.q_len {
-        // SAFETY: the row exists.
-        unsafe { store_global_f32(address, lse) }
     }
 }
 
@@ -169,11 +151,11 @@ pub unsafe fn merge_and_store<I: Instance>(
                 }
             }
             if chunk == 0 {
-                store_lse(params, at, row, merged.lse);
+                at.store_lse(params, row, merged.lse);
             }
             if at.block_row + row < params.q_len && chunk * 8 < params.head_dim {
                 let value = core::array::from_fn(|i| pack(config.dtype, columns[2 * i], columns[2 * i + 1]));
-                store_global_16(out_row(params, at, row) + u64::from(chunk * 16), value);
+                store_global_16(at.out_row(params, row) + u64::from(chunk * 16), value);
             }
             item += config.threads();
         }

@@ -34,7 +34,8 @@
 //! one, in masks as in copies. A block whose part is hidden from all its rows takes no step. At the end each leaves a
 //! partial result, and the last one to do so merges them ([`super::shared_keys`]).
 
-use super::element::{mma_m16n8k16, pack};
+use super::block::{Instance, Mask, Position, Queries, multiply_keys};
+use super::element::{self, mma_m16n8k16};
 use super::epilogue;
 use super::pipeline::Pipeline;
 use super::registers::Registers;
@@ -42,86 +43,12 @@ use super::sequence_keys;
 use super::shared_keys;
 use super::softmax::Softmax;
 use super::tile::OperandAddress;
-use crate::config::{FwdSm80, WARP};
-use crate::fragment::{ldmatrix_chunks_first, ldmatrix_rows_first};
-use crate::mask::{kv_steps, visible_keys};
-use crate::params::{FwdParams, boustrophedon};
-use crate::ptx::ldmatrix::{ldmatrix_x4, ldmatrix_x4_trans};
+use crate::fragment::ldmatrix_rows_first;
+use crate::mask::kv_steps;
+use crate::params::FwdParams;
+use crate::ptx::ldmatrix::ldmatrix_x4_trans;
 use crate::ptx::{begin_block, fence_schedule, opaque, sreg};
 use core::ops::Range;
-
-/// Most m16 tiles of a warp.
-const MAX_ROW_FRAGS: usize = 2;
-
-/// A kernel of the table: its configuration and the register arrays that follow from it.
-pub trait Instance {
-    /// The configuration that the entry name spells.
-    const CONFIG: FwdSm80;
-    /// Output accumulators, `row_frags * head_dim / 8` m16n8 fragments.
-    type OutFrags: Registers<[f32; 4]>;
-    /// Scores, then probabilities, `row_frags * tile_kv / 8` m16n8 fragments.
-    type ScoreFrags: Registers<[f32; 4]>;
-    /// Probabilities, `row_frags * tile_kv / 16` m16k16 fragments.
-    type PFrags: Registers<[u32; 4]>;
-    /// The queries that stay in registers, m16k16 fragments.
-    type QFrags: Registers<[u32; 4]>;
-    /// One value for each row that a lane holds, `2 * row_frags`.
-    type Rows: Registers<f32>;
-}
-
-/// Where a block and a warp stand in the problem.
-#[derive(Clone, Copy)]
-pub struct Position {
-    /// Sequence.
-    pub batch: u32,
-    /// Query head.
-    pub head: u32,
-    /// First query row of the block.
-    pub block_row: u32,
-    /// First query row of the warp, relative to the block.
-    pub warp_row: u32,
-    /// Which part of a step's keys the warp owns.
-    pub split: u32,
-    /// Which part of the sequence's keys the block owns.
-    pub part: u32,
-    /// Lane of the warp.
-    pub lane: u32,
-    /// Thread of the block.
-    pub thread: u32,
-}
-
-impl Position {
-    /// Reads the special registers; to call it again costs less than to keep its fields through a loop.
-    #[inline(always)]
-    fn current(config: FwdSm80, params: &FwdParams) -> Self {
-        let thread = sreg::thread_idx_x();
-        let warp = thread / WARP;
-        let [x, y, z] = [sreg::block_idx_x(), sreg::block_idx_y(), sreg::block_idx_z()];
-        // Under a causal mask later rows see more keys: they start first.
-        let (mut tile, mut part) = (sreg::grid_dim_x() - 1 - x, 0);
-        let (mut head, mut batch) = (y, z);
-        if config.shares_keys {
-            // Blocks that share a tile start together.
-            (tile, part) = (tile / params.splits.max(1), tile % params.splits.max(1));
-        } else if params.wave_order > 0 {
-            (head, batch) = (x, y);
-            let tiles = params.q_len.div_ceil(config.tile_q);
-            let group = z / tiles.max(1);
-            head += group * sreg::grid_dim_x();
-            tile = tiles - 1 - boustrophedon(z - group * tiles, tiles, u32::from(params.wave_order) - 1);
-        }
-        Self {
-            batch,
-            head,
-            part,
-            block_row: tile * config.tile_q,
-            warp_row: warp % config.row_warps() * config.rows_per_warp(),
-            split: warp / config.row_warps(),
-            lane: thread % WARP,
-            thread,
-        }
-    }
-}
 
 /// The kernel.
 ///
@@ -218,89 +145,6 @@ pub unsafe fn run<I: Instance>(params: FwdParams) {
     }
 }
 
-/// The warp's queries: the first k-steps in registers, as many as fit, the others in shared memory.
-pub(super) struct Queries<I: Instance> {
-    frags: I::QFrags,
-    address: OperandAddress,
-}
-
-impl<I: Instance> Queries<I> {
-    #[inline(always)]
-    pub(super) unsafe fn load(shared: u32, at: &Position) -> Self {
-        let config = I::CONFIG;
-        let lane = ldmatrix_rows_first(at.lane);
-        let offset = config.swizzle().offset(at.warp_row + lane.row, lane.chunk);
-        let mut q = Self { frags: I::QFrags::splat([0; 4]), address: OperandAddress::new(config, shared + offset) };
-        for k in 0..config.q_steps_in_registers() {
-            for frag in 0..config.row_frags() {
-                // SAFETY: the queries are there since the pipeline's start.
-                *q.frags.at(k * config.row_frags() + frag) = unsafe { ldmatrix_x4(q.address.fragment(frag, k)) };
-            }
-        }
-        q
-    }
-
-    /// Operand of row fragment `frag` and k-step `k`.
-    #[inline(always)]
-    unsafe fn frag(&self, frag: u32, k: u32) -> [u32; 4] {
-        if k < I::CONFIG.q_steps_in_registers() {
-            self.frags.get(k * I::CONFIG.row_frags() + frag)
-        } else {
-            // SAFETY: the query tile stays in place until the epilogue.
-            unsafe { ldmatrix_x4(self.address.fragment(frag, k)) }
-        }
-    }
-}
-
-/// What hides keys from rows in a step.
-struct Mask {
-    /// First key of the step.
-    first_key: u32,
-    kv_len: i32,
-    causal_offset: i32,
-}
-
-impl Mask {
-    /// Whether some row of the warp does not see some key of the warp's part of the step.
-    #[inline(always)]
-    fn hides_some<I: Instance>(&self, at: &Position) -> bool {
-        let end_key = self.first_key + (at.split + 1) * I::CONFIG.tile_kv;
-        end_key as i32 > visible_keys((at.block_row + at.warp_row) as i32, self.kv_len, self.causal_offset)
-    }
-
-    /// Whether no row of the warp sees a key of its part of the step.
-    #[inline(always)]
-    fn hides_all<I: Instance>(&self, at: &Position) -> bool {
-        let first_key = self.first_key + at.split * I::CONFIG.tile_kv;
-        let last_row = at.block_row + at.warp_row + I::CONFIG.rows_per_warp() - 1;
-        first_key as i32 >= visible_keys(last_row as i32, self.kv_len, self.causal_offset)
-    }
-
-    /// Sets scores of hidden keys to -inf.
-    #[inline(always)]
-    fn apply<I: Instance>(&self, params: &FwdParams, at: &Position, scores: &mut I::ScoreFrags) {
-        let tiles = I::CONFIG.tile_kv / 8;
-        // Where keys are split, ptxas has registers to keep where the warp stands; elsewhere it spills them.
-        let at = if I::CONFIG.kv_splits > 1 { *at } else { Position::current(I::CONFIG, params) };
-        let first_column = (self.first_key + at.split * I::CONFIG.tile_kv + at.lane % 4 * 2) as i32;
-        for frag in 0..I::CONFIG.row_frags() {
-            for half in 0..2 {
-                let row = at.block_row + at.warp_row + 16 * frag + 8 * half + at.lane / 4;
-                let visible = visible_keys(row as i32, self.kv_len, self.causal_offset) - first_column;
-                for tile in 0..tiles {
-                    let s = scores.at(frag * tiles + tile);
-                    for i in 0..2 {
-                        let register = (2 * half + i) as usize;
-                        if (8 * tile + i) as i32 >= visible {
-                            s[register] = f32::NEG_INFINITY;
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// Takes a step with the base of the steps before it, and the product with the values of the step before. Gives whether
 /// the base served; else `scores` and `p` are lost, and the step has to be taken again.
 #[inline(always)]
@@ -345,50 +189,14 @@ unsafe fn try_step<I: Instance>(
     }
 }
 
-/// `scores += Q K^T` for the warp's rows and the 16-key parts `parts` of its keys.
-#[inline(always)]
-pub(super) unsafe fn multiply_keys<I: Instance>(
-    q: &Queries<I>,
-    keys: u32,
-    parts: Range<u32>,
-    at: &Position,
-    scores: &mut I::ScoreFrags,
-) {
-    let config = I::CONFIG;
-    let lane = ldmatrix_chunks_first(at.lane);
-    let offset = config.swizzle().offset(at.split * config.tile_kv + lane.row, lane.chunk);
-    let address = OperandAddress::new(config, keys + offset);
-    for k in 0..config.head_dim / 16 {
-        let mut a = [[0; 4]; MAX_ROW_FRAGS];
-        for frag in 0..config.row_frags() {
-            // SAFETY: the query tile is there until the epilogue.
-            *a.at(frag) = unsafe { q.frag(frag, k) };
-        }
-        for part in parts.start..parts.end {
-            // SAFETY: the caller holds the tile.
-            let b = unsafe { ldmatrix_x4(address.fragment(part, k)) };
-            for frag in 0..config.row_frags() {
-                let s = frag * config.tile_kv / 8 + 2 * part;
-                // SAFETY: converged.
-                unsafe {
-                    mma_m16n8k16(config.dtype, scores.at(s), a.get(frag), [b[0], b[1]]);
-                    mma_m16n8k16(config.dtype, scores.at(s + 1), a.get(frag), [b[2], b[3]]);
-                }
-            }
-        }
-    }
-}
-
 /// The probabilities of the 16-key part `part`, rounded to the element type, as operands of the product with values.
 #[inline(always)]
 pub(super) fn pack_probabilities<I: Instance>(scores: &I::ScoreFrags, part: u32, p: &mut I::PFrags) {
     let config = I::CONFIG;
     let parts = config.tile_kv / 16;
-    let pair = |x, y| pack(config.dtype, x, y);
     for frag in 0..config.row_frags() {
         let i = frag * parts + part;
-        let (left, right) = (scores.get(2 * i), scores.get(2 * i + 1));
-        *p.at(i) = [pair(left[0], left[1]), pair(left[2], left[3]), pair(right[0], right[1]), pair(right[2], right[3])];
+        *p.at(i) = element::pack_probabilities(config.dtype, scores.get(2 * i), scores.get(2 * i + 1));
     }
 }
 

@@ -26,7 +26,9 @@
 //! | named 1 + g | 128 threads of warpgroup g that wait, 128 of the one before that arrive | warpgroup g may start its products |
 //! | named 5 + g | the threads of warpgroup g | the output rows of the group may be written, are written |
 //!
-//! The first steps of a tile move the base of the softmax, later ones keep it ([`softmax`]).
+//! The first steps of a tile move the base of the softmax, later ones keep it ([`softmax`]). Where a warpgroup sees no more
+//! than half of a tile's first step, as every second one does on the diagonal of a causal mask, that step is narrow: half
+//! the products and exponentials.
 
 mod epilogue;
 mod recompute;
@@ -34,8 +36,8 @@ mod shared;
 mod softmax;
 mod tile;
 
-use super::element::pack;
-use super::registers::Registers;
+use super::element::pack_probabilities;
+use super::registers::{Registers, hide};
 use crate::config::{FwdSm90, WARP};
 use crate::mask::visible_keys;
 use crate::params::{FwdParams, FwdSm90Params, TensorMap, TileOrder};
@@ -43,7 +45,7 @@ use crate::ptx::ld_st::{store_shared_4, store_shared_16};
 use crate::ptx::wgmma::{self, Accumulators, Roles, descriptor};
 use crate::ptx::{barrier, mbarrier, sreg, tma};
 use shared::{Shared, Turn};
-use softmax::{Softmax, rescale};
+use softmax::{Scores, Softmax, rescale};
 use tile::{Lane, Tile, next_tile};
 
 /// A kernel of the table: its configuration and the register arrays that follow from it.
@@ -53,7 +55,9 @@ pub trait Instance {
     /// Output accumulators, `head_dim / 8` m64n8 fragments.
     type OutFrags: Registers<[f32; 4]> + Accumulators;
     /// Scores, then probabilities, `tile_kv / 8` m64n8 fragments.
-    type ScoreFrags: Registers<[f32; 4]> + Accumulators;
+    type ScoreFrags: Scores;
+    /// Scores of a narrow step, `narrow_kv() / 8` fragments.
+    type NarrowFrags: Scores;
     /// Probabilities, `tile_kv / 16` m64k16 fragments.
     type PFrags: Registers<[u32; 4]>;
 }
@@ -122,10 +126,10 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
         for map in [maps.q, maps.k, maps.v] {
             tma::prefetch(map, lane == 0);
         }
-        let load = |map: u64, shared: u32, rows: u32, corner: [u32; 3], bytes_at: u32| {
+        let load = |map: u64, shared: u32, rows: u32, corner: [u32; 3], barrier: u32| {
             for span in 0..config.spans() {
                 let corner = [64 * span, corner[0], corner[1], corner[2]];
-                tma::load(shared + span * rows * FwdSm90::SPAN_BYTES, map, corner, bytes_at, lane == 0);
+                tma::load(shared + span * rows * FwdSm90::SPAN_BYTES, map, corner, barrier, lane == 0);
             }
         };
         let mut load_queries = |index: u32, tile: &Tile| {
@@ -248,16 +252,23 @@ impl<'a, I: Instance> Consumer<'a, I> {
             let index = shared.tile_index(q_turn, this.at.lane);
             let mut tile = Tile::get::<I>(params, order, index);
             this.first_step(&tile, shared.q.tile(q_turn));
+            let mut narrow = false;
             loop {
                 let q = shared.q.tile(q_turn);
                 let mut step = tile.steps - 1;
+                if narrow {
+                    step -= 1;
+                    // Else LLVM, which knows that these are zeros, writes them behind the fence of the product.
+                    (0..config.head_dim / 8).for_each(|i| wgmma::settle(this.out.at(i)));
+                    this.plain_step::<I::NarrowFrags>(&tile, step, q);
+                }
                 while step > tile.plain_steps {
                     step -= 1;
                     this.careful_step(&tile, step, q);
                 }
                 while step > 0 {
                     step -= 1;
-                    this.plain_step(&tile, step, q);
+                    this.plain_step::<I::ScoreFrags>(&tile, step, q);
                 }
                 shared.q.release(q_turn, this.at.lane);
                 q_turn.advance(&shared.q);
@@ -267,7 +278,13 @@ impl<'a, I: Instance> Consumer<'a, I> {
                     break;
                 }
                 let next = Tile::get::<I>(params, order, index);
-                let factors = this.chain(&tile, &next, shared.q.tile(q_turn));
+                narrow = next.is_narrow::<I>(params, this.at.group);
+                let q = shared.q.tile(q_turn);
+                let factors = if narrow {
+                    this.chain::<I::NarrowFrags>(&tile, &next, q)
+                } else {
+                    this.chain::<I::ScoreFrags>(&tile, &next, q)
+                };
                 epilogue::store::<I>(params, maps.out, shared, &tile, &this.at, factors, &this.out);
                 this.out = I::OutFrags::splat([0.0; 4]);
                 tile = next;
@@ -282,9 +299,9 @@ impl<'a, I: Instance> Consumer<'a, I> {
 
     /// Starts `Q K^T`.
     #[inline(always)]
-    unsafe fn start_keys(&self, q: u32) -> I::ScoreFrags {
+    unsafe fn start_keys<S: Scores>(&self, q: u32) -> S {
         let config = I::CONFIG;
-        let mut scores = I::ScoreFrags::splat([0.0; 4]);
+        let mut scores = S::splat([0.0; 4]);
         let group = self.at.group * FwdSm90::GROUP_ROWS * FwdSm90::SPAN_BYTES;
         let (q, k) = (descriptor(q + group, 16), descriptor(self.shared.k.tile(self.k_turn), 16));
         // SAFETY: the tiles are full.
@@ -305,15 +322,15 @@ impl<'a, I: Instance> Consumer<'a, I> {
         scores
     }
 
-    /// Starts `out += P V`.
+    /// Starts `out += P V` of a step of `S`.
     #[inline(always)]
-    unsafe fn start_values(&mut self) {
+    unsafe fn start_values<S: Scores>(&mut self) {
         let config = I::CONFIG;
         let v = descriptor(self.shared.v.tile(self.v_turn), config.tile_kv * FwdSm90::SPAN_BYTES);
         // SAFETY: the tile is full.
         unsafe {
             wgmma::fence();
-            for step in 0..config.tile_kv / 16 {
+            for step in 0..S::LEN / 2 {
                 let rows = step * 16 * FwdSm90::SPAN_BYTES / 16;
                 self.out.add_values(config.dtype, self.p.get(step), v + rows);
             }
@@ -323,8 +340,8 @@ impl<'a, I: Instance> Consumer<'a, I> {
 
     /// The product with keys has ended.
     #[inline(always)]
-    unsafe fn end_keys(&mut self, scores: &mut I::ScoreFrags) {
-        for i in 0..I::CONFIG.tile_kv / 8 {
+    unsafe fn end_keys<S: Scores>(&mut self, scores: &mut S) {
+        for i in 0..S::LEN {
             wgmma::settle(scores.at(i));
         }
         // SAFETY: the warp has read the tile.
@@ -332,13 +349,13 @@ impl<'a, I: Instance> Consumer<'a, I> {
         self.k_turn.advance(&self.shared.k);
     }
 
-    /// The product with values has ended.
+    /// The product with values of a step of `S` has ended.
     #[inline(always)]
-    unsafe fn end_values(&mut self) {
+    unsafe fn end_values<S: Scores>(&mut self) {
         for i in 0..I::CONFIG.head_dim / 8 {
             wgmma::settle(self.out.at(i));
         }
-        for i in 0..I::CONFIG.tile_kv / 16 {
+        for i in 0..S::LEN / 2 {
             wgmma::keep(self.p.get(i));
         }
         // SAFETY: the warp has read the tile.
@@ -346,9 +363,9 @@ impl<'a, I: Instance> Consumer<'a, I> {
         self.v_turn.advance(&self.shared.v);
     }
 
-    /// Starts `S = Q K^T` and the product with the values of the step before, and waits for the scores.
+    /// Starts `S = Q K^T` and the product with the values of the step before, a step of `B`, and waits for the scores.
     #[inline(always)]
-    unsafe fn products(&mut self, q: u32) -> I::ScoreFrags {
+    unsafe fn products<S: Scores, B: Scores>(&mut self, q: u32) -> S {
         let groups = I::CONFIG.groups();
         // SAFETY: waits for what the products read; the warpgroups take turns.
         unsafe {
@@ -356,9 +373,9 @@ impl<'a, I: Instance> Consumer<'a, I> {
             if groups > 1 {
                 barrier::sync_some(Lane::turn_barrier(self.at.group), 2 * FwdSm90::GROUP_THREADS);
             }
-            let mut scores = self.start_keys(q);
+            let mut scores = self.start_keys::<S>(q);
             self.shared.v.wait_full(self.v_turn);
-            self.start_values();
+            self.start_values::<B>();
             if groups > 1 {
                 let next = if self.at.group == groups - 1 { 0 } else { self.at.group + 1 };
                 barrier::arrive_some(Lane::turn_barrier(next), 2 * FwdSm90::GROUP_THREADS);
@@ -376,18 +393,17 @@ impl<'a, I: Instance> Consumer<'a, I> {
         unsafe { store_shared_4(self.shared.sink(self.at.thread), value.to_bits()) }
     }
 
-    /// The first step of a tile, with no product with values beside it.
+    /// The first step of the first tile, with no product with values beside it.
     #[inline(always)]
     unsafe fn first_step(&mut self, tile: &Tile, q: u32) {
-        self.softmax = Softmax::new(self.params.scale_log2);
         // SAFETY: the queries are there.
         unsafe {
             self.shared.k.wait_full(self.k_turn);
-            let mut scores = self.start_keys(q);
+            let mut scores = self.start_keys::<I::ScoreFrags>(q);
             wgmma::wait_group::<0>();
             self.end_keys(&mut scores);
             self.mask(tile, tile.steps - 1, &mut scores);
-            self.softmax.move_base::<I>(&mut scores);
+            self.softmax.move_base(&mut scores);
             self.pack(&scores);
         }
     }
@@ -397,30 +413,30 @@ impl<'a, I: Instance> Consumer<'a, I> {
     unsafe fn careful_step(&mut self, tile: &Tile, step: u32, q: u32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let mut scores = self.products(q);
+            let mut scores = self.products::<I::ScoreFrags, I::ScoreFrags>(q);
             self.mask(tile, step, &mut scores);
-            let factors = self.softmax.move_base::<I>(&mut scores);
+            let factors = self.softmax.move_base(&mut scores);
             self.pin(self.softmax.row_sum[0] + self.softmax.row_sum[1]);
             wgmma::wait_group::<0>();
-            self.end_values();
+            self.end_values::<I::ScoreFrags>();
             rescale::<I>(&mut self.out, factors);
             self.pack(&scores);
         }
     }
 
-    /// A step in which every row sees every key.
+    /// A step in which every row sees every key, behind a step of `B`.
     #[inline(always)]
-    unsafe fn plain_step(&mut self, tile: &Tile, step: u32, q: u32) {
+    unsafe fn plain_step<B: Scores>(&mut self, tile: &Tile, step: u32, q: u32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let mut scores = self.products(q);
-            let sums = self.softmax.exponentiate::<I>(&mut scores, self.softmax.base);
+            let mut scores = self.products::<I::ScoreFrags, B>(q);
+            let sums = self.softmax.exponentiate(&mut scores, self.softmax.base);
             self.pin(sums[0] + sums[1]);
             wgmma::wait_group::<0>();
-            self.end_values();
+            self.end_values::<B>();
             if !self.softmax.keep_base(sums) {
                 scores = recompute::scores::<I>(self.params, tile, &self.at, step * I::CONFIG.tile_kv);
-                let factors = self.softmax.move_base::<I>(&mut scores);
+                let factors = self.softmax.move_base(&mut scores);
                 rescale::<I>(&mut self.out, factors);
             }
             self.pack(&scores);
@@ -430,17 +446,17 @@ impl<'a, I: Instance> Consumer<'a, I> {
     /// The last product of `tile` and the first one of the next tile, which is `next`. Gives the factors that normalise
     /// the output.
     #[inline(always)]
-    unsafe fn chain(&mut self, tile: &Tile, next: &Tile, q: u32) -> [f32; 2] {
+    unsafe fn chain<S: Scores>(&mut self, tile: &Tile, next: &Tile, q: u32) -> [f32; 2] {
         // SAFETY: the caller's promise.
         unsafe {
-            let mut scores = self.products(q);
+            let mut scores = self.products::<S, I::ScoreFrags>(q);
             let factors = epilogue::finish(self.params, tile, &self.at, &self.softmax);
             self.softmax = Softmax::new(self.params.scale_log2);
             self.mask(next, next.steps - 1, &mut scores);
-            self.softmax.move_base::<I>(&mut scores);
+            self.softmax.move_base(&mut scores);
             self.pin(self.softmax.row_sum[0] + self.softmax.row_sum[1]);
             wgmma::wait_group::<0>();
-            self.end_values();
+            self.end_values::<I::ScoreFrags>();
             self.pack(&scores);
             factors
         }
@@ -452,40 +468,30 @@ impl<'a, I: Instance> Consumer<'a, I> {
         // SAFETY: the caller's promise.
         unsafe {
             self.shared.v.wait_full(self.v_turn);
-            self.start_values();
+            self.start_values::<I::ScoreFrags>();
             let factors = epilogue::finish(self.params, tile, &self.at, &self.softmax);
             wgmma::wait_group::<0>();
-            self.end_values();
+            self.end_values::<I::ScoreFrags>();
             factors
         }
     }
 
     /// Sets scores of hidden keys to -inf.
     #[inline(always)]
-    fn mask(&self, tile: &Tile, step: u32, scores: &mut I::ScoreFrags) {
+    fn mask<S: Scores>(&self, tile: &Tile, step: u32, scores: &mut S) {
         let first_column = (step * I::CONFIG.tile_kv + self.at.lane % 4 * 2) as i32;
         for half in 0..2 {
             let row = tile.first_row + self.at.first_row() + 8 * half + self.at.lane / 4;
             let visible = visible_keys(row as i32, tile.kv_len, self.params.causal_offset) - first_column;
-            for fragment in 0..I::CONFIG.tile_kv / 8 {
-                let s = scores.at(fragment);
-                for i in 0..2 {
-                    if (8 * fragment + i) as i32 >= visible {
-                        s[(2 * half + i) as usize] = f32::NEG_INFINITY;
-                    }
-                }
-            }
+            hide(scores, 0, S::LEN, half, visible);
         }
     }
 
     /// The probabilities, rounded to the element type, as operands of the product with values.
     #[inline(always)]
-    fn pack(&mut self, scores: &I::ScoreFrags) {
-        let pair = |x, y| pack(I::CONFIG.dtype, x, y);
-        for i in 0..I::CONFIG.tile_kv / 16 {
-            let (left, right) = (scores.get(2 * i), scores.get(2 * i + 1));
-            *self.p.at(i) =
-                [pair(left[0], left[1]), pair(left[2], left[3]), pair(right[0], right[1]), pair(right[2], right[3])];
+    fn pack<S: Scores>(&mut self, scores: &S) {
+        for i in 0..S::LEN / 2 {
+            *self.p.at(i) = pack_probabilities(I::CONFIG.dtype, scores.get(2 * i), scores.get(2 * i + 1));
         }
     }
 }

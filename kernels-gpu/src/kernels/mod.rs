@@ -1,35 +1,41 @@
 //! The kernels, a file each, and the pieces that they share.
 
-#[cfg(not(hopper))]
+#[cfg(any(ampere, ada))]
+pub mod block;
+#[cfg(ampere)]
 mod combine;
-#[cfg(not(hopper))]
+#[cfg(ampere)]
 pub mod decode;
 mod element;
-#[cfg(not(hopper))]
+#[cfg(ampere)]
 mod epilogue;
-#[cfg(not(hopper))]
+#[cfg(ada)]
+pub mod fwd_fp8;
+#[cfg(ampere)]
 pub mod fwd_scalar;
-#[cfg(not(hopper))]
+#[cfg(ampere)]
 pub mod fwd_sm80;
 #[cfg(hopper)]
 pub mod fwd_sm90;
-#[cfg(not(hopper))]
+#[cfg(ampere)]
 pub mod merge_states;
-#[cfg(not(hopper))]
+#[cfg(ampere)]
 pub mod mma_rate;
-#[cfg(not(hopper))]
+#[cfg(ampere)]
 mod pages;
-#[cfg(not(hopper))]
+#[cfg(any(ampere, ada))]
 mod pipeline;
+#[cfg(ada)]
+pub mod quantize;
 mod registers;
-#[cfg(not(hopper))]
+#[cfg(ampere)]
 mod shared_keys;
-#[cfg(not(hopper))]
+#[cfg(ampere)]
 mod softmax;
 mod statistics;
-#[cfg(not(hopper))]
+#[cfg(ampere)]
 mod ticket;
-#[cfg(not(hopper))]
+#[cfg(any(ampere, ada))]
 mod tile;
 
 use crate::params::FwdParams;

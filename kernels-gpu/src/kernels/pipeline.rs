@@ -1,10 +1,10 @@
 //! The copies of keys and values into stages of shared memory: which tile is whose, and when it is there. The steps and
 //! the barriers are those of the table in [`super::fwd_sm80`].
 
-use super::fwd_sm80::{Instance, Position};
+use super::block::{Instance, Position};
 use super::tile::TileCopy;
 use crate::config::FwdSm80;
-use crate::params::{FwdParams, kv_head};
+use crate::params::{FwdParams, Strides, kv_head};
 use crate::ptx::{barrier, cp_async, sreg};
 
 /// The copies of keys and values, and which stage is whose.
@@ -17,6 +17,25 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
+    /// The share of thread `thread` in the copies. Keys count from `first_key` on.
+    #[inline(always)]
+    pub fn new<I: Instance>(params: &FwdParams, at: &Position, thread: u32, first_key: u32) -> Self {
+        let config = I::CONFIG;
+        let head = kv_head(at.head, params.kv_head_reciprocal);
+        let copy = |address: u64, stride: &Strides| {
+            let first = address + stride.row_offset(first_key);
+            TileCopy::new(config, thread, first, stride, at.batch, head, params.head_dim / I::PACKED)
+        };
+        let k_shared = sreg::dynamic_shared() + config.q_bytes();
+        Self {
+            config,
+            k: copy(params.k, &params.k_stride),
+            v: copy(params.v, &params.v_stride),
+            k_shared,
+            v_shared: k_shared + config.stages * config.step_bytes(),
+        }
+    }
+
     /// Starts the copies of the queries and of the first stages, and waits for the queries and the first keys. Keys count
     /// from `first_key` on.
     #[inline(always)]
@@ -28,21 +47,12 @@ impl Pipeline {
         kv_len: u32,
     ) -> Self {
         let config = I::CONFIG;
-        let copy =
-            |address, stride, head| TileCopy::new(config, at.thread, address, stride, at.batch, head, params.head_dim);
-        let kv_head = kv_head(at.head, params.kv_head_reciprocal);
         let shared = sreg::dynamic_shared();
-        let k_shared = shared + config.q_bytes();
-        let pipeline = Self {
-            config,
-            k: copy(params.k + params.k_stride.row_offset(first_key), &params.k_stride, kv_head),
-            v: copy(params.v + params.v_stride.row_offset(first_key), &params.v_stride, kv_head),
-            k_shared,
-            v_shared: k_shared + config.stages * config.step_bytes(),
-        };
+        let pipeline = Self::new::<I>(params, at, at.thread, first_key);
         // SAFETY: shared memory is free at the start; rows that do not exist are not read.
         unsafe {
-            let q = copy(params.q, &params.q_stride, at.head);
+            let columns = params.head_dim / I::PACKED;
+            let q = TileCopy::new(config, at.thread, params.q, &params.q_stride, at.batch, at.head, columns);
             q.start::<true>(shared, at.block_row, config.tile_q, params.q_len);
             let step = |ahead: u32| total - 1 - ahead;
             if config.values_lag() {

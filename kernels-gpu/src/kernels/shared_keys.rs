@@ -7,7 +7,7 @@
 //! The output lies in the order of the fragments, so that every access is 16 bytes wide and a warp's are next to each
 //! other. Statistics lie where [`Workspace`] has them.
 
-use super::fwd_sm80::{Instance, Position};
+use super::block::{Instance, Position};
 use super::registers::Registers;
 use super::softmax::Softmax;
 use super::statistics::finite_base;

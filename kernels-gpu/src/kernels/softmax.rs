@@ -8,7 +8,7 @@
 //!
 //! The row sum stays a lane's own until the end.
 
-use super::fwd_sm80::Instance;
+use super::block::Instance;
 use super::registers::Registers;
 use super::statistics::{LIMIT, finite_base};
 use crate::ptx::math::{ex2, fma, max};

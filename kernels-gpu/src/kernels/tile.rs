@@ -101,8 +101,14 @@ impl OperandAddress {
     /// Address of the fragment `row_tile * 16` rows down and `column_tile * 32` bytes along.
     #[inline(always)]
     pub fn fragment(&self, row_tile: u32, column_tile: u32) -> u32 {
+        self.chunk(row_tile, 2 * column_tile)
+    }
+
+    /// Address of the 16-byte chunk `chunk` of a row, `row_tile * 16` rows down. `address` is that of the row's first chunk.
+    #[inline(always)]
+    pub fn chunk(&self, row_tile: u32, chunk: u32) -> u32 {
         let span = self.config.swizzle().span();
-        let along = column_tile * 32;
+        let along = chunk * 16;
         (self.address ^ (along % span)) + row_tile * 16 * self.config.row_bytes() + along / span * span
     }
 }

@@ -1,4 +1,4 @@
-//! Conversions between f32 and pairs of 16-bit elements; the first of a pair is the lower half.
+//! Conversions between f32 and pairs of 16-bit elements, or four of 8 bits; the first is the lowest.
 //!
 //! Packing is not `pure`: LLVM would move it behind the branch that asks whether a step counts, and away from the products
 //! beside which it costs nothing.
@@ -51,4 +51,21 @@ pub fn unpack_f16(pair: u32) -> [f32; 2] {
 #[inline(always)]
 pub fn unpack_bf16(pair: u32) -> [f32; 2] {
     [f32::from_bits(pair << 16), f32::from_bits(pair & 0xffff_0000)]
+}
+
+/// `cvt.rn.satfinite.e4m3x2.f32` (sm_89) twice: four e4m3 elements. Beyond 448 they are 448, a NaN stays one.
+#[cfg(ada)]
+#[inline(always)]
+pub fn pack_e4m3(values: [f32; 4]) -> u32 {
+    let word;
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        asm!(
+            "{{ .reg .b16 low, high; cvt.rn.satfinite.e4m3x2.f32 low, {2}, {1}; \
+             cvt.rn.satfinite.e4m3x2.f32 high, {4}, {3}; mov.b32 {0}, {{low, high}}; }}",
+            out(reg32) word, in(reg32) values[0], in(reg32) values[1], in(reg32) values[2], in(reg32) values[3],
+            options(nomem, nostack),
+        );
+    }
+    word
 }

@@ -38,6 +38,24 @@ pub fn max(a: f32, b: f32) -> f32 {
     c
 }
 
+/// `min.f32`: the smaller of two; a NaN loses against a number.
+#[inline(always)]
+pub fn min(a: f32, b: f32) -> f32 {
+    let c;
+    // SAFETY: arithmetic on registers.
+    unsafe { asm!("min.f32 {}, {}, {};", out(reg32) c, in(reg32) a, in(reg32) b, options(pure, nomem, nostack)) }
+    c
+}
+
+/// `add.rp.f32`: a + b rounded up.
+#[inline(always)]
+pub fn add_up(a: f32, b: f32) -> f32 {
+    let c;
+    // SAFETY: arithmetic on registers.
+    unsafe { asm!("add.rp.f32 {}, {}, {};", out(reg32) c, in(reg32) a, in(reg32) b, options(pure, nomem, nostack)) }
+    c
+}
+
 /// `fma.rn.f32`: a * b + c, rounded once. rustc does not contract the operators.
 #[inline(always)]
 pub fn fma(a: f32, b: f32, c: f32) -> f32 {

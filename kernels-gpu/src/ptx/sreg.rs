@@ -69,3 +69,23 @@ pub fn dynamic_shared() -> u32 {
     unsafe { asm!("mov.u32 {}, dyn_smem;", out(reg32) address, options(pure, nomem, nostack)) }
     address
 }
+
+/// The generic address of the only parameter of the entry point `$entry`, in its place. A macro, as the instruction names
+/// the symbol of the parameter.
+#[cfg(hopper)]
+macro_rules! param_address {
+    ($entry:ident) => {{
+        let address: u64;
+        // SAFETY: arithmetic on an address.
+        unsafe {
+            core::arch::asm!(
+                concat!("{{ .reg .b64 t; mov.b64 t, ", stringify!($entry), "_param_0; cvta.param.u64 {}, t; }}"),
+                out(reg64) address,
+                options(pure, nomem, nostack),
+            );
+        }
+        address
+    }};
+}
+#[cfg(hopper)]
+pub(crate) use param_address;

@@ -5,13 +5,10 @@ use crate::config::FwdSm90;
 use crate::ptx::ld_st::load_shared_4_if;
 use crate::ptx::{mbarrier, shuffle, sreg};
 
-/// Most tiles of a ring.
-const MAX_STAGES: u32 = 4;
-
 /// A ring of tiles: for each stage one barrier that ends a phase when the tile is full, and one when it is free again.
 #[derive(Clone, Copy)]
 pub struct Ring {
-    /// The first `full` barrier; the `empty` ones are [`MAX_STAGES`] further.
+    /// The first `full` barrier; the `empty` ones are [`FwdSm90::MAX_STAGES`] further.
     barriers: u32,
     /// The first tile.
     tiles: u32,
@@ -60,7 +57,7 @@ impl Ring {
     /// The barrier at which the tile's readers arrive.
     #[inline(always)]
     fn empty(&self, turn: Turn) -> u32 {
-        self.barriers + 8 * (MAX_STAGES + turn.stage)
+        self.barriers + 8 * (FwdSm90::MAX_STAGES + turn.stage)
     }
 
     /// Waits until the tile is full.
@@ -127,7 +124,7 @@ impl Shared {
         let config = I::CONFIG;
         let base = sreg::dynamic_shared();
         let ring = |index: u32, tiles: u32, tile_bytes, stages| Ring {
-            barriers: base + index * 2 * MAX_STAGES * 8,
+            barriers: base + index * 2 * FwdSm90::MAX_STAGES * 8,
             tiles: base + tiles,
             tile_bytes,
             stages,
@@ -163,7 +160,7 @@ impl Shared {
     /// Barrier at which bytes of values count that are not for the readers yet.
     #[inline(always)]
     pub fn patch(&self) -> u32 {
-        self.base + 3 * 2 * MAX_STAGES * 8
+        self.base + 3 * 2 * FwdSm90::MAX_STAGES * 8
     }
 
     /// Where the number of the tile is whose queries are in the stage of `turn`.

@@ -8,6 +8,20 @@ use crate::kernels::registers::Registers;
 use crate::kernels::statistics::{LIMIT, finite_base};
 use crate::ptx::math::{ex2, fma, max};
 use crate::ptx::shuffle::{all, any, butterfly};
+use crate::ptx::wgmma::Accumulators;
+
+/// Scores of a step, then probabilities.
+pub trait Scores: Registers<[f32; 4]> + Accumulators {
+    /// Fragments, of eight keys each.
+    const LEN: u32;
+}
+
+impl<const N: usize> Scores for [[f32; 4]; N]
+where
+    [[f32; 4]; N]: Accumulators,
+{
+    const LEN: u32 = N as u32;
+}
 
 /// Statistics of the rows `lane / 4` and `lane / 4 + 8` of a warp.
 #[derive(Clone, Copy)]
@@ -29,11 +43,11 @@ impl Softmax {
     /// Turns scores into probabilities with the base that is there. Gives their sums, which count once
     /// [`Softmax::keep_base`] has taken them.
     #[inline(always)]
-    pub fn exponentiate<I: Instance>(&self, scores: &mut I::ScoreFrags, base: [f32; 2]) -> [f32; 2] {
+    pub fn exponentiate<S: Scores>(&self, scores: &mut S, base: [f32; 2]) -> [f32; 2] {
         let shift = [-base[0] * self.scale_log2, -base[1] * self.scale_log2];
         // Two chains a row.
         let mut sums = [[0.0f32; 2]; 2];
-        for tile in 0..I::CONFIG.tile_kv / 8 {
+        for tile in 0..S::LEN {
             let s = scores.at(tile);
             for i in 0..4 {
                 s[i] = ex2(fma(s[i], self.scale_log2, shift[i / 2]));
@@ -64,10 +78,10 @@ impl Softmax {
     /// # Safety
     /// All lanes of the warp are converged.
     #[inline(always)]
-    pub unsafe fn move_base<I: Instance>(&mut self, scores: &mut I::ScoreFrags) -> [f32; 2] {
+    pub unsafe fn move_base<S: Scores>(&mut self, scores: &mut S) -> [f32; 2] {
         // Two chains a row.
         let mut maxima = [[self.base[0]; 2], [self.base[1]; 2]];
-        for tile in 0..I::CONFIG.tile_kv / 8 {
+        for tile in 0..S::LEN {
             let s = scores.get(tile);
             for i in 0..4 {
                 maxima[i / 2][i % 2] = max(maxima[i / 2][i % 2], s[i]);
@@ -86,7 +100,7 @@ impl Softmax {
             factors[row] = ex2((self.base[row] - bases[row]) * self.scale_log2);
             self.base[row] = new;
         }
-        let sums = self.exponentiate::<I>(scores, bases);
+        let sums = self.exponentiate(scores, bases);
         for row in 0..2 {
             self.row_sum[row] = fma(self.row_sum[row], factors[row], sums[row]);
         }

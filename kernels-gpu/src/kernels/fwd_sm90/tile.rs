@@ -48,6 +48,18 @@ impl Tile {
         let head_kv = kv_head(head, params.kv_head_reciprocal);
         Self { batch, head, head_kv, first_row, kv_len, steps, plain_steps: plain_steps.min(steps - 1) }
     }
+
+    /// Whether a narrow step will do for the first one of warpgroup `group`. The next step is then a plain one.
+    #[inline(always)]
+    pub fn is_narrow<I: Instance>(&self, params: &FwdParams, group: u32) -> bool {
+        let config = I::CONFIG;
+        let last_row = self.first_row + (group + 1) * FwdSm90::GROUP_ROWS - 1;
+        let visible = visible_keys(last_row as i32, self.kv_len, params.causal_offset) as u32;
+        config.narrow_kv() < config.tile_kv
+            && self.plain_steps > 0
+            && self.plain_steps == self.steps - 1
+            && visible <= self.plain_steps * config.tile_kv + config.narrow_kv()
+    }
 }
 
 /// Where a consumer thread stands in its block.

@@ -1,0 +1,86 @@
+//! What e4m3 costs: the options and words that `run --quantize` and `verify --dtype` share.
+
+mod report;
+mod verify;
+
+pub use report::Report;
+pub use verify::verify;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use evo_sdpa::quantize::Deviation;
+use evo_sdpa::verify::Quantization;
+use evo_sdpa::{Fp8, ScaleBlocks};
+
+/// A type that tensors are quantised to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// 8 bits: sign, four bits of exponent, three of mantissa
+    E4m3,
+}
+
+/// Options about quantisation.
+#[derive(Args)]
+pub struct QuantizeArgs {
+    /// Round q, k, v and the probabilities to this type, and compare with the answer without that; on the CPU, in f64
+    #[arg(id = "quantize", long = "quantize", value_enum, value_name = "TYPE", requires = "input")]
+    format: Option<Format>,
+    /// Which rows share a scale: tensor, head, or that many rows of a head, a power of two from 64 on
+    #[arg(long, value_name = "BLOCKS", default_value = "head", requires = "quantize", value_parser = parse_scales)]
+    scales: ScaleBlocks,
+    /// Quantise keys less the mean of their tokens, which attention does not depend on
+    #[arg(long, requires = "quantize")]
+    subtract_mean: bool,
+}
+
+impl QuantizeArgs {
+    /// What is asked for, if anything.
+    pub fn quantization(&self) -> Option<Quantization> {
+        let Format::E4m3 = self.format?;
+        Some(Quantization { fp8: Fp8::uniform(self.scales), subtract_mean: self.subtract_mean, only: None })
+    }
+}
+
+/// `tensor`, `head` or a number of rows.
+fn parse_scales(text: &str) -> Result<ScaleBlocks> {
+    let blocks = match text {
+        "tensor" => ScaleBlocks::Tensor,
+        "head" => ScaleBlocks::Head,
+        rows => ScaleBlocks::Rows(
+            rows.parse().with_context(|| format!("`{rows}`, allowed: tensor, head or a power of two from 64 on"))?,
+        ),
+    };
+    blocks.validate("scales")?;
+    Ok(blocks)
+}
+
+/// The blocks of the queries, which are those of keys and values in all that the program does, and what becomes of the
+/// keys' mean.
+fn scales_name(quantization: &Quantization) -> String {
+    let blocks = match quantization.fp8.q {
+        ScaleBlocks::Tensor => "tensor".into(),
+        ScaleBlocks::Head => "head".into(),
+        ScaleBlocks::Rows(rows) => format!("{rows} rows"),
+    };
+    if quantization.subtract_mean { format!("{blocks}, keys less mean") } else { blocks }
+}
+
+/// The deviation of all heads together.
+fn total(heads: &[Deviation]) -> Deviation {
+    heads.iter().copied().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_are_of_the_tensor_of_heads_or_of_whole_blocks() {
+        assert_eq!(parse_scales("tensor").unwrap(), ScaleBlocks::Tensor);
+        assert_eq!(parse_scales("head").unwrap(), ScaleBlocks::Head);
+        assert_eq!(parse_scales("128").unwrap(), ScaleBlocks::Rows(128));
+        for (text, reason) in [("row", "allowed: tensor, head"), ("-64", "allowed: tensor"), ("96", "powers of two")] {
+            assert!(parse_scales(text).unwrap_err().to_string().contains(reason), "{text}");
+        }
+    }
+}

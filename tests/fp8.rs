@@ -1,0 +1,284 @@
+//! `fwd_fp8` in the simulator: whole calls against an f64 answer to the very numbers that the codes and scales stand for.
+
+use evo_sdpa::quantize::{E4m3, Quantized};
+use evo_sdpa::sim::Simulated;
+use evo_sdpa::verify::Rng;
+use evo_sdpa::{
+    Causal, DType, Element, FwdFp8, KERNELS, Kernel, Layout, Options, ScaleBlocks, Simulator, half, with_element,
+};
+use std::sync::OnceLock;
+
+fn simulator() -> &'static Simulator {
+    static SIMULATOR: OnceLock<Simulator> = OnceLock::new();
+    SIMULATOR.get_or_init(|| evo_sdpa::simulator().unwrap())
+}
+
+fn kernels() -> impl Iterator<Item = FwdFp8> {
+    KERNELS.iter().filter_map(|kernel| match kernel {
+        Kernel::FwdFp8(config) => Some(*config),
+        _ => None,
+    })
+}
+
+/// A tensor, codes by their indices, scales by theirs.
+fn tensor(
+    layout: Layout,
+    blocks: ScaleBlocks,
+    mut code: impl FnMut([usize; 4]) -> E4m3,
+    scale: impl FnMut(usize) -> f32,
+) -> Quantized {
+    // Between rows, NaN: what is not part of the tensor must not be read.
+    let mut data = vec![E4m3::NAN; layout.extent().unwrap()];
+    for index in (0..layout.elements()).map(|i| unravel(i, layout.shape())) {
+        data[offset(&layout, index)] = code(index);
+    }
+    let scales = (0..blocks.scales(layout.shape()).into_iter().product()).map(scale).collect();
+    Quantized::new("tensor", data, layout, scales, blocks).unwrap()
+}
+
+/// Normal numbers of about this size, with scales from 0.5 to 1.5.
+fn normal(rng: &mut Rng, layout: Layout, blocks: ScaleBlocks, size: f64) -> Quantized {
+    let mut other = Rng::new(rng.next_u64());
+    tensor(layout, blocks, |_| E4m3::from_f32((rng.normal() * size) as f32), |_| 0.5 + other.uniform() as f32)
+}
+
+/// An element of a tensor.
+fn get(tensor: &Quantized, index: [usize; 4]) -> f64 {
+    let [b, h, row, _] = index;
+    f64::from(tensor.data()[offset(tensor.layout(), index)].to_f32()) * f64::from(tensor.scale(b, h, row))
+}
+
+fn unravel(mut i: usize, shape: [usize; 4]) -> [usize; 4] {
+    let mut index = [0; 4];
+    for axis in (0..4).rev() {
+        index[axis] = i % shape[axis];
+        i /= shape[axis];
+    }
+    index
+}
+
+fn offset(layout: &Layout, index: [usize; 4]) -> usize {
+    index.iter().zip(layout.strides()).map(|(i, stride)| i * stride).sum()
+}
+
+struct Call<'a> {
+    q: Quantized,
+    k: Quantized,
+    v: Quantized,
+    options: Options<'a>,
+}
+
+/// One row of the exact answer.
+struct Row {
+    out: Vec<f64>,
+    /// Root of the sum of squares of weighted values: what errors of probabilities that know nothing of each other do.
+    spread: Vec<f64>,
+    lse: f64,
+}
+
+impl Call<'_> {
+    fn row(&self, b: usize, h: usize, i: usize) -> Row {
+        let [_, heads_q, q_len, head_dim] = self.q.layout().shape();
+        let [_, heads_kv, kv_len, _] = self.k.layout().shape();
+        let kv = h / (heads_q / heads_kv);
+        let scale = self.options.scale.map_or(1.0 / (head_dim as f64).sqrt(), f64::from);
+        let valid = self.options.kv_lens.map_or(kv_len, |lens| lens[b] as usize);
+        let offset = match self.options.causal {
+            None => kv_len as i64,
+            Some(Causal::TopLeft) => 0,
+            Some(Causal::BottomRight) => kv_len as i64 - q_len as i64,
+            Some(Causal::Offset(offset)) => offset,
+        };
+        let keys: Vec<_> = (0..valid).filter(|&j| j as i64 <= i as i64 + offset).collect();
+        let dot =
+            |j| (0..head_dim).map(|d| get(&self.q, [b, h, i, d]) * get(&self.k, [b, kv, j, d])).sum::<f64>() * scale;
+        let scores: Vec<_> = keys.iter().map(|&j| dot(j)).collect();
+        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<_> = scores.iter().map(|s| (s - max).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let column = |d: usize, power: i32| {
+            let weighted =
+                keys.iter().zip(&weights).map(|(&j, w)| (w / total * get(&self.v, [b, kv, j, d])).powi(power));
+            weighted.sum::<f64>()
+        };
+        Row {
+            out: (0..head_dim).map(|d| column(d, 1)).collect(),
+            spread: (0..head_dim).map(|d| column(d, 2).sqrt()).collect(),
+            lse: if keys.is_empty() { f64::NEG_INFINITY } else { max + total.ln() },
+        }
+    }
+
+    fn run<T: Element>(&self, kernel: Kernel) -> Simulated<T> {
+        simulator().fp8_attention([&self.q, &self.k, &self.v], &self.options, Some(kernel)).unwrap()
+    }
+
+    /// What is wrong with the kernel's answer. `exact`: all probabilities are powers of two.
+    fn faults<T: Element>(&self, kernel: Kernel, exact: bool) -> Vec<String> {
+        let Simulated { output, report, .. } = self.run::<T>(kernel);
+        let mut faults = Vec::new();
+        if !report.is_clean() {
+            faults.push(report.to_string());
+        }
+        let [batch, heads, q_len, head_dim] = self.q.layout().shape();
+        // Half the distance of neighbours, relative.
+        let rounding = if T::DTYPE == DType::F16 { 2f64.powi(-11) } else { 2f64.powi(-8) };
+        for [b, h, i, _] in (0..batch * heads * q_len).map(|row| unravel(row, [batch, heads, q_len, 1])) {
+            let (row, index) = (self.row(b, h, i), (b * heads + h) * q_len + i);
+            let lse = f64::from(output.lse[index]);
+            if lse != row.lse && (lse - row.lse).abs() > 3e-6 * row.lse.abs().max(8.0) || lse.is_nan() {
+                faults.push(format!("lse of {b} {h} {i}: {lse} instead of {}", row.lse));
+            }
+            for d in 0..head_dim {
+                let (found, expected) = (output.out[index * head_dim + d].to_f64(), row.out[d]);
+                // A probability is off by 2^-4 of itself at most, by 2^-5 on average; all the same way they move the answer
+                // by as much of itself.
+                let of_e4m3 = if exact { 0.0 } else { expected.abs() / 16.0 + row.spread[d] / 6.0 };
+                let tolerance = of_e4m3 + expected.abs() * (rounding + 1e-5) + 1e-5 * row.spread[d] + 1e-7;
+                if (found - expected).abs() > tolerance || found.is_nan() {
+                    faults.push(format!("out of {b} {h} {i} {d}: {found} instead of {expected}, +-{tolerance}"));
+                }
+            }
+        }
+        faults.truncate(5);
+        faults
+    }
+}
+
+#[track_caller]
+fn assert_right(call: &Call, exact: bool) {
+    let head_dim = call.q.layout().shape()[3] as u32;
+    let taking: Vec<_> = kernels().filter(|k| k.head_dim == head_dim.next_multiple_of(FwdFp8::COLUMNS)).collect();
+    assert!(!taking.is_empty(), "{head_dim}");
+    for config in taking {
+        let kernel = Kernel::FwdFp8(config);
+        let faults = with_element!(config.dtype, T => call.faults::<T>(kernel, exact));
+        assert!(faults.is_empty(), "{kernel}:\n{}", faults.join("\n"));
+    }
+}
+
+/// Layouts of q, k and v of \[batch, heads_q, heads_kv, q_len, kv_len, head_dim\].
+fn layouts([batch, heads_q, heads_kv, q_len, kv_len, head_dim]: [usize; 6]) -> [Layout; 3] {
+    let kv = Layout::bhsd([batch, heads_kv, kv_len, head_dim]);
+    [Layout::bhsd([batch, heads_q, q_len, head_dim]), kv, kv]
+}
+
+fn random<'a>(seed: u64, shape: [usize; 6], blocks: ScaleBlocks, options: Options<'a>) -> Call<'a> {
+    let mut rng = Rng::new(seed);
+    let [q, k, v] = layouts(shape).map(|layout| normal(&mut rng, layout, blocks, 1.0));
+    Call { q, k, v, options }
+}
+
+const BLOCKS: [ScaleBlocks; 4] =
+    [ScaleBlocks::Tensor, ScaleBlocks::Head, ScaleBlocks::Rows(64), ScaleBlocks::Rows(128)];
+
+/// Head dims that bring every kernel its own and some padding.
+const HEAD_DIMS: [usize; 4] = [64, 112, 192, 256];
+
+#[test]
+fn answers_are_those_of_the_numbers_that_codes_and_scales_stand_for() {
+    for head_dim in HEAD_DIMS {
+        let masks = [None, Some(Causal::BottomRight), Some(Causal::TopLeft), Some(Causal::Offset(-2))];
+        let shapes = [[1, 2, 1, 65, 64], [1, 2, 2, 130, 195], [2, 4, 2, 77, 95], [1, 1, 1, 33, 300]];
+        for (seed, ((mask, [b, hq, hkv, sq, skv]), blocks)) in (1..).zip(masks.into_iter().zip(shapes).zip(BLOCKS)) {
+            let options = Options { causal: mask, ..Options::default() };
+            assert_right(&random(seed, [b, hq, hkv, sq, skv, head_dim], blocks, options), false);
+        }
+    }
+}
+
+#[test]
+fn lengths_of_sequences_and_any_strides_count() {
+    let lens = [0, 70, 195];
+    let options = Options { kv_lens: Some(&lens), causal: Some(Causal::Offset(60)), ..Options::default() };
+    let mut rng = Rng::new(7);
+    let [q, kv] = [[3, 4, 33, 80], [3, 2, 195, 80]].map(Layout::bshd);
+    let blocks = [ScaleBlocks::Tensor, ScaleBlocks::Rows(64), ScaleBlocks::Head];
+    let mut make = |layout, blocks| normal(&mut rng, layout, blocks, 1.0);
+    let call = Call { q: make(q, blocks[0]), k: make(kv, blocks[1]), v: make(kv, blocks[2]), options };
+    assert_right(&call, false);
+}
+
+#[test]
+fn queries_of_zeros_give_the_mean_of_the_values_exactly() {
+    // All probabilities are equal, and a power of two: what is left is where values and masks are.
+    let shapes = [[1, 2, 1, 70, 130, 64], [1, 1, 1, 65, 200, 128], [1, 1, 1, 20, 70, 256]];
+    for (shape, causal) in shapes.into_iter().zip([None, Some(Causal::BottomRight), Some(Causal::TopLeft)]) {
+        let call = random(11, shape, ScaleBlocks::Rows(64), Options { causal, ..Options::default() });
+        let q = tensor(*call.q.layout(), ScaleBlocks::Head, |_| E4m3::default(), |_| 1.0);
+        assert_right(&Call { q, ..call }, true);
+    }
+}
+
+#[test]
+fn a_query_that_hits_few_keys_gets_the_mean_of_their_values() {
+    for head_dim in [64, 128, 192] {
+        let layouts = layouts([1, 1, 1, 64, 150, head_dim]);
+        let mut rng = Rng::new(3);
+        // Query i and key j have one column each, and a score far above the others where it is the same.
+        let hot = |step: usize| {
+            move |[_, _, i, d]: [usize; 4]| E4m3::from_f32(if d < 61 && d == i * step % 61 { 64.0 } else { 0.0 })
+        };
+        let q = tensor(layouts[0], ScaleBlocks::Head, hot(1), |_| 1.0);
+        // 150 keys: a column has two or three of them, of which all weigh the same.
+        let k = tensor(layouts[1], ScaleBlocks::Rows(64), hot(7), |_| 4.0);
+        let v = normal(&mut rng, layouts[2], ScaleBlocks::Rows(64), 1.0);
+        assert_right(&Call { q, k, v, options: Options::default() }, true);
+    }
+}
+
+#[test]
+fn scales_of_any_size_give_numbers() {
+    // Scores from next to nothing to far beyond what an exponential can tell apart.
+    for (q_scale, k_scale, v_scale) in
+        [(1e-38, 1e-38, 1e-30), (1e-30, 1e30, 1.0), (1e3, 1e3, 1e30), (1e18, 1e18, 1.0), (f32::MAX, f32::MAX, 1.0)]
+    {
+        let layouts = layouts([1, 1, 1, 40, 100, 64]);
+        let mut rng = Rng::new(5);
+        let mut make = |layout, scale: f32| {
+            let code = |_| E4m3::from_f32((rng.normal() * 8.0) as f32);
+            tensor(layout, ScaleBlocks::Head, code, |_| scale)
+        };
+        let call = Call {
+            q: make(layouts[0], q_scale),
+            k: make(layouts[1], k_scale),
+            v: make(layouts[2], v_scale),
+            options: Options { causal: Some(Causal::BottomRight), ..Options::default() },
+        };
+        for config in kernels().filter(|config| config.head_dim == 64 && config.dtype == DType::Bf16) {
+            let ran = call.run::<half::bf16>(Kernel::FwdFp8(config));
+            assert!(ran.report.is_clean(), "{}", ran.report);
+            let scale = f64::from(v_scale);
+            // Within the values: the largest code is below 64.
+            let is_outside = |x: &&half::bf16| x.to_f64().is_nan() || x.to_f64().abs() > 64.0 * scale;
+            let outside = ran.output.out.iter().filter(is_outside).count();
+            assert_eq!(outside, 0, "{config:?} {q_scale:e} {k_scale:e}");
+            assert!(ran.output.lse.iter().all(|lse| !lse.is_nan()));
+        }
+    }
+}
+
+#[test]
+fn rows_and_sequences_without_keys_are_zero() {
+    let options = Options { causal: Some(Causal::Offset(-20)), ..Options::default() };
+    assert_right(&random(9, [1, 1, 1, 40, 64, 64], ScaleBlocks::Head, options), false);
+    let call = random(9, [1, 2, 2, 5, 0, 128], ScaleBlocks::Head, Options::default());
+    assert_right(&call, true);
+}
+
+#[test]
+fn the_same_call_gives_the_same_bits_and_an_outlier_moves_no_other_row() {
+    let call = random(13, [1, 1, 1, 70, 200, 64], ScaleBlocks::Rows(64), Options::default());
+    let mut loud = call.q.data().to_vec();
+    loud[5 * 64..6 * 64].fill(E4m3::from_f32(448.0));
+    let q = Quantized::new("q", loud, *call.q.layout(), call.q.scales().to_vec(), call.q.blocks()).unwrap();
+    for config in kernels().filter(|config| config.head_dim == 64 && config.dtype == DType::F16) {
+        let run = |call: &Call| call.run::<half::f16>(Kernel::FwdFp8(config)).output.out;
+        let out = run(&call);
+        assert_eq!(run(&call), out);
+        let other = Call { q: q.clone(), k: call.k.clone(), v: call.v.clone(), options: Options::default() };
+        let other = run(&other);
+        assert_eq!(other[..5 * 64], out[..5 * 64]);
+        assert_eq!(other[6 * 64..], out[6 * 64..]);
+        assert_ne!(other[5 * 64..6 * 64], out[5 * 64..6 * 64]);
+    }
+}
