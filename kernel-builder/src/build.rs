@@ -18,7 +18,9 @@ use evo_sdpa_kernels::entry::Entry;
 use evo_sdpa_kernels::instances::ENTRIES;
 use std::collections::BTreeMap;
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread;
 
 /// The PTX files and their manifest: what `ptx/` holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,11 +37,14 @@ pub struct Output {
 /// # Errors
 /// [`Error::Compile`] and [`Error::Gates`] tell what is wrong with the kernels, [`Error::Io`] what cannot be used.
 pub fn build(toolchain: &Toolchain, kernels: &Path, scratch: &Path) -> Result<Output> {
-    fs::create_dir_all(scratch).map_err(Error::io(scratch))?;
-    let mut texts = Vec::new();
-    for target in Target::ALL {
-        texts.push((target, finish(&compile(toolchain, kernels, scratch, target)?, target)));
-    }
+    let text_for = |target| Ok((target, finish(&compile(toolchain, kernels, scratch, target)?, target)));
+    let texts = thread::scope(|scope| {
+        let workers = Target::ALL.map(|target| scope.spawn(move || text_for(target)));
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect::<Result<Vec<_>>>()
+    })?;
     let manifest = Manifest {
         source_sha256: source_hash(kernels)?,
         compiler: toolchain.version.clone(),

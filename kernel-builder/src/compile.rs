@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
+use tempfile::TempDir;
 
 /// Flags of every crate that ends up in the PTX.
 pub const FLAGS: &[&str] = &[
@@ -46,12 +47,15 @@ const BUILTINS: &str = "\
 /// [`Error::Compile`] with what the compiler said; a warning is an error too.
 pub fn compile(toolchain: &Toolchain, kernels: &Path, scratch: &Path, target: Target) -> Result<String> {
     let library = library(toolchain, scratch, target)?;
+    // rustc assembles what it prints in a file whose name depends on the crate alone.
+    let temporary = temporary_in(scratch)?;
     rustc(toolchain, target, "the kernels", |command| {
         command
             .args(["--crate-name=evo_sdpa_kernels", "--crate-type=cdylib", "-Clto=fat"])
             .args(["-Dwarnings", "-Ainternal_features"])
             .arg(format!("--cfg={}", target.cfg()))
             .arg("--emit=asm=-")
+            .arg(joined("--out-dir=", temporary.path()))
             .arg(remap(kernels, "kernels-gpu/src"))
             .arg(joined("--extern=core=", &library.join("libcore.rlib")))
             .arg(joined("--extern=compiler_builtins=", &library.join("libcompiler_builtins.rlib")))
@@ -70,9 +74,8 @@ fn library(toolchain: &Toolchain, scratch: &Path, target: Target) -> Result<Path
         return Ok(done);
     }
     // Only a complete library gets the name that is looked for.
-    let partial = scratch.join(format!("partial-{}", std::process::id()));
-    fs::create_dir_all(&partial).map_err(Error::io(&partial))?;
-    let builtins = partial.join("compiler_builtins.rs");
+    let partial = temporary_in(scratch)?;
+    let builtins = partial.path().join("compiler_builtins.rs");
     fs::write(&builtins, BUILTINS).map_err(Error::io(&builtins))?;
 
     let crates = [("core", toolchain.library.join("core/src/lib.rs")), ("compiler_builtins", builtins)];
@@ -81,17 +84,23 @@ fn library(toolchain: &Toolchain, scratch: &Path, target: Target) -> Result<Path
             command
                 .args(["--crate-type=rlib", "-Clinker-plugin-lto", "--cap-lints=allow"])
                 .arg(format!("--crate-name={name}"))
-                .arg(joined("--out-dir=", &partial))
-                .arg(joined("-L", &partial))
+                .arg(joined("--out-dir=", partial.path()))
+                .arg(joined("-L", partial.path()))
                 .arg(source)
         })?;
     }
-    match fs::rename(&partial, &done) {
-        // Another build was faster.
-        Err(_) if done.is_dir() => fs::remove_dir_all(&partial).map_err(Error::io(&partial))?,
+    match fs::rename(partial.path(), &done) {
+        // Another process was faster.
+        Err(_) if done.is_dir() => {}
         renamed => renamed.map_err(Error::io(&done))?,
     }
     Ok(done)
+}
+
+/// A new folder in `scratch`, removed when it is dropped.
+fn temporary_in(scratch: &Path) -> Result<TempDir> {
+    fs::create_dir_all(scratch).map_err(Error::io(scratch))?;
+    TempDir::new_in(scratch).map_err(Error::io(scratch))
 }
 
 /// Runs rustc with the flags of every crate and the arguments that `add` adds; gives what it prints.
