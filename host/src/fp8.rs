@@ -1,6 +1,10 @@
 //! Problems whose queries, keys and values are e4m3 with scales: which rows share a scale.
 
 use crate::error::{Error, Result};
+#[cfg(any(feature = "gpu", feature = "sim"))]
+use crate::{problem::Options, problem::Problem, quantize::Quantized};
+#[cfg(any(feature = "gpu", feature = "sim"))]
+use evo_sdpa_kernels::config::DType;
 
 /// Shift of row numbers where all rows of a head share a scale: no row number has so many bits.
 const ALL_ROWS: u32 = 31;
@@ -87,6 +91,14 @@ impl Fp8 {
     pub(crate) const fn tensors(&self) -> [(&'static str, ScaleBlocks); 3] {
         [("q_scales", self.q), ("k_scales", self.k), ("v_scales", self.v)]
     }
+}
+
+/// The call of queries, keys and values in e4m3 with an output of type `dtype`, and its log-sum-exp.
+#[cfg(any(feature = "gpu", feature = "sim"))]
+pub(crate) fn problem([q, k, v]: [&Quantized; 3], dtype: DType, options: &Options) -> Result<Problem> {
+    let fp8 = Fp8 { q: q.blocks(), k: k.blocks(), v: v.blocks() };
+    let problem = options.problem(dtype, *q.layout(), *k.layout(), *v.layout())?;
+    Ok(problem.with_fp8(Some(fp8)).with_lse(true))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub use evo_sdpa_kernels::entry::{Entry, MmaRate};
 pub use evo_sdpa_kernels::instances::{ENTRIES, KERNELS};
 pub use evo_sdpa_kernels::merge::{MergeParams, MergeStates};
 pub use evo_sdpa_kernels::params::{Scales, TileOrder};
-pub use evo_sdpa_kernels::quantize::{Quantize, QuantizeParams};
+pub use evo_sdpa_kernels::quantize::{Quantize, QuantizeParams, QuantizedTensor, TokenMeanParams};
 pub use fp8::{Fp8, ScaleBlocks};
 #[cfg(feature = "gpu")]
 pub use gpu::{Gpu, GpuMerged, GpuOutput, GpuTensor, Kernels, LaunchOptions};
@@ -46,6 +46,7 @@ pub use model::{Bound, Prediction, Rates, Step};
 pub use pages::Pages;
 pub use plan::{DevicePointers, Plan, Reason};
 pub use problem::{Causal, Options, Problem};
+pub use quantize::{QuantizePlan, QuantizePointers};
 #[cfg(feature = "sim")]
 pub use sim::Simulator;
 pub use splits::{SplitReason, Splits};

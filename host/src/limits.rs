@@ -12,6 +12,7 @@ use crate::problem::Problem;
 use evo_sdpa_kernels::config::{DType, Decode, FwdFp8, FwdSm90, Kernel, MAX_HEAD_DIM, tile_columns};
 use evo_sdpa_kernels::instances::KERNELS;
 use evo_sdpa_kernels::params::{MAX_PACKED_ROWS, MAX_ROW_STRIDE, STRIDE_UNIT, Strides};
+use evo_sdpa_kernels::quantize::{Quantize, TokenParts};
 use std::fmt::Display;
 
 /// Rows of every tensor start on such a boundary, bytes: the width of one `cp.async`.
@@ -95,6 +96,59 @@ pub fn validate_merge(dtype: DType, layouts: [(&'static str, &Layout); 3]) -> Re
     check_head_dim(head_dim, MAX_MERGED_HEAD_DIM)?;
     check_sizes([("batch", batch, MAX_GRID_YZ), ("heads", heads, MAX_GRID_YZ), ("seq", seq, MAX_LEN)])?;
     layouts.into_iter().try_for_each(|(field, layout)| check_strides(field, layout, dtype.size()))
+}
+
+/// What quantising asks of the tensors of a problem, which are not e4m3 yet.
+pub fn validate_quantize(inputs: &Problem, fp8: &Fp8) -> Result<()> {
+    let refused = |field, value: &str, allowed: &str| {
+        Err(Error::Unsupported { field, value: value.into(), allowed: allowed.into() })
+    };
+    inputs.validate()?;
+    if inputs.fp8.is_some() {
+        return refused("fp8", "e4m3 inputs", "inputs of type f16, bf16 or f32");
+    }
+    if inputs.pages_per_sequence.is_some() {
+        return refused("pages", "a block table", "none where inputs are quantised");
+    }
+    let head_dim = inputs.head_dim();
+    if !head_dim.is_multiple_of(Quantize::ELEMENTS as usize) || head_dim > MAX_HEAD_DIM as usize {
+        let allowed = format!("multiples of {} up to {MAX_HEAD_DIM}", Quantize::ELEMENTS);
+        return refused("head_dim", &head_dim.to_string(), &allowed);
+    }
+    fp8.tensors().into_iter().try_for_each(|(field, blocks)| blocks.validate(field))?;
+    check_sizes([
+        ("batch", inputs.batch(), MAX_GRID_YZ),
+        ("heads_q", inputs.heads_q(), MAX_GRID_YZ),
+        ("q_len", inputs.q_len(), MAX_LEN),
+        ("kv_len", inputs.kv_len(), MAX_LEN),
+    ])?;
+    let tensors = [("q", &inputs.q), ("k", &inputs.k), ("v", &inputs.v)];
+    tensors.into_iter().try_for_each(|(field, layout)| check_strides(field, layout, inputs.dtype.size()))
+}
+
+/// The most blocks of a launch that quantises, and the most threads of one that finds the mean, which are 32-bit numbers.
+pub fn check_quantize_grid(blocks: u64, threads: u64) -> Result<()> {
+    let refused = |field, value: String, allowed| Err(Error::Unsupported { field, value, allowed });
+    if blocks > MAX_GRID_X.into() {
+        return refused("q, k and v", format!("{blocks} blocks of rows"), format!("at most {MAX_GRID_X}"));
+    }
+    // A block beyond the last whole one has numbers too.
+    let limit = u64::from(u32::MAX - TokenParts::THREADS);
+    if threads > limit {
+        return refused("k", format!("{threads} sums of columns"), format!("at most {limit}"));
+    }
+    Ok(())
+}
+
+/// An address that may not be null where it is `needed`, and not be there where it is not `taken`.
+pub fn check_address(field: &'static str, address: u64, needed: bool, taken: bool, alignment: u64) -> Result<()> {
+    let refused = |allowed: String| Err(Error::Layout { field, value: format!("address {address:#x}"), allowed });
+    match address {
+        0 if needed => refused("an address on the device, as the plan asks for it".into()),
+        1.. if !taken => refused("null, as the plan does not ask for it".into()),
+        _ if !address.is_multiple_of(alignment) => refused(format!("a multiple of {alignment} bytes")),
+        _ => Ok(()),
+    }
 }
 
 fn check_pages(pages: usize, rows: usize) -> Result<()> {

@@ -312,21 +312,9 @@ impl Plan {
             ("k_scales", k_scales, fp8 && has_keys, fp8, 4),
             ("v_scales", v_scales, fp8 && has_keys, fp8, 4),
         ] {
-            let allowed = match address {
-                0 if needed => Some("an address on the device, as the plan asks for it"),
-                1.. if !taken => Some("null, as the plan does not ask for it"),
-                _ => None,
-            };
-            if let (Some(allowed), false) = (allowed, self.is_empty()) {
-                return Err(Error::Layout { field, value: format!("address {address:#x}"), allowed: allowed.into() });
-            }
-            if !address.is_multiple_of(alignment) {
-                return Err(Error::Layout {
-                    field,
-                    value: format!("address {address:#x}"),
-                    allowed: format!("a multiple of {alignment} bytes"),
-                });
-            }
+            // Where nothing is launched, everything may be null or there.
+            let (needed, taken) = (needed && !self.is_empty(), taken || self.is_empty());
+            limits::check_address(field, address, needed, taken, alignment)?;
         }
         Ok(FwdParams { q, k, v, out, lse, kv_lens, workspace, block_table, ..self.params })
     }

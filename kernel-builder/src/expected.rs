@@ -20,6 +20,8 @@ pub fn expected(entry: Entry) -> Counts {
         Entry::Forward(Kernel::Decode(config)) => decode(config),
         // Between the log-sum-exps of a row and the merged one.
         Entry::MergeStates(_) => Counts { bar_warp_sync: 1, ..Counts::default() },
+        // No thread waits for another.
+        Entry::TokenSums(_) | Entry::TokenMean => Counts::default(),
         // Behind the magnitudes of the warps, which 32 lanes find in five shuffles.
         Entry::Amax(_) | Entry::Quantize(_) => Counts { bar_sync: 1, shfl_sync: 5, ..Counts::default() },
         // One loop, which the compiler may not unroll.
@@ -138,7 +140,8 @@ pub struct Step {
 /// One step of `entry`; `None` for an entry point without matrix products.
 pub fn expected_step(entry: Entry) -> Option<Step> {
     match entry {
-        Entry::Forward(Kernel::FwdScalar(_)) | Entry::MergeStates(_) | Entry::Amax(_) | Entry::Quantize(_) => None,
+        Entry::Forward(Kernel::FwdScalar(_)) | Entry::MergeStates(_) => None,
+        Entry::TokenSums(_) | Entry::TokenMean | Entry::Amax(_) | Entry::Quantize(_) => None,
         Entry::Forward(Kernel::FwdSm90(config)) => Some(sm90_step(config)),
         Entry::Forward(Kernel::FwdSm80(config)) => Some(sm80_step(config)),
         Entry::Forward(Kernel::FwdFp8(config)) => Some(fp8_step(config)),

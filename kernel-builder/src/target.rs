@@ -24,7 +24,8 @@ impl Target {
             Entry::Forward(Kernel::FwdScalar(_) | Kernel::FwdSm80(_) | Kernel::Decode(_))
             | Entry::MergeStates(_)
             | Entry::MmaRate(_) => Target::Sm80,
-            Entry::Forward(Kernel::FwdFp8(_)) | Entry::Amax(_) | Entry::Quantize(_) => Target::Sm89,
+            Entry::Forward(Kernel::FwdFp8(_)) => Target::Sm89,
+            Entry::TokenSums(_) | Entry::TokenMean | Entry::Amax(_) | Entry::Quantize(_) => Target::Sm89,
             Entry::Forward(Kernel::FwdSm90(_)) => Target::Sm90a,
         }
     }

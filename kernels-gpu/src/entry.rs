@@ -2,7 +2,7 @@
 
 use crate::config::{DType, Kernel, WARP, blocks_by_registers};
 use crate::merge::MergeStates;
-use crate::quantize::Quantize;
+use crate::quantize::{Quantize, TokenParts};
 
 /// `mma_rate`: `mma.sync` m16n8k16 with f32 accumulation, from registers to registers and nothing else. Its rate is a
 /// ceiling for kernels that use the instruction.
@@ -46,9 +46,13 @@ pub enum Entry {
     MergeStates(MergeStates),
     /// What the matrix units can do at most.
     MmaRate(MmaRate),
-    /// The largest magnitudes of a tensor.
+    /// Sums of parts of the tokens of each head.
+    TokenSums(Quantize),
+    /// The mean of the tokens of each head, from these sums.
+    TokenMean,
+    /// The largest magnitudes of tensors.
     Amax(Quantize),
-    /// A tensor in e4m3.
+    /// Tensors in e4m3.
     Quantize(Quantize),
 }
 
@@ -59,6 +63,7 @@ impl Entry {
             Entry::Forward(kernel) => kernel.threads(),
             Entry::MergeStates(_) => MergeStates::THREADS,
             Entry::MmaRate(_) => MmaRate::THREADS,
+            Entry::TokenSums(_) | Entry::TokenMean => TokenParts::THREADS,
             Entry::Amax(_) | Entry::Quantize(_) => Quantize::THREADS,
         }
     }
@@ -67,7 +72,7 @@ impl Entry {
     pub const fn shared_bytes(self) -> u32 {
         match self {
             Entry::Forward(kernel) => kernel.shared_bytes(),
-            Entry::MergeStates(_) | Entry::MmaRate(_) => 0,
+            Entry::MergeStates(_) | Entry::MmaRate(_) | Entry::TokenSums(_) | Entry::TokenMean => 0,
             Entry::Amax(_) | Entry::Quantize(_) => Quantize::SHARED_BYTES,
         }
     }
@@ -78,7 +83,8 @@ impl Entry {
             Entry::Forward(kernel) => kernel.register_budget(),
             Entry::MergeStates(merge) => merge.register_budget(),
             Entry::MmaRate(rate) => rate.register_budget(),
-            Entry::Amax(config) | Entry::Quantize(config) => config.register_budget(),
+            Entry::TokenMean => TokenParts::REGISTER_BUDGET,
+            Entry::TokenSums(config) | Entry::Amax(config) | Entry::Quantize(config) => config.register_budget(),
         }
     }
 

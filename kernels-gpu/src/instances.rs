@@ -9,7 +9,7 @@ use crate::{config::Kernel, entry::Entry};
 #[cfg(all(target_arch = "nvptx64", ampere))]
 use crate::{merge::MergeParams, params::FwdParams};
 #[cfg(all(target_arch = "nvptx64", ada))]
-use crate::{params::FwdFp8Params, quantize::QuantizeParams};
+use crate::{params::FwdFp8Params, quantize::QuantizeParams, quantize::TokenMeanParams};
 #[cfg(all(target_arch = "nvptx64", hopper))]
 use crate::{params::FwdSm90Params, ptx::sreg::param_address};
 
@@ -43,6 +43,8 @@ macro_rules! instances {
         decode: $($decode:ident)*;
         merge_states: $($merge:ident)*;
         mma_rate: $($mma_rate:ident)*;
+        token_sums: $($token_sums:ident)*;
+        token_mean: $($token_mean:ident)*;
         amax: $($amax:ident)*;
         quantize: $($quantize:ident)*
     ) => {
@@ -178,6 +180,28 @@ macro_rules! instances {
         $(
             #[cfg(all(target_arch = "nvptx64", ada))]
             #[unsafe(no_mangle)]
+            unsafe extern "ptx-kernel" fn $token_sums(params: TokenMeanParams) {
+                const CONFIG: crate::quantize::Quantize = match entry(stringify!($token_sums)) {
+                    Entry::TokenSums(config) => config,
+                    _ => panic!("listed under the wrong family"),
+                };
+                // SAFETY: the host launches the entry with parameters of tensors that exist.
+                unsafe { kernels::token_mean::add_tokens(CONFIG, params) }
+            }
+        )*
+
+        $(
+            #[cfg(all(target_arch = "nvptx64", ada))]
+            #[unsafe(no_mangle)]
+            unsafe extern "ptx-kernel" fn $token_mean(params: TokenMeanParams) {
+                // SAFETY: as above.
+                unsafe { kernels::token_mean::divide(params) }
+            }
+        )*
+
+        $(
+            #[cfg(all(target_arch = "nvptx64", ada))]
+            #[unsafe(no_mangle)]
             unsafe extern "ptx-kernel" fn $amax(params: QuantizeParams) {
                 const CONFIG: crate::quantize::Quantize = match entry(stringify!($amax)) {
                     Entry::Amax(config) => config,
@@ -207,6 +231,8 @@ macro_rules! instances {
             $(entry(stringify!($fp8)),)* $(entry(stringify!($decode)),)*
             $(entry(stringify!($merge)),)*
             $(entry(stringify!($mma_rate)),)*
+            $(entry(stringify!($token_sums)),)*
+            $(entry(stringify!($token_mean)),)*
             $(entry(stringify!($amax)),)*
             $(entry(stringify!($quantize)),)*
         ];
@@ -313,6 +339,12 @@ instances! {
     mma_rate:
         mma_rate_f16
         mma_rate_bf16;
+    token_sums:
+        token_sums_f16
+        token_sums_bf16
+        token_sums_f32;
+    token_mean:
+        token_mean;
     amax:
         amax_f16
         amax_bf16

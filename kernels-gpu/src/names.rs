@@ -10,6 +10,8 @@
 //! decode_bf16_d128_q16_kv16_w4_s4         16 query rows, 16 keys a step of each of 4 warps, 4 stages
 //! merge_states_f32
 //! mma_rate_bf16
+//! token_sums_f16
+//! token_mean
 //! amax_f16
 //! quantize_f16
 //! ```
@@ -62,6 +64,8 @@ impl fmt::Display for Entry {
             Entry::Forward(kernel) => kernel.fmt(f),
             Entry::MergeStates(MergeStates { dtype }) => write!(f, "merge_states_{dtype}"),
             Entry::MmaRate(MmaRate { dtype }) => write!(f, "mma_rate_{dtype}"),
+            Entry::TokenSums(Quantize { dtype }) => write!(f, "token_sums_{dtype}"),
+            Entry::TokenMean => f.write_str("token_mean"),
             Entry::Amax(Quantize { dtype }) => write!(f, "amax_{dtype}"),
             Entry::Quantize(Quantize { dtype }) => write!(f, "quantize_{dtype}"),
         }
@@ -194,7 +198,10 @@ impl Entry {
     /// see [`crate::instances::ENTRIES`].
     pub const fn parse(name: &str) -> Option<Entry> {
         let reader = Reader { rest: name.as_bytes() };
-        let families = ["merge_states_", "mma_rate_", "amax_", "quantize_"];
+        if let Some(rest) = reader.skip("token_mean") {
+            return if rest.rest.is_empty() { Some(Entry::TokenMean) } else { None };
+        }
+        let families = ["merge_states_", "mma_rate_", "token_sums_", "amax_", "quantize_"];
         let mut family = 0;
         while family < families.len() {
             if let Some(rest) = reader.skip(families[family]) {
@@ -205,7 +212,8 @@ impl Entry {
                 return Some(match family {
                     0 => Entry::MergeStates(MergeStates { dtype }),
                     1 => Entry::MmaRate(MmaRate { dtype }),
-                    2 => Entry::Amax(Quantize { dtype }),
+                    2 => Entry::TokenSums(Quantize { dtype }),
+                    3 => Entry::Amax(Quantize { dtype }),
                     _ => Entry::Quantize(Quantize { dtype }),
                 });
             }

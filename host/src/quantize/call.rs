@@ -1,6 +1,6 @@
 //! One attention call in e4m3: its tensors, its exact answer, and what a kernel makes of them.
 
-use super::{Quantized, TokenMean, quantize};
+use super::{Quantized, TokenMean, Tokens, quantize_as_device};
 use crate::cpu::reference::{self, Exact};
 use crate::error::{Error, Result};
 use crate::fp8::Fp8;
@@ -40,26 +40,51 @@ impl Call {
     /// are those of [`crate::cpu::attention`]; of the keys and values, only tokens within `options.kv_lens` count.
     ///
     /// # Errors
-    /// Those of [`Options::problem`] and [`quantize`]; [`Error::Unsupported`] for paged keys.
+    /// Those of [`Options::problem`] and [`quantize`](super::quantize); [`Error::Unsupported`] for paged keys.
     pub fn new<T: Element>(
+        tensors: [TensorView<T>; 3],
+        fp8: Fp8,
+        subtract_mean: bool,
+        options: &Options,
+    ) -> Result<Self> {
+        check(&tensors, options)?;
+        let [q, k, v] = tensors;
+        for (field, view, lens) in [("q", q, None), ("k", k, options.kv_lens), ("v", v, options.kv_lens)] {
+            Tokens::new(field, view, lens)?.check_finite(field)?;
+        }
+        Self::quantize(tensors, fp8, subtract_mean, options)
+    }
+
+    /// [`Call::new`] with a kernel's policy for numbers that are not finite: the bits that a device makes of the same
+    /// tensors.
+    ///
+    /// # Errors
+    /// Those of [`Call::new`], but for [`Error::NotFinite`].
+    pub fn new_as_device<T: Element>(
+        tensors: [TensorView<T>; 3],
+        fp8: Fp8,
+        subtract_mean: bool,
+        options: &Options,
+    ) -> Result<Self> {
+        check(&tensors, options)?;
+        Self::quantize(tensors, fp8, subtract_mean, options)
+    }
+
+    fn quantize<T: Element>(
         [q, k, v]: [TensorView<T>; 3],
         fp8: Fp8,
         subtract_mean: bool,
         options: &Options,
     ) -> Result<Self> {
-        if options.pages.is_some() {
-            let allowed = "none where inputs are e4m3".into();
-            return Err(Error::Unsupported { field: "pages", value: "a block table".into(), allowed });
-        }
-        options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?;
-        let (q, v) = (quantize("q", q, fp8.q, None)?, quantize("v", v, fp8.v, options.kv_lens)?);
+        let lens = options.kv_lens;
+        let (q, v) = (quantize_as_device("q", q, fp8.q, None)?, quantize_as_device("v", v, fp8.v, lens)?);
         if !subtract_mean {
-            return Ok(Self { q, k: quantize("k", k, fp8.k, options.kv_lens)?, v, k_mean: None });
+            return Ok(Self { q, k: quantize_as_device("k", k, fp8.k, lens)?, v, k_mean: None });
         }
-        let mean = TokenMean::new("k", k, options.kv_lens)?;
+        let mean = TokenMean::new_as_device("k", k, lens)?;
         let rest = mean.subtract_from(k);
         let rest = TensorView::bhsd(&rest, k.layout().shape())?;
-        Ok(Self { q, k: quantize("k", rest, fp8.k, options.kv_lens)?, v, k_mean: Some(mean) })
+        Ok(Self { q, k: quantize_as_device("k", rest, fp8.k, lens)?, v, k_mean: Some(mean) })
     }
 
     /// Which rows share a scale.
@@ -97,4 +122,13 @@ impl Call {
         }
         Ok(exact)
     }
+}
+
+/// The tensors make a problem, and one that can be quantised.
+fn check<T: Element>([q, k, v]: &[TensorView<T>; 3], options: &Options) -> Result<()> {
+    if options.pages.is_some() {
+        let allowed = "none where inputs are e4m3".into();
+        return Err(Error::Unsupported { field: "pages", value: "a block table".into(), allowed });
+    }
+    options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout()).map(drop)
 }

@@ -3,6 +3,7 @@
 use super::{Tokens, row_of};
 use crate::error::Result;
 use crate::tensor::{Element, TensorView};
+use evo_sdpa_kernels::quantize::TokenParts;
 use rayon::prelude::*;
 
 /// The mean of the valid tokens of each head, f32 \[batch, heads, head_dim\].
@@ -17,28 +18,63 @@ pub struct TokenMean {
 }
 
 impl TokenMean {
-    /// The mean of the tokens of `view`, \[batch, heads, seq, head_dim\], of which `kv_lens` says how many are valid:
-    /// summed in f64 and rounded once. Zero where there are none.
+    /// The mean of the tokens of `view`, \[batch, heads, seq, head_dim\], of which `kv_lens` says how many are valid.
+    ///
+    /// It is a device's to the bit. All operations are in f32: a column is added up in parts of 32 tokens, or of the least
+    /// power of two of them with which a head of `seq` tokens has at most 64 parts; the tokens of a part are added to 0 in
+    /// their order, the sums of the parts to 0 in theirs, and that is divided by the number of valid tokens. Zero where
+    /// there are none, and where the mean would not be finite.
     ///
     /// # Errors
     /// Those of [`super::quantize`].
     pub fn new<T: Element>(field: &'static str, view: TensorView<T>, kv_lens: Option<&[i32]>) -> Result<Self> {
         let tokens = Tokens::new(field, view, kv_lens)?;
         tokens.check_finite(field)?;
+        Ok(Self::of(&tokens))
+    }
+
+    /// [`TokenMean::new`] with a kernel's policy for numbers that are not finite: they count as zero.
+    ///
+    /// # Errors
+    /// Those of [`super::quantize_as_device`].
+    pub fn new_as_device<T: Element>(
+        field: &'static str,
+        view: TensorView<T>,
+        kv_lens: Option<&[i32]>,
+    ) -> Result<Self> {
+        Ok(Self::of(&Tokens::new(field, view, kv_lens)?))
+    }
+
+    fn of<T: Element>(tokens: &Tokens<T>) -> Self {
+        let view = tokens.view;
         let shape = view.layout().shape();
         let [batch, heads, seq, head_dim] = shape;
+        // A longer head than any kernel takes is one part.
+        let part_rows =
+            u32::try_from(seq).ok().filter(|&seq| seq < 1 << 31).map_or(seq, |seq| TokenParts::rows(seq) as usize);
         // Without rows there may be any number of heads.
         let heads_of_all = if view.layout().elements() == 0 { 0 } else { batch * heads };
         let mut values = vec![0.0; heads_of_all * head_dim];
         values.par_chunks_mut(head_dim.max(1)).enumerate().for_each(|(head, mean)| {
             let len = tokens.len(head / heads);
-            let mut sums = vec![0.0; head_dim];
-            for row in head * seq..head * seq + len {
-                sums.iter_mut().zip(tokens.row(row)).for_each(|(sum, x)| *sum += x.to_f64());
+            let mut sums = vec![0.0f32; head_dim];
+            for first in (0..len).step_by(part_rows) {
+                sums.fill(0.0);
+                for row in first..(first + part_rows).min(len) {
+                    let finite = tokens.row(head * seq + row).iter().map(|x| finite_or_zero(x.to_f32()));
+                    sums.iter_mut().zip(finite).for_each(|(sum, x)| *sum += x);
+                }
+                mean.iter_mut().zip(&sums).for_each(|(mean, sum)| *mean += sum);
             }
-            mean.iter_mut().zip(sums).for_each(|(mean, sum)| *mean = (sum / len.max(1) as f64) as f32);
+            mean.iter_mut().for_each(|mean| *mean = finite_or_zero(*mean / len.max(1) as f32));
         });
-        Ok(Self { shape, values })
+        Self { shape, values }
+    }
+
+    /// The mean that a device found of a tensor of this shape.
+    #[cfg(any(feature = "gpu", feature = "sim"))]
+    pub(crate) fn from_values(shape: [usize; 4], values: Vec<f32>) -> Self {
+        Self { shape, values }
     }
 
     /// The mean itself, contiguous \[batch, heads, head_dim\].
@@ -86,4 +122,8 @@ impl TokenMean {
             *lse += f64::from(scale) * dot;
         }
     }
+}
+
+fn finite_or_zero(x: f32) -> f32 {
+    if x.is_finite() { x } else { 0.0 }
 }

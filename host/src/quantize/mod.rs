@@ -16,11 +16,13 @@ mod call;
 mod deviation;
 mod e4m3;
 mod mean;
+mod plan;
 
 pub use call::Call;
 pub use deviation::Deviation;
 pub use e4m3::E4m3;
 pub use mean::TokenMean;
+pub use plan::{QuantizeArgument, QuantizeLaunch, QuantizePlan, QuantizePointers};
 
 use crate::error::{Error, Result};
 use crate::fp8::ScaleBlocks;
@@ -85,6 +87,12 @@ impl Quantized {
     /// The e4m3 numbers; those of [`quantize`] are contiguous.
     pub fn data(&self) -> &[E4m3] {
         &self.data
+    }
+
+    /// The numbers that the layout reaches, which fits the data.
+    #[cfg(any(feature = "gpu", feature = "sim"))]
+    pub(crate) fn reached(&self) -> &[E4m3] {
+        &self.data[..self.layout.extent().unwrap_or(0)]
     }
 
     /// Shape and strides.

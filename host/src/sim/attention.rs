@@ -4,7 +4,7 @@ use super::simulator::Simulator;
 use crate::cpu;
 use crate::error::Result;
 use crate::plan::{DevicePointers, Plan};
-use crate::problem::Options;
+use crate::problem::{Options, Problem};
 use crate::tensor::{Element, TensorView};
 use crate::tuned::TunedKernels;
 use bytemuck::{NoUninit, Pod};
@@ -42,31 +42,54 @@ impl Simulator {
         kernel: Option<Kernel>,
     ) -> Result<Simulated<T>> {
         let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
-        let plan = Plan::for_call(&problem, self.spec(), &TunedKernels::default(), kernel, options.splits)?;
-        self.check_work(&plan)?;
+        let plan = self.plan(&problem, options, kernel)?;
         let mut device = Device::new();
-        let [q, k, v] = [q, k, v].map(|view| upload(&mut device, reached(view)));
-        let kv_lens = options.kv_lens.map(|lens| upload(&mut device, lens));
-        let block_table = options.pages.map(|pages| upload(&mut device, pages.block_table));
-        let workspace = workspace(&mut device, &plan);
+        let [q, k, v] = [q, k, v].map(|view| address(upload(&mut device, reached(view))));
+        self.attend(&mut device, &problem, plan, DevicePointers { q, k, v, ..DevicePointers::default() }, options)
+    }
+
+    /// The plan of a call, unless it would be simulated for too long.
+    pub(super) fn plan(&self, problem: &Problem, options: &Options, kernel: Option<Kernel>) -> Result<Plan> {
+        let plan = Plan::for_call(problem, self.spec(), &TunedKernels::default(), kernel, options.splits)?;
+        self.check_work(&plan).map(|()| plan)
+    }
+
+    /// Launches a plan on operands that the device has, and reads the answer. What a null `kv_lens` and `block_table` stand
+    /// for comes from the options.
+    pub(super) fn attend<T: Element>(
+        &self,
+        device: &mut Device,
+        problem: &Problem,
+        plan: Plan,
+        operands: DevicePointers,
+        options: &Options,
+    ) -> Result<Simulated<T>> {
+        let kv_lens = match operands.kv_lens {
+            0 => upload_lens(device, options),
+            there => there,
+        };
+        let block_table = options.pages.map(|pages| upload(device, pages.block_table));
+        let workspace = workspace(device, &plan);
         let rows = problem.batch() * problem.heads_q() * problem.q_len();
         let out = device.alloc(problem.out.elements() * size_of::<T>());
         let lse = device.alloc(rows * size_of::<f32>());
         let pointers = DevicePointers {
-            q: address(q),
-            k: address(k),
-            v: address(v),
             out: address(out),
             lse: address(lse),
-            kv_lens: kv_lens.map_or(0, address),
+            kv_lens,
             workspace: workspace.map_or(0, address),
             block_table: block_table.map_or(0, address),
-            ..DevicePointers::default()
+            ..operands
         };
-        let report = self.launch(&mut device, &plan, &pointers)?;
-        let output = cpu::Output { out: download(&device, out), lse: download(&device, lse) };
+        let report = self.launch(device, &plan, &pointers)?;
+        let output = cpu::Output { out: download(device, out), lse: download(device, lse) };
         Ok(Simulated { output, plan, report })
     }
+}
+
+/// The address of the options' `kv_lens` on the device, null for none.
+pub(super) fn upload_lens(device: &mut Device, options: &Options) -> u64 {
+    options.kv_lens.map_or(0, |lens| address(upload(device, lens)))
 }
 
 /// Memory for the partial results of a plan that has some. Of what a caller zeroes only the counters are written, so

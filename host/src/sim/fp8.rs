@@ -1,15 +1,13 @@
 //! Calls with e4m3 inputs on a [`Simulator`].
 
-use super::attention::{Simulated, address, download, upload};
+use super::attention::{Simulated, address, upload};
 use super::simulator::Simulator;
-use crate::cpu;
 use crate::error::Result;
-use crate::fp8::Fp8;
-use crate::plan::{DevicePointers, Plan};
+use crate::fp8;
+use crate::plan::DevicePointers;
 use crate::problem::Options;
 use crate::quantize::Quantized;
 use crate::tensor::Element;
-use crate::tuned::TunedKernels;
 use evo_sdpa_kernels::config::Kernel;
 use ptx_sim::Device;
 
@@ -24,35 +22,12 @@ impl Simulator {
         options: &Options,
         kernel: Option<Kernel>,
     ) -> Result<Simulated<T>> {
-        let [q, k, v] = tensors;
-        let fp8 = Fp8 { q: q.blocks(), k: k.blocks(), v: v.blocks() };
-        let problem =
-            options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_fp8(Some(fp8)).with_lse(true);
-        let plan = Plan::for_call(&problem, self.spec(), &TunedKernels::default(), kernel, options.splits)?;
-        self.check_work(&plan)?;
+        let problem = fp8::problem(tensors, T::DTYPE, options)?;
+        let plan = self.plan(&problem, options, kernel)?;
         let mut device = Device::new();
-        // What the layout reaches; it fits the data.
-        let reached = |tensor: &Quantized| tensor.layout().extent().unwrap_or(0);
-        let data = tensors.map(|tensor| address(upload(&mut device, &tensor.data()[..reached(tensor)])));
-        let scales = tensors.map(|tensor| address(upload(&mut device, tensor.scales())));
-        let kv_lens = options.kv_lens.map(|lens| upload(&mut device, lens));
-        let rows = problem.batch() * problem.heads_q() * problem.q_len();
-        let out = device.alloc(problem.out.elements() * size_of::<T>());
-        let lse = device.alloc(rows * size_of::<f32>());
-        let pointers = DevicePointers {
-            q: data[0],
-            k: data[1],
-            v: data[2],
-            out: address(out),
-            lse: address(lse),
-            kv_lens: kv_lens.map_or(0, address),
-            q_scales: scales[0],
-            k_scales: scales[1],
-            v_scales: scales[2],
-            ..DevicePointers::default()
-        };
-        let report = self.launch(&mut device, &plan, &pointers)?;
-        let output = cpu::Output { out: download(&device, out), lse: download(&device, lse) };
-        Ok(Simulated { output, plan, report })
+        let [q, k, v] = tensors.map(|tensor| address(upload(&mut device, tensor.reached())));
+        let [q_scales, k_scales, v_scales] = tensors.map(|tensor| address(upload(&mut device, tensor.scales())));
+        let operands = DevicePointers { q, k, v, q_scales, k_scales, v_scales, ..DevicePointers::default() };
+        self.attend(&mut device, &problem, plan, operands, options)
     }
 }

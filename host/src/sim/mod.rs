@@ -7,6 +7,7 @@
 mod attention;
 mod fp8;
 mod merge;
+mod quantize;
 mod simulator;
 mod tensor_map;
 mod work;
@@ -16,5 +17,6 @@ pub use merge::SimulatedMerge;
 /// The simulator itself: its options, and the parts of a report.
 pub use ptx_sim;
 pub use ptx_sim::Report;
+pub use quantize::SimulatedCall;
 pub use simulator::Simulator;
 pub use work::work;

@@ -105,13 +105,21 @@ impl<'a, T: Element> Unquantized<'a, T> {
             };
             Ok(answer?.out)
         })?;
-        let head = (self.shares.rows_of_a_head() * inputs.q_layout.shape()[3]).max(1);
-        Ok(parts
-            .concat()
-            .chunks(head)
-            .zip(self.out.chunks(head))
-            .map(|(got, exact)| Deviation::new(got, exact))
-            .collect())
+        Ok(self.by_head(&parts.concat()))
+    }
+
+    /// How far an answer to the call is from this one: `out` is contiguous \[batch, heads_q, q_len, head_dim\]. In the
+    /// order of [`Unquantized::deviations`].
+    pub fn deviations_of<O: Element>(&self, out: &[O]) -> Vec<Deviation> {
+        let out = self.shares.gather(out, self.inputs.q_layout.shape()[3]);
+        self.by_head(&out.into_iter().map(O::to_f64).collect::<Vec<_>>())
+    }
+
+    fn by_head(&self, out: &[f64]) -> Vec<Deviation> {
+        let head = (self.shares.rows_of_a_head() * self.inputs.q_layout.shape()[3]).max(1);
+        let exact = self.out.chunks(head);
+        // An answer that is too short lacks rows of every head that it does not reach.
+        exact.enumerate().map(|(i, exact)| Deviation::new(out.chunks(head).nth(i).unwrap_or_default(), exact)).collect()
     }
 
     /// Which part of the query rows is compared, 1 for all of them.

@@ -37,9 +37,26 @@ mod statistics;
 mod ticket;
 #[cfg(any(ampere, ada))]
 mod tile;
+#[cfg(ada)]
+pub mod token_mean;
 
 use crate::params::FwdParams;
 use crate::ptx::ld_st::load_global_4;
+
+/// Number of valid rows of sequence `batch`, in `0..=rows` whatever the memory holds: all where `lens` is null.
+///
+/// # Safety
+/// `lens` is null or holds an entry for `batch`.
+#[cfg(ada)]
+#[inline(always)]
+unsafe fn valid_rows(lens: u64, batch: u32, rows: u32) -> u32 {
+    if lens == 0 {
+        return rows;
+    }
+    // SAFETY: the caller's promise.
+    let given = unsafe { load_global_4(lens + u64::from(batch) * 4) } as i32;
+    given.min(rows as i32).max(0) as u32
+}
 
 /// Number of keys of sequence `batch`, in `0..=kv_len` whatever the memory holds.
 ///

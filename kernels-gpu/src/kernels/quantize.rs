@@ -4,9 +4,9 @@
 //! 448 with its sign, and NaN a NaN.
 
 use super::element::unpack;
+use super::valid_rows;
 use crate::config::{DType, WARP};
-use crate::params::{Scales, quotient};
-use crate::ptx::atomic::raise;
+use crate::params::quotient;
 use crate::ptx::cvt::pack_e4m3;
 use crate::ptx::ld_st::{
     load_global_4, load_global_16, load_shared_4, store_global_16, store_global_f32, store_shared_4,
@@ -14,7 +14,7 @@ use crate::ptx::ld_st::{
 use crate::ptx::math::max;
 use crate::ptx::shuffle::butterfly;
 use crate::ptx::{barrier, sreg};
-use crate::quantize::{Quantize, QuantizeParams};
+use crate::quantize::{Quantize, QuantizeParams, QuantizedTensor};
 
 /// Elements of a chunk.
 const ELEMENTS: usize = Quantize::ELEMENTS as usize;
@@ -22,7 +22,23 @@ const ELEMENTS: usize = Quantize::ELEMENTS as usize;
 /// The largest number of e4m3.
 const LARGEST: f32 = 448.0;
 
-/// The rows of a block of threads.
+/// The tensor of the block of threads, of which tensor `i` has `blocks(i)`, and the number of the block within it.
+#[inline(always)]
+fn tensor(params: &QuantizeParams, blocks: impl Fn(&QuantizedTensor) -> u32) -> (QuantizedTensor, u32) {
+    let [q, k, v] = &params.tensors;
+    let block = sreg::block_idx_x();
+    let of_q = blocks(q);
+    let of_q_and_k = of_q + blocks(k);
+    if block < of_q {
+        (*q, block)
+    } else if block < of_q_and_k {
+        (*k, block - of_q)
+    } else {
+        (*v, block - of_q_and_k)
+    }
+}
+
+/// The rows of a unit.
 struct Rows {
     batch: u32,
     head: u32,
@@ -34,35 +50,25 @@ struct Rows {
 }
 
 impl Rows {
+    /// # Safety
+    /// The caller's parameters are those of a tensor that exists.
     #[inline(always)]
-    unsafe fn current(params: &QuantizeParams) -> Self {
-        let (batch, head, first) = (sreg::block_idx_z(), sreg::block_idx_y(), sreg::block_idx_x() * Quantize::ROWS);
-        // SAFETY: the caller's parameters; a sequence has a length.
-        let len =
-            if params.lens == 0 { params.rows } else { unsafe { load_global_4(params.lens + u64::from(batch) * 4) } };
-        let count = (params.rows - first).min(Quantize::ROWS);
-        Self { batch, head, first, count, valid: len.saturating_sub(first).min(count) }
-    }
-
-    /// Whether they are the first ones with their scale.
-    #[inline(always)]
-    fn begin_scale(&self, params: &QuantizeParams) -> bool {
-        let Scales { batch, head, shift, .. } = params.scales;
-        self.first & ((1 << shift) - 1) == 0 && (head > 0 || self.head == 0) && (batch > 0 || self.batch == 0)
-    }
-
-    /// Number of the scale.
-    #[inline(always)]
-    fn scale(&self, params: &QuantizeParams) -> u32 {
-        params.scales.first(self.batch, self.head) + (self.first >> params.scales.shift)
+    unsafe fn of_unit(tensor: &QuantizedTensor, unit: u32) -> Self {
+        let slice = quotient(unit, tensor.units_of_head);
+        let batch = quotient(slice, tensor.heads);
+        let first = (unit - slice * tensor.units_of_head) * tensor.unit_rows;
+        // SAFETY: a sequence has a length.
+        let len = unsafe { valid_rows(tensor.lens, batch, tensor.rows) };
+        let count = tensor.rows.saturating_sub(first).min(tensor.unit_rows);
+        Self { batch, head: slice - batch * tensor.heads, first, count, valid: len.saturating_sub(first).min(count) }
     }
 }
 
-/// Chunk `chunk` of row `row` of the block as f32, less the mean.
+/// Chunk `chunk` of row `row` of the unit as f32, less the mean.
 #[inline(always)]
-unsafe fn load(dtype: DType, params: &QuantizeParams, rows: &Rows, row: u32, chunk: u32) -> [f32; ELEMENTS] {
-    let stride = &params.input_stride;
-    let start = params.input + stride.slice_offset(rows.batch, rows.head) + stride.row_offset(rows.first + row);
+unsafe fn load(dtype: DType, tensor: &QuantizedTensor, rows: &Rows, row: u32, chunk: u32) -> [f32; ELEMENTS] {
+    let stride = &tensor.stride;
+    let start = tensor.input + stride.slice_offset(rows.batch, rows.head) + stride.row_offset(rows.first + row);
     let start = start + u64::from(chunk * Quantize::ELEMENTS * dtype.size());
     let mut x = [0.0; ELEMENTS];
     let per_word = (4 / dtype.size()) as usize;
@@ -78,9 +84,9 @@ unsafe fn load(dtype: DType, params: &QuantizeParams, rows: &Rows, row: u32, chu
             }
         }
     }
-    if params.mean != 0 {
-        let head = u64::from(rows.batch * params.heads + rows.head) * u64::from(params.head_dim);
-        let mean = params.mean + (head + u64::from(chunk * Quantize::ELEMENTS)) * 4;
+    if tensor.mean != 0 {
+        let head = u64::from(rows.batch * tensor.heads + rows.head) * u64::from(tensor.head_dim);
+        let mean = tensor.mean + (head + u64::from(chunk * Quantize::ELEMENTS)) * 4;
         for quad in 0..ELEMENTS / 4 {
             // SAFETY: the mean has an element for every column.
             let words = unsafe { load_global_16(mean + 16 * quad as u64) };
@@ -92,26 +98,31 @@ unsafe fn load(dtype: DType, params: &QuantizeParams, rows: &Rows, row: u32, chu
     x
 }
 
-/// The largest finite magnitude of the block's valid rows, in every thread.
-///
-/// # Safety
-/// The whole block is here, converged.
+/// The largest finite magnitude among the thread's share of the valid rows, and `amax`.
 #[inline(always)]
-unsafe fn amax(dtype: DType, params: &QuantizeParams, rows: &Rows) -> f32 {
-    let (thread, chunks) = (sreg::thread_idx_x(), params.head_dim / Quantize::ELEMENTS);
-    let mut amax = 0.0;
-    let mut item = thread;
+unsafe fn magnitude(dtype: DType, tensor: &QuantizedTensor, rows: &Rows, mut amax: f32) -> f32 {
+    let chunks = quotient(tensor.head_dim, Quantize::ELEMENTS);
+    let mut item = sreg::thread_idx_x();
     while item < rows.valid * chunks {
         let row = quotient(item, chunks);
         // SAFETY: the row is valid.
-        let x = unsafe { load(dtype, params, rows, row, item - row * chunks) };
+        let x = unsafe { load(dtype, tensor, rows, row, item - row * chunks) };
         for i in 0..ELEMENTS {
             let magnitude = x[i].abs();
             amax = max(amax, if magnitude < f32::INFINITY { magnitude } else { 0.0 });
         }
         item += Quantize::THREADS;
     }
-    let shared = sreg::dynamic_shared();
+    amax
+}
+
+/// The largest of the threads' magnitudes, in every thread.
+///
+/// # Safety
+/// The whole block is here, converged.
+#[inline(always)]
+unsafe fn of_block(mut amax: f32) -> f32 {
+    let (thread, shared) = (sreg::thread_idx_x(), sreg::dynamic_shared());
     // SAFETY: the caller's promise; a warp has a word of its own.
     unsafe {
         for distance in [16, 8, 4, 2, 1] {
@@ -131,16 +142,25 @@ unsafe fn amax(dtype: DType, params: &QuantizeParams, rows: &Rows) -> f32 {
 /// The kernel `amax`.
 ///
 /// # Safety
-/// Launched with a grid of the tensor's rows, and parameters of tensors that exist.
+/// Launched with a block for each part, and parameters of tensors that exist.
 #[inline(always)]
 pub unsafe fn find_amax(config: Quantize, params: QuantizeParams) {
+    let (tensor, place) = tensor(&params, |tensor| tensor.all_parts);
+    let scale = quotient(place, tensor.parts);
+    let begin = (place - scale * tensor.parts) * tensor.units_of_part;
+    let end = (begin + tensor.units_of_part).min(tensor.units_of_scale);
     // SAFETY: the caller's promise.
     unsafe {
-        let rows = Rows::current(&params);
-        let amax = amax(config.dtype, &params, &rows);
+        let mut amax = 0.0;
+        let mut unit = begin;
+        while unit < end {
+            let rows = Rows::of_unit(&tensor, scale * tensor.units_of_scale + unit);
+            amax = magnitude(config.dtype, &tensor, &rows, amax);
+            unit += 1;
+        }
+        let amax = of_block(amax);
         if sreg::thread_idx_x() == 0 {
-            // Magnitudes are ordered as their bits are.
-            raise(params.amax + u64::from(rows.scale(&params)) * 4, amax.to_bits());
+            store_global_f32(tensor.amax + u64::from(place) * 4, amax);
         }
     }
 }
@@ -148,40 +168,44 @@ pub unsafe fn find_amax(config: Quantize, params: QuantizeParams) {
 /// The kernel `quantize`.
 ///
 /// # Safety
-/// That of [`find_amax`]; where `amax` is an address, that kernel has run.
+/// Launched with a block for each unit, and parameters of tensors that exist; where `amax` is an address, that kernel has
+/// run.
 #[inline(always)]
 pub unsafe fn run(config: Quantize, params: QuantizeParams) {
-    let (thread, chunks) = (sreg::thread_idx_x(), params.head_dim / Quantize::ELEMENTS);
+    let (tensor, unit) = tensor(&params, |tensor| tensor.units);
+    let (thread, chunks) = (sreg::thread_idx_x(), quotient(tensor.head_dim, Quantize::ELEMENTS));
+    let scale_index = quotient(unit, tensor.units_of_scale);
     // SAFETY: the caller's promise.
     unsafe {
-        let rows = Rows::current(&params);
-        let place = u64::from(rows.scale(&params)) * 4;
-        let amax = if params.amax == 0 {
-            amax(config.dtype, &params, &rows)
-        } else {
-            f32::from_bits(load_global_4(params.amax + place))
-        };
+        let rows = Rows::of_unit(&tensor, unit);
+        let mut amax = 0.0;
+        if tensor.amax == 0 {
+            amax = magnitude(config.dtype, &tensor, &rows, amax);
+        } else if thread < tensor.parts {
+            let place = u64::from(scale_index * tensor.parts + thread);
+            amax = f32::from_bits(load_global_4(tensor.amax + place * 4));
+        }
+        let amax = of_block(amax);
         // The least normal number keeps the inverse finite.
         let scale = if amax == 0.0 { 1.0 } else { max(amax / LARGEST, f32::MIN_POSITIVE) };
         let inverse = 1.0 / scale;
-        if thread == 0 && rows.begin_scale(&params) {
-            store_global_f32(params.scales.address + place, scale);
+        if thread == 0 && scale_index * tensor.units_of_scale == unit {
+            store_global_f32(tensor.scales + u64::from(scale_index) * 4, scale);
         }
-        let stride = &params.output_stride;
-        let out = params.output + stride.slice_offset(rows.batch, rows.head) + stride.row_offset(rows.first);
+        let slice = u64::from(rows.batch * tensor.heads + rows.head);
+        let out = tensor.output + (slice * u64::from(tensor.rows) + u64::from(rows.first)) * u64::from(tensor.head_dim);
         let mut item = thread;
         while item < rows.count * chunks {
             let row = quotient(item, chunks);
-            let chunk = item - row * chunks;
             let mut words = [0; 4];
             if row < rows.valid {
-                let x = load(config.dtype, &params, &rows, row, chunk);
+                let x = load(config.dtype, &tensor, &rows, row, item - row * chunks);
                 for i in 0..4 {
                     let at = |j: usize| x[4 * i + j] * inverse;
                     words[i] = pack_e4m3([at(0), at(1), at(2), at(3)]);
                 }
             }
-            store_global_16(out + stride.row_offset(row) + u64::from(chunk * Quantize::ELEMENTS), words);
+            store_global_16(out + u64::from(item) * u64::from(Quantize::ELEMENTS), words);
             item += Quantize::THREADS;
         }
     }

@@ -21,15 +21,3 @@ pub unsafe fn take_ticket(address: u64, last: u32) -> u32 {
     }
     ticket
 }
-
-/// `red.relaxed.gpu.global.max.u32`: the larger of both stays.
-///
-/// # Safety
-/// `address` is a 4-byte aligned global address that no other access uses at the time.
-#[inline(always)]
-pub unsafe fn raise(address: u64, value: u32) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        asm!("red.relaxed.gpu.global.max.u32 [{}], {};", in(reg64) address, in(reg32) value, options(nostack));
-    }
-}

@@ -1,0 +1,431 @@
+//! Quantising the tensors of a call on a device: what has to fit, and the launches as plain data.
+
+use super::{Call, E4m3, Quantized, TokenMean};
+use crate::error::Result;
+use crate::fp8::{Fp8, ScaleBlocks};
+use crate::layout::Layout;
+use crate::limits::{self, ROW_ALIGNMENT};
+use crate::plan::DevicePointers;
+use crate::problem::Problem;
+use evo_sdpa_kernels::config::DType;
+use evo_sdpa_kernels::entry::Entry;
+use evo_sdpa_kernels::quantize::{Quantize, QuantizeParams, QuantizedTensor, TokenMeanParams, TokenParts};
+
+/// The parts of a workspace begin at multiples of this many bytes.
+const PART_ALIGNMENT: usize = 128;
+
+/// The launches that quantise q, k and v, complete but for the addresses: at most `token_sums` and `token_mean`, where keys
+/// are less the mean of their tokens; `amax`, where a scale has more than 128 rows; and `quantize`.
+///
+/// Codes, scales and what launches leave for each other are in one workspace. No launch needs any of it to be zero, so
+/// that nothing has to be set before them, and a CUDA graph can repeat them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QuantizePlan {
+    /// Type of q, k and v.
+    pub dtype: DType,
+    /// Which rows share a scale.
+    pub fp8: Fp8,
+    /// Parameters of `amax` and `quantize`, with null addresses: see [`QuantizePlan::bind`].
+    pub params: QuantizeParams,
+    /// Parameters of `token_sums` and `token_mean`, likewise; `None` where the keys keep their mean.
+    pub mean: Option<TokenMeanParams>,
+    inputs: Problem,
+    places: Places,
+}
+
+/// One launch of a [`QuantizePlan`], with blocks of [`Entry::threads`] threads and [`Entry::shared_bytes`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QuantizeLaunch {
+    /// The kernel.
+    pub entry: Entry,
+    /// Blocks along x, y and z, none of them zero.
+    pub grid: [u32; 3],
+    /// Its one parameter.
+    pub argument: QuantizeArgument,
+}
+
+/// The parameter of a [`QuantizeLaunch`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum QuantizeArgument {
+    /// Of `token_sums` and `token_mean`.
+    Mean(TokenMeanParams),
+    /// Of `amax` and `quantize`.
+    Tensors(QuantizeParams),
+}
+
+/// Device addresses of one quantisation. They are the caller's; nothing is freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuantizePointers {
+    /// First element of q.
+    pub q: u64,
+    /// First element of k.
+    pub k: u64,
+    /// First element of v.
+    pub v: u64,
+    /// 32-bit \[batch\]; null exactly when the problem has no `kv_lens`.
+    pub kv_lens: u64,
+    /// [`QuantizePlan::workspace_bytes`] bytes, whatever they hold. It is not that of an attention launch.
+    pub workspace: u64,
+}
+
+/// Byte offsets in the workspace, for q, k and v.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Places {
+    codes: [usize; 3],
+    scales: [usize; 3],
+    amax: [usize; 3],
+    mean: usize,
+    sums: usize,
+    bytes: usize,
+}
+
+impl QuantizePlan {
+    /// The quantisation of the tensors of `inputs`, which are of the problem's type; keys less the mean of their tokens where
+    /// `subtract_mean` is set.
+    ///
+    /// # Errors
+    /// Those of [`Problem::validate`] and [`ScaleBlocks::validate`]; [`Error::Unsupported`](crate::Error::Unsupported) for tensors that are e4m3
+    /// already or in pages, for a head dim that is no multiple of 16 or above 256, and for sizes beyond the grid;
+    /// [`Error::Layout`](crate::Error::Layout) for rows that are not 16-byte aligned.
+    pub fn new(inputs: &Problem, fp8: Fp8, subtract_mean: bool) -> Result<Self> {
+        limits::validate_quantize(inputs, &fp8)?;
+        let tensors = [(inputs.q, fp8.q), (inputs.k, fp8.k), (inputs.v, fp8.v)];
+        let params = QuantizeParams { tensors: tensors.map(|(layout, blocks)| tensor(&layout, blocks, inputs.dtype)) };
+        let all = |count: fn(&QuantizedTensor) -> u32| params.tensors.iter().map(|t| u64::from(count(t))).sum::<u64>();
+        let mean = subtract_mean.then(|| mean(&inputs.k, inputs.dtype));
+        let threads = mean.map_or(0, |mean| mean.sum_threads(inputs.dtype).max(mean.mean_threads()));
+        limits::check_quantize_grid(all(|tensor| tensor.units).max(all(|tensor| tensor.all_parts)), threads)?;
+        let mut bytes = 0;
+        let mut place = |part: usize| {
+            let start = bytes;
+            bytes += part.next_multiple_of(PART_ALIGNMENT);
+            start
+        };
+        let scales = |(layout, blocks): (Layout, ScaleBlocks)| scale_count(&layout, blocks) * size_of::<f32>();
+        let floats = |count: u64| count as usize * size_of::<f32>();
+        let sums = mean.map_or(0, |mean| mean.mean_threads() * u64::from(mean.parts));
+        let places = Places {
+            codes: tensors.map(|(layout, _)| place(layout.elements())),
+            scales: tensors.map(|tensor| place(scales(tensor))),
+            amax: params.tensors.map(|tensor| place(floats(tensor.all_parts.into()))),
+            mean: place(floats(mean.map_or(0, |mean| mean.mean_threads()))),
+            sums: place(floats(sums)),
+            bytes: 0,
+        };
+        let places = Places { bytes, ..places };
+        Ok(Self { dtype: inputs.dtype, fp8, params, mean, inputs: *inputs, places })
+    }
+
+    /// The attention of the quantised tensors, which are contiguous \[batch, heads, seq, head_dim\], with an output of type
+    /// `dtype` and all else as the inputs' problem has it.
+    ///
+    /// Where the keys are less their mean, its log-sum-exp is that of such keys: less by `scale * (q . mean)` than that of
+    /// the keys themselves, so that it does not go with that of other keys, as [`MergePlan`](crate::MergePlan) asks for.
+    pub fn attention(&self, dtype: DType) -> Problem {
+        let [q, k, v] = self.tensors().map(|layout| Layout::bhsd(layout.shape()));
+        Problem { dtype, q, k, v, fp8: Some(self.fp8), ..self.inputs }
+    }
+
+    /// Bytes of device memory that codes, scales and intermediate results take.
+    pub fn workspace_bytes(&self) -> usize {
+        self.places.bytes
+    }
+
+    /// Whether there is nothing to launch.
+    pub fn is_empty(&self) -> bool {
+        self.launches().next().is_none()
+    }
+
+    /// The launches in their order, with null addresses.
+    pub fn launches(&self) -> impl Iterator<Item = QuantizeLaunch> + use<> {
+        self.launches_of(self.params, self.mean)
+    }
+
+    /// The launches in their order, with these addresses.
+    ///
+    /// # Errors
+    /// [`Error::Layout`](crate::Error::Layout) for an address that is null or misaligned.
+    pub fn bind(&self, pointers: &QuantizePointers) -> Result<impl Iterator<Item = QuantizeLaunch> + use<>> {
+        let QuantizePointers { q, k, v, kv_lens, workspace } = *pointers;
+        let lens = self.inputs.kv_lens;
+        let [has_q, has_k, has_v] = self.tensors().map(|layout| layout.elements() > 0);
+        for (field, address, needed, taken, alignment) in [
+            ("q", q, has_q, true, ROW_ALIGNMENT),
+            ("k", k, has_k, true, ROW_ALIGNMENT),
+            ("v", v, has_v, true, ROW_ALIGNMENT),
+            ("kv_lens", kv_lens, lens && has_k, lens, 4),
+            ("workspace", workspace, self.places.bytes > 0, true, ROW_ALIGNMENT),
+        ] {
+            limits::check_address(field, address, needed, taken, alignment)?;
+        }
+        let at = |place: usize| workspace + place as u64;
+        let mean = self.mean.map(|mean| {
+            let (sums, means) = (at(self.places.sums), at(self.places.mean));
+            TokenMeanParams { input: k, lens: kv_lens, sums, mean: means, ..mean }
+        });
+        let mut params = self.params;
+        let of_tensors = [(q, 0, 0), (k, kv_lens, mean.map_or(0, |mean| mean.mean)), (v, kv_lens, 0)];
+        for (i, (input, lens, mean)) in of_tensors.into_iter().enumerate() {
+            let tensor = &mut params.tensors[i];
+            let amax = if tensor.all_parts > 0 { at(self.places.amax[i]) } else { 0 };
+            // Without rows there may be no sequence either, and no length.
+            let lens = if tensor.rows > 0 { lens } else { 0 };
+            let (output, scales) = (at(self.places.codes[i]), at(self.places.scales[i]));
+            *tensor = QuantizedTensor { input, output, scales, amax, mean, lens, ..*tensor };
+        }
+        Ok(self.launches_of(params, mean))
+    }
+
+    /// Where codes and scales are in the workspace at this address: [`DevicePointers`] of [`QuantizePlan::attention`], but
+    /// for `out`, `lse`, `kv_lens` and a workspace of its own.
+    pub fn operands(&self, workspace: u64) -> DevicePointers {
+        let at = |place: usize| workspace + place as u64;
+        let ([q, k, v], [q_scales, k_scales, v_scales]) = (self.places.codes.map(at), self.places.scales.map(at));
+        DevicePointers { q, k, v, q_scales, k_scales, v_scales, ..DevicePointers::default() }
+    }
+
+    /// Where the mean of the keys is in the workspace at this address, f32 \[batch, heads_kv, head_dim\]; `None` where they
+    /// keep it.
+    pub fn k_mean(&self, workspace: u64) -> Option<u64> {
+        self.mean.map(|_| workspace + self.places.mean as u64)
+    }
+
+    /// What the launches left in the workspace.
+    #[cfg(any(feature = "gpu", feature = "sim"))]
+    pub(crate) fn read(&self, workspace: &[u8]) -> Result<Call> {
+        let floats = |place: usize, count: usize| -> Vec<f32> {
+            let bytes = &workspace[place..place + count * size_of::<f32>()];
+            bytes.chunks_exact(size_of::<f32>()).map(bytemuck::pod_read_unaligned).collect()
+        };
+        let quantized = |i: usize, field, blocks| {
+            let layout = Layout::bhsd(self.tensors()[i].shape());
+            let codes = workspace[self.places.codes[i]..].iter().take(layout.elements());
+            let scales = floats(self.places.scales[i], scale_count(&layout, blocks));
+            Quantized::new(field, codes.copied().map(E4m3::from_bits).collect(), layout, scales, blocks)
+        };
+        let mean = |mean: TokenMeanParams| {
+            TokenMean::from_values(self.inputs.k.shape(), floats(self.places.mean, mean.mean_threads() as usize))
+        };
+        Ok(Call {
+            q: quantized(0, "q", self.fp8.q)?,
+            k: quantized(1, "k", self.fp8.k)?,
+            v: quantized(2, "v", self.fp8.v)?,
+            k_mean: self.mean.map(mean),
+        })
+    }
+
+    fn tensors(&self) -> [Layout; 3] {
+        [self.inputs.q, self.inputs.k, self.inputs.v]
+    }
+
+    fn launches_of(
+        &self,
+        params: QuantizeParams,
+        mean: Option<TokenMeanParams>,
+    ) -> impl Iterator<Item = QuantizeLaunch> + use<> {
+        let config = Quantize { dtype: self.dtype };
+        let launch = |entry, blocks: u64, argument| QuantizeLaunch { entry, grid: [blocks as u32, 1, 1], argument };
+        let of_mean = |entry, threads: fn(&TokenMeanParams, DType) -> u64| {
+            let mean = mean?;
+            let blocks = threads(&mean, config.dtype).div_ceil(TokenParts::THREADS.into());
+            Some(launch(entry, blocks, QuantizeArgument::Mean(mean)))
+        };
+        let of_tensors = |entry, blocks: fn(&QuantizedTensor) -> u32| {
+            let blocks = params.tensors.iter().map(|tensor| u64::from(blocks(tensor))).sum();
+            Some(launch(entry, blocks, QuantizeArgument::Tensors(params)))
+        };
+        let launches = [
+            of_mean(Entry::TokenSums(config), TokenMeanParams::sum_threads),
+            of_mean(Entry::TokenMean, |mean, _| mean.mean_threads()),
+            of_tensors(Entry::Amax(config), |tensor| tensor.all_parts),
+            of_tensors(Entry::Quantize(config), |tensor| tensor.units),
+        ];
+        launches.into_iter().flatten().filter(|launch| launch.grid[0] > 0)
+    }
+}
+
+/// Scales of a tensor.
+fn scale_count(layout: &Layout, blocks: ScaleBlocks) -> usize {
+    blocks.scales(layout.shape()).into_iter().product()
+}
+
+/// A tensor of a launch, without addresses. Its sizes are checked; counts of units that are too large are cut off at
+/// `u32::MAX`.
+fn tensor(layout: &Layout, blocks: ScaleBlocks, dtype: DType) -> QuantizedTensor {
+    let [batch, heads, rows, head_dim] = layout.shape().map(|n| n as u64);
+    let slices = batch * heads;
+    let sizes = QuantizedTensor {
+        stride: limits::strides(layout, dtype.size()),
+        rows: rows as u32,
+        heads: heads as u32,
+        head_dim: head_dim as u32,
+        ..QuantizedTensor::default()
+    };
+    if slices * rows == 0 {
+        // The scale of a whole tensor is there without any row, and has a unit without rows.
+        let units = u32::from(blocks == ScaleBlocks::Tensor);
+        let one = QuantizedTensor { units_of_head: 1, units_of_scale: 1, units_of_part: 1, parts: 1, ..sizes };
+        return QuantizedTensor { rows: 0, heads: 1, unit_rows: Quantize::UNIT_ROWS[0], units, ..one };
+    }
+    let rows_of_scale = match blocks {
+        ScaleBlocks::Rows(rows_of_scale) => rows.min(rows_of_scale.into()),
+        ScaleBlocks::Tensor | ScaleBlocks::Head => rows,
+    };
+    let [less, more] = Quantize::UNIT_ROWS.map(u64::from);
+    let unit_rows = if less < rows_of_scale && rows_of_scale <= more { more } else { less };
+    // All scales of a head have equally many units, though the last one may have fewer rows.
+    let units_of_head = rows.div_ceil(rows_of_scale) * rows_of_scale.div_ceil(unit_rows);
+    let units = slices * units_of_head;
+    let units_of_scale = if blocks == ScaleBlocks::Tensor { units } else { rows_of_scale.div_ceil(unit_rows) };
+    let units_of_part = units_of_scale.div_ceil(Quantize::MAX_PARTS.into());
+    let parts = units_of_scale.div_ceil(units_of_part);
+    let all_parts = if units_of_scale == 1 { 0 } else { units / units_of_scale * parts };
+    let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    QuantizedTensor {
+        units: number(units),
+        unit_rows: unit_rows as u32,
+        units_of_head: number(units_of_head),
+        units_of_scale: number(units_of_scale),
+        units_of_part: number(units_of_part),
+        parts: number(parts),
+        all_parts: number(all_parts),
+        ..sizes
+    }
+}
+
+/// The mean of the keys, without addresses.
+fn mean(layout: &Layout, dtype: DType) -> TokenMeanParams {
+    let [batch, heads, rows, head_dim] = layout.shape().map(|n| n as u32);
+    let part_rows = TokenParts::rows(rows);
+    TokenMeanParams {
+        stride: limits::strides(layout, dtype.size()),
+        rows,
+        heads,
+        // Without rows there is no mean.
+        all_heads: if rows == 0 { 0 } else { batch * heads },
+        head_dim,
+        part_rows,
+        parts: rows.div_ceil(part_rows),
+        ..TokenMeanParams::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    const HEADS: Fp8 = Fp8::uniform(ScaleBlocks::Head);
+
+    fn inputs() -> Problem {
+        Problem::contiguous(DType::Bf16, [2, 8, 2, 300, 1000, 64]).with_kv_lens(true)
+    }
+
+    fn plan(inputs: &Problem, fp8: Fp8, mean: bool) -> QuantizePlan {
+        QuantizePlan::new(inputs, fp8, mean).unwrap()
+    }
+
+    fn entries(plan: &QuantizePlan) -> Vec<String> {
+        plan.launches().map(|launch| format!("{} {}", launch.entry, launch.grid[0])).collect()
+    }
+
+    #[test]
+    fn launches_are_those_that_scales_and_mean_need() {
+        let units = |rows: usize, unit| 2 * rows.div_ceil(unit);
+        for (rows, unit) in [(64, 64), (128, 128)] {
+            let fp8 = Fp8::uniform(ScaleBlocks::Rows(rows));
+            let blocks = 8 * units(300, unit) + 2 * 2 * units(1000, unit);
+            assert_eq!(entries(&plan(&inputs(), fp8, false)), [format!("quantize_bf16 {blocks}")]);
+        }
+        // 5 units of each head of the queries, and 16 of each other head.
+        let fp8 = Fp8 { k: ScaleBlocks::Rows(64), ..HEADS };
+        assert_eq!(
+            entries(&plan(&inputs(), fp8, true)),
+            // 32 words of a row and 4 heads of 32 parts of 32 rows.
+            ["token_sums_bf16 16", "token_mean 1", "amax_bf16 144", "quantize_bf16 208"]
+        );
+    }
+
+    #[test]
+    fn short_heads_are_one_unit_and_long_ones_have_parts_of_several() {
+        let of = |rows, blocks| tensor(&Layout::bhsd([2, 3, rows, 64]), blocks, DType::F16);
+        for (rows, unit_rows) in [(1, 64), (64, 64), (65, 128), (128, 128)] {
+            let tensor = of(rows, ScaleBlocks::Rows(1 << 20));
+            assert_eq!((tensor.unit_rows, tensor.units_of_scale, tensor.all_parts), (unit_rows, 1, 0), "{rows}");
+        }
+        let whole = of(64 * 300, ScaleBlocks::Tensor);
+        assert_eq!((whole.units, whole.units_of_part, whole.parts, whole.all_parts), (1800, 8, 225, 225));
+        let blocks = of(600, ScaleBlocks::Rows(256));
+        assert_eq!((blocks.units, blocks.units_of_head, blocks.units_of_scale, blocks.all_parts), (72, 12, 4, 72));
+    }
+
+    #[test]
+    fn the_attention_has_contiguous_tensors_and_all_else_of_the_inputs() {
+        let shape = [2, 8, 300, 64];
+        let inputs = Problem { q: Layout::bshd(shape), ..inputs() }.with_scale(Some(0.5)).with_lse(true);
+        let attention = plan(&inputs, HEADS, true).attention(DType::F16);
+        let expected = Problem { dtype: DType::F16, q: Layout::bhsd(shape), ..inputs }.with_fp8(Some(HEADS));
+        assert_eq!(attention, expected);
+        assert_eq!(attention.validate(), Ok(()));
+    }
+
+    #[test]
+    fn parts_of_the_workspace_are_aligned_and_do_not_overlap() {
+        let plan = plan(&inputs(), HEADS, true);
+        let Places { codes, scales, amax, mean, sums, bytes } = plan.places;
+        let kv = 2 * 2 * 1000 * 64;
+        let lens = [2 * 8 * 300 * 64, kv, kv, 16 * 4, 4 * 4, 4 * 4, 16 * 5 * 4, 4 * 16 * 4, 4 * 16 * 4, 4 * 64 * 4];
+        let starts = [codes, scales, amax].concat().into_iter().chain([mean]);
+        let mut end = 0;
+        for (start, len) in starts.zip(lens).chain([(sums, 4 * 32 * 64 * 4)]) {
+            assert!(start >= end && start.is_multiple_of(PART_ALIGNMENT), "{start} {end}");
+            end = start + len;
+        }
+        assert!(end <= bytes && bytes < end + PART_ALIGNMENT);
+        let operands = plan.operands(1 << 20);
+        assert_eq!((operands.q, operands.v_scales), (1 << 20, (1 << 20) + scales[2] as u64));
+        assert_eq!(plan.k_mean(1 << 20), Some((1 << 20) + mean as u64));
+    }
+
+    #[test]
+    fn addresses_must_be_there_and_aligned() {
+        let plan = plan(&inputs(), HEADS, true);
+        let good = QuantizePointers { q: 256, k: 512, v: 768, kv_lens: 4, workspace: 1 << 20 };
+        let launches: Vec<_> = plan.bind(&good).unwrap().collect();
+        assert!(launches.iter().map(|l| (l.entry, l.grid)).eq(plan.launches().map(|l| (l.entry, l.grid))));
+        let QuantizeArgument::Tensors(params) = launches[3].argument else { panic!("{launches:?}") };
+        assert_eq!(
+            params.tensors.map(|t| (t.input, t.lens, t.mean > 0)),
+            [(256, 0, false), (512, 4, true), (768, 4, false)]
+        );
+        for (pointers, words) in [
+            (QuantizePointers { k: 0, ..good }, "k: address 0x0"),
+            (QuantizePointers { v: 8, ..good }, "v: address 0x8 cannot be addressed, allowed: a multiple of 16"),
+            (QuantizePointers { kv_lens: 0, ..good }, "kv_lens: address 0x0"),
+            (QuantizePointers { workspace: 0, ..good }, "workspace: address 0x0"),
+        ] {
+            let error = plan.bind(&pointers).err().unwrap().to_string();
+            assert!(error.starts_with(words), "{error}");
+        }
+        let plan = QuantizePlan::new(&inputs().with_kv_lens(false), HEADS, false).unwrap();
+        assert!(plan.bind(&good).err().unwrap().to_string().starts_with("kv_lens: address 0x4"));
+    }
+
+    #[test]
+    fn what_cannot_be_quantised_is_named_with_what_could() {
+        let refused = |inputs: Problem, fp8, words: &str| {
+            let error: Error = QuantizePlan::new(&inputs, fp8, true).unwrap_err();
+            assert!(error.to_string().starts_with(words), "{error}");
+        };
+        let of = |shape| Problem::contiguous(DType::F16, shape);
+        refused(of([1, 1, 1, 4, 4, 24]), HEADS, "head_dim: 24 is not supported, allowed: multiples of 16 up to 256");
+        refused(of([1, 1, 1, 4, 4, 272]), HEADS, "head_dim: 272");
+        refused(inputs().with_pages(Some(3)), HEADS, "pages: ");
+        refused(inputs().with_fp8(Some(HEADS)), HEADS, "fp8: e4m3 inputs");
+        refused(inputs(), Fp8 { v: ScaleBlocks::Rows(96), ..HEADS }, "v_scales: a scale for 96 rows");
+        let odd = Layout::strided(&[2, 2, 1000, 64], &[130_000, 65_000, 65, 1]).unwrap();
+        refused(Problem { v: odd, ..inputs() }, HEADS, "v: a stride of 130 bytes along seq");
+        refused(of([60_000, 60_000, 1, 1, 1, 16]), HEADS, "q, k and v: 3600");
+        refused(of([1, 1, 2, 4, 4, 16]), HEADS, "heads_q: 1");
+    }
+}

@@ -1,0 +1,147 @@
+//! Quantising on a [`Simulator`], and attention that begins with it.
+
+use super::attention::{Simulated, address, download, reached, upload, upload_lens};
+use super::simulator::Simulator;
+use crate::error::Result;
+use crate::fp8::Fp8;
+use crate::problem::Options;
+use crate::quantize::{Call, QuantizeArgument, QuantizeLaunch, QuantizePlan, QuantizePointers};
+use crate::tensor::{Element, TensorView};
+use evo_sdpa_kernels::config::{Kernel, WARP};
+use evo_sdpa_kernels::entry::Entry;
+use evo_sdpa_kernels::quantize::{Quantize, QuantizeParams, QuantizedTensor, TokenMeanParams, TokenParts};
+use ptx_sim::{Buffer, Device, Report};
+
+/// What [`Simulator::quantize`] returns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SimulatedCall {
+    /// The tensors in e4m3.
+    pub call: Call,
+    /// How they were quantised.
+    pub plan: QuantizePlan,
+    /// What each launch did, and what was wrong with it.
+    pub reports: Vec<Report>,
+}
+
+/// What is on the device behind a quantisation.
+struct Prepared {
+    device: Device,
+    plan: QuantizePlan,
+    kv_lens: u64,
+    workspace: Buffer,
+    reports: Vec<Report>,
+}
+
+impl Simulator {
+    /// [`Call::new_as_device`] by the kernels that quantise. Defects of the kernels are no errors: they stand in the
+    /// reports.
+    ///
+    /// # Errors
+    /// Those of [`Options::problem`] and [`QuantizePlan::new`]; [`Error::Unsupported`](crate::Error::Unsupported) when the
+    /// launches take more than [`Simulator::max_work`] or the PTX text does not hold the kernels.
+    pub fn quantize<T: Element>(
+        &self,
+        tensors: [TensorView<T>; 3],
+        fp8: Fp8,
+        subtract_mean: bool,
+        options: &Options,
+    ) -> Result<SimulatedCall> {
+        self.prepare(tensors, Self::quantize_plan(&tensors, fp8, subtract_mean, options)?, options)?.read()
+    }
+
+    /// [`Simulator::quantize`] and, on what it left on the device, [`Simulator::attention`] with an output of type `O`. Where
+    /// the keys are less their mean, the log-sum-exp is that of such keys: see [`QuantizePlan::attention`].
+    ///
+    /// # Errors
+    /// Those of [`Simulator::quantize`] and [`Simulator::attention`].
+    pub fn quantized_attention<T: Element, O: Element>(
+        &self,
+        tensors: [TensorView<T>; 3],
+        fp8: Fp8,
+        subtract_mean: bool,
+        options: &Options,
+        kernel: Option<Kernel>,
+    ) -> Result<(SimulatedCall, Simulated<O>)> {
+        let plan = Self::quantize_plan(&tensors, fp8, subtract_mean, options)?;
+        let problem = plan.attention(O::DTYPE);
+        let attention = self.plan(&problem, options, kernel)?;
+        let mut prepared = self.prepare(tensors, plan, options)?;
+        let mut operands = plan.operands(address(prepared.workspace));
+        operands.kv_lens = prepared.kv_lens;
+        let answer = self.attend(&mut prepared.device, &problem, attention, operands, options)?;
+        Ok((prepared.read()?, answer))
+    }
+
+    fn quantize_plan<T: Element>(
+        [q, k, v]: &[TensorView<T>; 3],
+        fp8: Fp8,
+        subtract_mean: bool,
+        options: &Options,
+    ) -> Result<QuantizePlan> {
+        let inputs = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
+        QuantizePlan::new(&inputs, fp8, subtract_mean)
+    }
+
+    /// Runs the launches of a plan on a fresh device.
+    fn prepare<T: Element>(
+        &self,
+        tensors: [TensorView<T>; 3],
+        plan: QuantizePlan,
+        options: &Options,
+    ) -> Result<Prepared> {
+        plan.launches().try_for_each(|launch| self.check_instructions(quantize_work(&launch)))?;
+        let mut device = Device::new();
+        let [q, k, v] = tensors.map(|view| address(upload(&mut device, reached(view))));
+        let kv_lens = upload_lens(&mut device, options);
+        let workspace = device.alloc(plan.workspace_bytes());
+        let launches = plan.bind(&QuantizePointers { q, k, v, kv_lens, workspace: address(workspace) })?;
+        let run = |QuantizeLaunch { entry, grid, argument }| match argument {
+            QuantizeArgument::Mean(params) => self.launch_entry(&mut device, entry, grid, &bytes_of_mean(params)),
+            QuantizeArgument::Tensors(params) => self.launch_entry(&mut device, entry, grid, &bytes(params)),
+        };
+        let reports = launches.map(run).collect::<Result<_>>()?;
+        Ok(Prepared { device, plan, kv_lens, workspace, reports })
+    }
+}
+
+impl Prepared {
+    fn read(self) -> Result<SimulatedCall> {
+        let Self { device, plan, workspace, reports, .. } = self;
+        Ok(SimulatedCall { call: plan.read(&download(&device, workspace))?, plan, reports })
+    }
+}
+
+/// Estimated instructions of all warps; fitted to reports.
+fn quantize_work(launch: &QuantizeLaunch) -> u64 {
+    let blocks: u64 = launch.grid.iter().map(|&n| u64::from(n)).product();
+    let of_warp = match launch.argument {
+        QuantizeArgument::Mean(params) if launch.entry == Entry::TokenMean => 60 + 4 * u64::from(params.parts),
+        QuantizeArgument::Mean(params) => 60 + 10 * u64::from(params.part_rows),
+        QuantizeArgument::Tensors(QuantizeParams { tensors }) => {
+            let passes = |tensor: &QuantizedTensor| {
+                let units = if matches!(launch.entry, Entry::Amax(_)) { tensor.units_of_part } else { 2 };
+                u64::from(units * tensor.unit_rows * tensor.head_dim / Quantize::ELEMENTS)
+                    .div_ceil(Quantize::THREADS.into())
+            };
+            250 + 110 * tensors.iter().map(passes).max().unwrap_or(0)
+        }
+    };
+    const { assert!(Quantize::THREADS == TokenParts::THREADS) };
+    blocks.saturating_mul(u64::from(Quantize::THREADS / WARP)).saturating_mul(of_warp)
+}
+
+/// The parameter block as it lies in memory.
+fn bytes(params: QuantizeParams) -> [u8; size_of::<QuantizeParams>()] {
+    // Three times six addresses, a stride of three numbers, and eleven more.
+    const { assert!(size_of::<QuantizeParams>() == 3 * (6 * 8 + (3 + 11) * 4)) };
+    // SAFETY: the struct has no padding, as its numbers fill it.
+    unsafe { std::mem::transmute(params) }
+}
+
+/// The same.
+fn bytes_of_mean(params: TokenMeanParams) -> [u8; size_of::<TokenMeanParams>()] {
+    // Four addresses, a stride of three numbers, and seven more.
+    const { assert!(size_of::<TokenMeanParams>() == 4 * 8 + (3 + 7) * 4) };
+    // SAFETY: the struct has no padding, as its numbers fill it.
+    unsafe { std::mem::transmute(params) }
+}
