@@ -1,101 +1,20 @@
-//! The kernels `amax` and `quantize` in the simulator: bit for bit what the host makes of the same numbers.
+//! The kernels that quantise, in the simulator: bit for bit what the host makes of the same numbers.
 
-use evo_sdpa::half::f16;
-use evo_sdpa::quantize::{Quantized, TokenMean, quantize_as_device};
-use evo_sdpa::sim::ptx_sim::{Device, Launch, Module, Options};
-use evo_sdpa::verify::Rng;
+use evo_sdpa::half::bf16;
+use evo_sdpa::quantize::Call;
+use evo_sdpa::sim::{Simulated, SimulatedCall};
+use evo_sdpa::verify::{Inputs, Quantization, Rng, Special, Unquantized};
 use evo_sdpa::{
-    DType, Element, Entry, Layout, PTX_SM89, Quantize, QuantizeParams, ScaleBlocks, Scales, TensorView, with_element,
+    Causal, DType, Element, Fp8, Layout, Options, QuantizePlan, ScaleBlocks, Simulator, TensorView, cpu, with_element,
 };
 use std::sync::OnceLock;
 
-const BLOCKS: [ScaleBlocks; 4] =
-    [ScaleBlocks::Rows(64), ScaleBlocks::Rows(128), ScaleBlocks::Head, ScaleBlocks::Tensor];
+const BLOCKS: [ScaleBlocks; 5] =
+    [ScaleBlocks::Rows(64), ScaleBlocks::Rows(128), ScaleBlocks::Rows(256), ScaleBlocks::Head, ScaleBlocks::Tensor];
 
-fn module() -> &'static Module {
-    static MODULE: OnceLock<Module> = OnceLock::new();
-    MODULE.get_or_init(|| Module::parse(PTX_SM89).unwrap())
-}
-
-/// Codes and bits of scales.
-type Bits = (Vec<u8>, Vec<u32>);
-
-fn bits(quantized: &Quantized) -> Bits {
-    let codes = quantized.data().iter().map(|x| x.to_bits()).collect();
-    (codes, quantized.scales().iter().map(|scale| scale.to_bits()).collect())
-}
-
-/// The elements as they lie in memory.
-fn bytes<T: Element>(data: &[T]) -> Vec<u8> {
-    let of_element = |x: &T| match T::DTYPE {
-        DType::F32 => x.to_f32().to_le_bytes().to_vec(),
-        DType::Bf16 => x.to_f32().to_le_bytes()[2..].to_vec(),
-        DType::F16 => f16::from_f32(x.to_f32()).to_le_bytes().to_vec(),
-    };
-    data.iter().flat_map(of_element).collect()
-}
-
-/// What the kernels make of a tensor.
-fn by_kernel<T: Element>(
-    view: TensorView<T>,
-    blocks: ScaleBlocks,
-    lens: Option<&[i32]>,
-    mean: Option<&TokenMean>,
-) -> Bits {
-    let shape = view.layout().shape();
-    let [batch, heads, rows, head_dim] = shape.map(|n| n as u32);
-    let mut device = Device::new();
-    let input = device.upload_read_only(&bytes(&view.data()[..view.layout().extent().unwrap()])).address();
-    let words = |data: &[u32]| data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>();
-    let count: usize = blocks.scales(shape).into_iter().product();
-    let (output, scales) = (device.alloc(view.layout().elements()), device.alloc(count * 4));
-    // A block with one scale is one of threads, or `amax` comes first.
-    let fused = blocks == ScaleBlocks::Rows(Quantize::ROWS);
-    let amax = device.alloc(count * 4);
-    device.write_start(amax, &vec![0; count * 4]).unwrap();
-    let lens = lens.map(|lens| lens.iter().map(|&len| len as u32).collect::<Vec<_>>());
-    let lens = lens.map_or(0, |lens| device.upload_read_only(&words(&lens)).address());
-    let of_mean = |mean: &TokenMean| words(&mean.values().iter().map(|x| x.to_bits()).collect::<Vec<_>>());
-    let mean = mean.map_or(0, |mean| device.upload_read_only(&of_mean(mean)).address());
-    let unit = |stride: usize| (stride * T::DTYPE.size() as usize / 16) as u32;
-    let [of_batch, of_head] = blocks.strides(shape).map(|stride| stride as u32);
-    let mut params = QuantizeParams {
-        input,
-        output: output.address(),
-        scales: Scales { address: scales.address(), batch: of_batch, head: of_head, shift: blocks.shift(), pad: 0 },
-        amax: if fused { 0 } else { amax.address() },
-        mean,
-        lens,
-        rows,
-        heads,
-        head_dim,
-        ..QuantizeParams::default()
-    };
-    let strides = view.layout().strides();
-    (params.input_stride.batch, params.input_stride.head, params.input_stride.row) =
-        (unit(strides[0]), unit(strides[1]), unit(strides[2]));
-    let row = head_dim / 16;
-    (params.output_stride.batch, params.output_stride.head, params.output_stride.row) =
-        (heads * rows * row, rows * row, row);
-    // SAFETY: the parameter block has no padding.
-    let raw: [u8; size_of::<QuantizeParams>()] = unsafe { std::mem::transmute(params) };
-    let config = Quantize { dtype: T::DTYPE };
-    let launches = [Entry::Amax(config), Entry::Quantize(config)];
-    for entry in &launches[usize::from(fused)..] {
-        let launch = Launch {
-            entry: &entry.to_string(),
-            grid: [rows.div_ceil(Quantize::ROWS), heads, batch],
-            block: [entry.threads(), 1, 1],
-            cluster: None,
-            shared_bytes: entry.shared_bytes(),
-            params: &raw,
-            options: Options::default(),
-        };
-        let report = device.launch(module(), &launch).unwrap();
-        assert!(report.is_clean(), "{entry}: {report}");
-    }
-    let scales = device.download(scales).unwrap();
-    (device.download(output).unwrap(), scales.chunks(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect())
+fn simulator() -> &'static Simulator {
+    static SIMULATOR: OnceLock<Simulator> = OnceLock::new();
+    SIMULATOR.get_or_init(|| evo_sdpa::simulator().unwrap())
 }
 
 /// Numbers of many sizes; heads of zeros, of the least numbers, and some that are not finite.
@@ -115,20 +34,75 @@ fn numbers<T: Element>(seed: u64, layout: &Layout) -> Vec<T> {
     data
 }
 
+/// What the kernels make of tensors; none of them has a defect.
+fn by_kernels<T: Element>(
+    tensors: [TensorView<T>; 3],
+    fp8: Fp8,
+    subtract_mean: bool,
+    options: &Options,
+) -> SimulatedCall {
+    let simulated = simulator().quantize(tensors, fp8, subtract_mean, options).unwrap();
+    simulated.reports.iter().for_each(|report| assert!(report.is_clean(), "{report}"));
+    simulated
+}
+
+#[track_caller]
+fn assert_the_bits_of_the_host<T: Element>(tensors: [TensorView<T>; 3], fp8: Fp8, mean: bool, options: &Options) {
+    let expected = Call::new_as_device(tensors, fp8, mean, options).unwrap();
+    let found = by_kernels(tensors, fp8, mean, options).call;
+    let bits =
+        |call: &Call| call.k_mean.as_ref().map(|mean| mean.values().iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+    assert_eq!(bits(&found), bits(&expected), "{} {fp8:?}", T::DTYPE);
+    let tensors = [(&found.q, &expected.q), (&found.k, &expected.k), (&found.v, &expected.v)];
+    for (name, (found, expected)) in ["q", "k", "v"].into_iter().zip(tensors) {
+        assert!(found == expected, "{name}: {} {fp8:?} {mean}", T::DTYPE);
+    }
+}
+
+/// Tensors of several shapes with options: grouped heads, any strides, lengths from none to all.
+fn for_each_call<T: Element>(mut body: impl FnMut([TensorView<T>; 3], &Options)) {
+    for (q, kv, lens) in [
+        (Layout::bhsd([1, 2, 200, 64]), Layout::bhsd([1, 1, 300, 64]), None),
+        (Layout::bshd([2, 4, 70, 80]), Layout::bshd([2, 2, 130, 80]), Some(&[130, 67][..])),
+        (Layout::bhsd([2, 1, 1, 256]), Layout::bhsd([2, 1, 65, 256]), Some(&[0, 64][..])),
+        (Layout::bhsd([1, 1, 64, 16]), Layout::strided(&[1, 1, 128, 16], &[0, 0, 48, 1]).unwrap(), None),
+    ] {
+        let data = [q, kv, kv].map(|layout| numbers::<T>(q.shape()[2] as u64, &layout));
+        let view = |i: usize, layout| TensorView::new(&data[i], layout).unwrap();
+        body([view(0, q), view(1, kv), view(2, kv)], &Options { kv_lens: lens, ..Options::default() });
+    }
+}
+
 #[test]
 fn kernels_give_the_bits_of_the_host() {
-    for (seed, dtype) in (1..).zip(DType::ALL) {
+    for dtype in DType::ALL {
+        with_element!(dtype, T => for_each_call::<T>(|tensors, options| {
+            for (i, &k) in BLOCKS.iter().enumerate() {
+                // Each tensor with blocks of its own.
+                let fp8 = Fp8 { q: BLOCKS[(i + 1) % BLOCKS.len()], k, v: BLOCKS[(i + 3) % BLOCKS.len()] };
+                assert_the_bits_of_the_host(tensors, fp8, i % 2 == 0, options);
+            }
+            assert_the_bits_of_the_host(tensors, Fp8::uniform(ScaleBlocks::Head), true, options);
+        }));
+    }
+}
+
+#[test]
+fn numbers_that_are_not_finite_decide_no_scale_and_no_mean() {
+    for dtype in DType::ALL {
         with_element!(dtype, T => {
+            let layout = Layout::bhsd([1, 1, 150, 64]);
+            let mut data = numbers::<T>(6, &layout);
+            for (place, x) in [(3, f32::NAN), (64 * 66, f32::INFINITY), (1000, f32::NEG_INFINITY)] {
+                data[place] = T::from_f32(x);
+            }
+            let view = TensorView::new(&data, layout).unwrap();
             for blocks in BLOCKS {
-                for (layout, lens) in [
-                    (Layout::bhsd([1, 2, 200, 64]), None),
-                    (Layout::bshd([2, 2, 130, 80]), Some(&[130, 67][..])),
-                    (Layout::bhsd([2, 1, 64, 256]), Some(&[0, 64][..])),
-                ] {
-                    let data = numbers::<T>(seed, &layout);
-                    let view = TensorView::new(&data, layout).unwrap();
-                    let expected = quantize_as_device("x", view, blocks, lens).unwrap();
-                    assert!(by_kernel(view, blocks, lens, None) == bits(&expected), "{dtype} {blocks:?} {layout}");
+                for mean in [false, true] {
+                    assert_the_bits_of_the_host([view; 3], Fp8::uniform(blocks), mean, &Options::default());
+                    let call = by_kernels([view; 3], Fp8::uniform(blocks), mean, &Options::default()).call;
+                    let codes = [3, 64 * 66, 1000].map(|place| call.k.data()[place].to_bits());
+                    assert_eq!(codes, [0x7f, 0x7e, 0xfe], "{dtype} {blocks:?} {mean}");
                 }
             }
         });
@@ -136,38 +110,166 @@ fn kernels_give_the_bits_of_the_host() {
 }
 
 #[test]
-fn a_mean_is_subtracted_before_magnitudes_are_taken() {
-    for dtype in DType::ALL {
-        with_element!(dtype, T => {
-            let layout = Layout::bhsd([1, 2, 150, 64]);
-            let data: Vec<T> = numbers::<T>(5, &layout).into_iter().map(|x| T::from_f32(x.to_f32() + 3.0)).collect();
-            let view = TensorView::new(&data, layout).unwrap();
-            let mean = TokenMean::new("x", view, None).unwrap();
-            let rest = mean.subtract_from(view);
-            for blocks in BLOCKS {
-                let expected = quantize_as_device("x", TensorView::new(&rest, layout).unwrap(), blocks, None).unwrap();
-                assert!(by_kernel(view, blocks, None, Some(&mean)) == bits(&expected), "{dtype} {blocks:?}");
-            }
-        });
+fn a_mean_that_overflows_is_not_subtracted() {
+    let data: Vec<f32> = (0..70 * 16).map(|i| if i % 16 == 5 { f32::MAX } else { i as f32 }).collect();
+    let view = TensorView::bhsd(&data, [1, 1, 70, 16]).unwrap();
+    assert_the_bits_of_the_host([view; 3], Fp8::uniform(ScaleBlocks::Head), true, &Options::default());
+    let mean = by_kernels([view; 3], Fp8::uniform(ScaleBlocks::Head), true, &Options::default()).call.k_mean.unwrap();
+    assert_eq!(mean.values()[5], 0.0);
+    assert_eq!(mean.values()[0], 16.0 * 34.5);
+}
+
+#[test]
+fn a_scale_of_more_units_than_a_block_has_threads_is_found_in_parts_of_several_units() {
+    let layout = Layout::bhsd([1, 2, 64 * 300 - 7, 16]);
+    let mut data = vec![bf16::from_f32(0.5); layout.elements()];
+    // In the last unit of all, and in one that is in the middle of a part.
+    for (place, x) in [(layout.elements() - 3, 3.0), (64 * 16 * 301 + 5, -7.0)] {
+        data[place] = bf16::from_f32(x);
+    }
+    let small = Layout::bhsd([1, 2, 1, 16]);
+    let (q, k) = (TensorView::new(&data, small).unwrap(), TensorView::new(&data, layout).unwrap());
+    for blocks in [ScaleBlocks::Head, ScaleBlocks::Tensor, ScaleBlocks::Rows(1 << 14)] {
+        assert_the_bits_of_the_host([q, k, k], Fp8::uniform(blocks), true, &Options::default());
     }
 }
 
 #[test]
-fn numbers_that_are_not_finite_decide_no_scale() {
-    for dtype in DType::ALL {
-        with_element!(dtype, T => {
-            let layout = Layout::bhsd([1, 1, 70, 64]);
-            let mut data = numbers::<T>(6, &layout);
-            for (place, x) in [(3, f32::NAN), (64 * 66, f32::INFINITY), (1000, f32::NEG_INFINITY)] {
-                data[place] = T::from_f32(x);
-            }
-            let view = TensorView::new(&data, layout).unwrap();
-            for blocks in BLOCKS {
-                let expected = quantize_as_device("x", view, blocks, None).unwrap();
-                let found = by_kernel(view, blocks, None, None);
-                assert!(found == bits(&expected), "{dtype} {blocks:?}");
-                assert_eq!([found.0[3], found.0[64 * 66], found.0[1000]], [0x7f, 0x7e, 0xfe]);
-            }
-        });
+fn a_scale_of_few_rows_takes_one_launch_and_a_mean_two_more() {
+    for (blocks, mean, launches) in [
+        (ScaleBlocks::Rows(64), false, 1),
+        (ScaleBlocks::Rows(128), false, 1),
+        (ScaleBlocks::Head, false, 2),
+        (ScaleBlocks::Rows(64), true, 3),
+        (ScaleBlocks::Tensor, true, 4),
+    ] {
+        let layout = Layout::bhsd([1, 2, 200, 32]);
+        let data = numbers::<bf16>(3, &layout);
+        let view = TensorView::new(&data, layout).unwrap();
+        let simulated = by_kernels([view; 3], Fp8::uniform(blocks), mean, &Options::default());
+        assert_eq!(simulated.reports.len(), launches, "{blocks:?} {mean}");
     }
+}
+
+#[test]
+fn tensors_without_elements_take_no_launch_but_for_a_scale_of_all_of_them() {
+    let data = vec![bf16::from_f32(1.0); 2 * 3 * 16];
+    for (q_len, kv_len) in [(0, 0), (0, 3), (3, 0)] {
+        let view = |len| TensorView::bhsd(&data, [1, 2, len, 16]).unwrap();
+        let tensors = [view(q_len), view(kv_len), view(kv_len)];
+        for blocks in BLOCKS {
+            assert_the_bits_of_the_host(tensors, Fp8::uniform(blocks), true, &Options::default());
+            let (_, answer) = attention::<_, bf16>(tensors, blocks, true, &Options::default());
+            assert_eq!(answer.output.out, vec![bf16::from_f32(0.0); 2 * q_len * 16]);
+        }
+    }
+    let problem = Options::default().problem(
+        DType::F16,
+        Layout::bhsd([1, 2, 0, 16]),
+        Layout::bhsd([1, 2, 0, 16]),
+        Layout::bhsd([1, 2, 0, 16]),
+    );
+    let plan = |blocks| QuantizePlan::new(&problem.clone().unwrap(), Fp8::uniform(blocks), true).unwrap();
+    assert!(plan(ScaleBlocks::Head).is_empty() && !plan(ScaleBlocks::Tensor).is_empty());
+}
+
+/// Attention that begins with quantising, without defects.
+fn attention<T: Element, O: Element>(
+    tensors: [TensorView<T>; 3],
+    blocks: ScaleBlocks,
+    mean: bool,
+    options: &Options,
+) -> (Call, Simulated<O>) {
+    let fp8 = Fp8::uniform(blocks);
+    let (quantized, answer) = simulator().quantized_attention::<T, O>(tensors, fp8, mean, options, None).unwrap();
+    let reports = quantized.reports.iter().chain([&answer.report]);
+    reports.for_each(|report| assert!(report.is_clean(), "{report}"));
+    (quantized.call, answer)
+}
+
+fn bits<T: Element>(output: &cpu::Output<T>) -> Vec<u32> {
+    let out = output.out.iter().map(|x| x.to_f32().to_bits());
+    out.chain(output.lse.iter().map(|x| x.to_bits())).collect()
+}
+
+#[test]
+fn quantised_on_the_way_or_before_the_answer_has_the_same_bits() {
+    let causal = Some(Causal::BottomRight);
+    with_element!(DType::F16, T => for_each_call::<T>(|tensors, options| {
+        for (blocks, mean) in [(ScaleBlocks::Rows(64), false), (ScaleBlocks::Rows(128), true), (ScaleBlocks::Head, true)] {
+            let options = Options { causal, ..*options };
+            let (call, on_the_way) = attention::<T, bf16>(tensors, blocks, mean, &options);
+            let before = simulator().fp8_attention::<bf16>([&call.q, &call.k, &call.v], &options, None).unwrap();
+            assert_eq!(bits(&on_the_way.output), bits(&before.output), "{blocks:?}");
+        }
+    }));
+}
+
+#[test]
+fn f32_tensors_have_an_answer_in_a_type_of_16_bits_and_no_other() {
+    let layout = Layout::bhsd([1, 1, 70, 32]);
+    let data: Vec<f32> = (0..layout.elements()).map(|i| (i as f32 * 0.37).sin()).collect();
+    let view = TensorView::new(&data, layout).unwrap();
+    let exact = cpu::reference::attention(view, view, view, &Options::default()).unwrap();
+    let (_, answer) = attention::<f32, bf16>([view; 3], ScaleBlocks::Rows(64), true, &Options::default());
+    for (got, exact) in answer.output.out.iter().zip(&exact.out) {
+        assert!((got.to_f64() - exact).abs() < 0.05, "{got} {exact}");
+    }
+    let fp8 = Fp8::uniform(ScaleBlocks::Head);
+    let refused = simulator().quantized_attention::<f32, f32>([view; 3], fp8, false, &Options::default(), None);
+    assert!(refused.unwrap_err().to_string().starts_with("dtype: f32 is not supported"));
+}
+
+/// Zeros, one-hot rows, constants, an outlier and heads of all kinds: the answer is as near to the exact one as the
+/// CPU's prediction of it.
+#[test]
+fn special_tensors_have_the_answer_that_the_cpu_predicts() {
+    for special in Special::ALL {
+        let inputs: Inputs<bf16> = special.inputs(1);
+        let exact = Unquantized::compute(&inputs).unwrap();
+        for (blocks, subtract_mean) in
+            [(ScaleBlocks::Tensor, false), (ScaleBlocks::Head, false), (ScaleBlocks::Rows(64), true)]
+        {
+            let fp8 = Fp8::uniform(blocks);
+            let (_, answer) =
+                attention::<bf16, bf16>(inputs.views().unwrap(), blocks, subtract_mean, &inputs.options());
+            let predicted = exact.deviations(&Quantization { fp8, subtract_mean, only: None }).unwrap();
+            let found = exact.deviations_of(&answer.output.out);
+            for (head, (found, predicted)) in found.iter().zip(&predicted).enumerate() {
+                let limit = predicted.relative() + 1e-2;
+                assert!(found.relative() <= limit, "{special:?} {blocks:?} {head}: {found:?} {predicted:?}");
+            }
+        }
+    }
+}
+
+/// NaN in a query spoils its row, NaN in a key or value what sees it; infinity saturates and spoils nothing.
+#[test]
+fn nan_stays_in_what_it_has_to_do_with_and_infinity_saturates() {
+    let shape = [1, 2, 70, 64];
+    let normal = numbers_of(1, shape);
+    let with = |tensor: usize, x: f32| {
+        let mut data = [normal.clone(), normal.clone(), normal.clone()];
+        data[tensor][5 * 64 + 7] = bf16::from_f32(x);
+        let view = |data| TensorView::bhsd(data, shape).unwrap();
+        let [q, k, v] = &data;
+        let answer = attention::<bf16, bf16>([view(q), view(k), view(v)], ScaleBlocks::Head, true, &Options::default());
+        answer.1.output.out
+    };
+    let nan_rows = |out: &[bf16]| -> Vec<usize> {
+        (0..2 * 70).filter(|row| out[row * 64..][..64].iter().any(|x| x.is_nan())).collect()
+    };
+    assert_eq!(nan_rows(&with(0, f32::NAN)), [5]);
+    for tensor in [1, 2] {
+        let rows = nan_rows(&with(tensor, f32::NAN));
+        assert_eq!(rows, (0..70).collect::<Vec<_>>(), "the head of the NaN and no other");
+    }
+    for tensor in 0..3 {
+        assert!(with(tensor, f32::INFINITY).iter().all(|x| x.is_finite()), "{tensor}");
+    }
+}
+
+fn numbers_of(seed: u64, shape: [usize; 4]) -> Vec<bf16> {
+    let mut rng = Rng::new(seed);
+    (0..shape.iter().product()).map(|_| bf16::from_f32(rng.normal() as f32)).collect()
 }
