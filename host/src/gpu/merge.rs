@@ -77,7 +77,7 @@ impl Kernels {
     /// # Errors
     /// Those of [`Kernels::prepare`].
     pub fn prepare_merge(&self, dtype: DType) -> Result<()> {
-        self.enter().and_then(|_current| self.load_merge(MergeStates { dtype })).map(drop)
+        self.enter().and_then(|_current| self.load_entry(Entry::MergeStates(MergeStates { dtype }))).map(drop)
     }
 
     /// Puts the merge of `plan` on `stream` (null for the default stream) and returns.
@@ -101,7 +101,7 @@ impl Kernels {
         let _range = Range::new(c"launch");
         let mut params = plan.bind(pointers)?;
         let _current = self.enter()?;
-        let function = self.load_merge(plan.kernel)?;
+        let function = self.load_entry(Entry::MergeStates(plan.kernel))?;
         let shape = Shape { grid: plan.grid, block: MergeStates::THREADS, shared_bytes: 0 };
         let mut arguments = [(&raw mut params).cast()];
         // SAFETY: the function takes one MergeParams by value; the caller vouches for the stream and for what the
@@ -109,9 +109,8 @@ impl Kernels {
         unsafe { function.launch(shape, &mut arguments, stream) }
     }
 
-    /// The loaded kernel. The context is current.
-    fn load_merge(&self, kernel: MergeStates) -> Result<Function> {
-        let entry = Entry::MergeStates(kernel);
+    /// The loaded entry point, which is no attention kernel. The context is current.
+    pub(super) fn load_entry(&self, entry: Entry) -> Result<Function> {
         let row = ENTRIES.iter().position(|known| *known == entry);
         self.load(entry, row, LaunchOptions::default())
     }

@@ -16,6 +16,7 @@ mod kernels;
 mod limits;
 mod merge;
 mod open;
+mod quantize;
 mod session;
 mod tensor;
 mod tensor_map;

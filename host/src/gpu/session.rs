@@ -136,7 +136,7 @@ impl Memory {
     ///
     /// # Panics
     /// When `data` is longer than the memory.
-    pub(super) fn read<T: crate::tensor::Element>(&self, data: &mut [T]) -> Result<()> {
+    pub(super) fn read<T: bytemuck::Pod>(&self, data: &mut [T]) -> Result<()> {
         let bytes = size_of_val(data);
         assert!(bytes <= self.bytes, "{bytes} bytes of {}", self.bytes);
         if bytes == 0 {
@@ -144,7 +144,7 @@ impl Memory {
         }
         let _current = self.session.enter()?;
         let target = data.as_mut_ptr().cast::<c_void>();
-        // SAFETY: both sides have that many bytes, any bits are an `Element`, and `data` stays until the copy is done.
+        // SAFETY: both sides have that many bytes, any bits are a `T`, and `data` stays until the copy is done.
         unsafe { driver!(cuMemcpyDtoHAsync_v2(target, self.address, bytes, self.session.stream)) }?;
         self.session.synchronize()
     }
