@@ -25,7 +25,7 @@ impl Target {
             | Entry::MergeStates(_)
             | Entry::MmaRate(_) => Target::Sm80,
             Entry::Forward(Kernel::FwdFp8(_)) | Entry::Amax(_) | Entry::Quantize(_) => Target::Sm89,
-            Entry::Forward(Kernel::FwdSm90(_)) => Target::Sm90a,
+            Entry::Forward(Kernel::FwdSm90(_)) | Entry::Transpose => Target::Sm90a,
         }
     }
 

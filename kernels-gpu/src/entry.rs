@@ -3,6 +3,7 @@
 use crate::config::{DType, Kernel, WARP, blocks_by_registers};
 use crate::merge::MergeStates;
 use crate::quantize::Quantize;
+use crate::transpose::Transpose;
 
 /// `mma_rate`: `mma.sync` m16n8k16 with f32 accumulation, from registers to registers and nothing else. Its rate is a
 /// ceiling for kernels that use the instruction.
@@ -50,6 +51,8 @@ pub enum Entry {
     Amax(Quantize),
     /// A tensor in e4m3.
     Quantize(Quantize),
+    /// Values in e4m3 with their keys next to each other.
+    Transpose,
 }
 
 impl Entry {
@@ -60,6 +63,7 @@ impl Entry {
             Entry::MergeStates(_) => MergeStates::THREADS,
             Entry::MmaRate(_) => MmaRate::THREADS,
             Entry::Amax(_) | Entry::Quantize(_) => Quantize::THREADS,
+            Entry::Transpose => Transpose::THREADS,
         }
     }
 
@@ -67,7 +71,7 @@ impl Entry {
     pub const fn shared_bytes(self) -> u32 {
         match self {
             Entry::Forward(kernel) => kernel.shared_bytes(),
-            Entry::MergeStates(_) | Entry::MmaRate(_) => 0,
+            Entry::MergeStates(_) | Entry::MmaRate(_) | Entry::Transpose => 0,
             Entry::Amax(_) | Entry::Quantize(_) => Quantize::SHARED_BYTES,
         }
     }
@@ -79,6 +83,7 @@ impl Entry {
             Entry::MergeStates(merge) => merge.register_budget(),
             Entry::MmaRate(rate) => rate.register_budget(),
             Entry::Amax(config) | Entry::Quantize(config) => config.register_budget(),
+            Entry::Transpose => Transpose::REGISTER_BUDGET,
         }
     }
 

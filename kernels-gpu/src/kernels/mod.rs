@@ -28,6 +28,8 @@ mod pipeline;
 #[cfg(ada)]
 pub mod quantize;
 mod registers;
+#[cfg(any(ada, hopper))]
+mod scales;
 #[cfg(ampere)]
 mod shared_keys;
 #[cfg(ampere)]
@@ -37,6 +39,8 @@ mod statistics;
 mod ticket;
 #[cfg(any(ampere, ada))]
 mod tile;
+#[cfg(hopper)]
+pub mod transpose;
 
 use crate::params::FwdParams;
 use crate::ptx::ld_st::load_global_4;
