@@ -15,6 +15,7 @@ pub fn expected(entry: Entry) -> Counts {
     match entry {
         Entry::Forward(Kernel::FwdScalar(config)) => scalar(config),
         Entry::Forward(Kernel::FwdSm80(config)) => sm80(config),
+        Entry::Forward(Kernel::FwdSm90(config)) if config.e4m3 => fp8_sm90(config),
         Entry::Forward(Kernel::FwdSm90(config)) => sm90(config),
         Entry::Forward(Kernel::FwdFp8(config)) => fp8(config),
         Entry::Forward(Kernel::Decode(config)) => decode(config),
@@ -26,6 +27,8 @@ pub fn expected(entry: Entry) -> Counts {
         Entry::Amax(_) | Entry::Quantize(_) => Counts { bar_sync: 1, shfl_sync: 5, ..Counts::default() },
         // One loop, which the compiler may not unroll.
         Entry::MmaRate(_) => Counts { mma_sync: MmaRate::CHAINS, ..Counts::default() },
+        // Threads have nothing to do with each other.
+        Entry::Transpose => Counts::default(),
     }
 }
 
@@ -126,6 +129,52 @@ fn sm90(config: FwdSm90) -> Counts {
     }
 }
 
+/// The same with operands in e4m3.
+fn fp8_sm90(config: FwdSm90) -> Counts {
+    let when = |holds: bool, count: u32| if holds { count } else { 0 };
+    let (takes_turns, stages_output) = (config.groups() > 1, config.stages_output());
+    // A first step alone, a step, the last product of a tile beside the first one of the next, and that product alone; the
+    // output is stored behind the last two.
+    let (first, ways, last, stores) = (1, 2, 1, 2);
+    let (q_fills, k_fills, v_fills) = (2, 3, 2);
+    let products = first + 2 * ways + last;
+    Counts {
+        // At the start; before products; around the output tile.
+        bar_sync: 1 + when(takes_turns, ways) + when(stages_output, 2 * stores),
+        // Before the first turn; behind products.
+        bar_arrive: when(takes_turns, 1 + ways),
+        // Behind the number of a tile.
+        bar_warp_sync: q_fills,
+        // Key rows of a tile: producer and consumers, first tile and later ones; the number of a tile, likewise of consumers;
+        // warpgroup and ticket. Four for the maxima of two rows where the base moves, four for their sums.
+        shfl_sync: 4
+            + 2
+            + 2
+            + 4 * (first + ways)
+            + 4 * stores
+            + when(!stages_output, stores * 2 * (config.head_dim / 32) * 4),
+        // Whether a base moves; whether outputs have to be rescaled.
+        vote_sync: first + ways + 1,
+        stmatrix: when(stages_output, stores * config.head_dim / 16),
+        // Transposed values are one box.
+        bulk_copies: config.spans() * (q_fills + k_fills) + v_fills + when(stages_output, stores * config.out_spans()),
+        bulk_commit: when(stages_output, stores),
+        bulk_wait: when(stages_output, stores + 1),
+        mbarrier_init: 2 * config.q_stages() + 4 * config.stages + 1,
+        // The producer: queries or the end; keys; values. Consumers: keys, values, queries.
+        mbarrier_arrive: 2 * q_fills + k_fills + v_fills + (first + ways) + (ways + last) + 1,
+        // The same, and two that wait for the queries of a tile.
+        mbarrier_wait: q_fills + k_fills + v_fills + (first + ways) + (ways + last) + 2,
+        // 32 bytes of keys, 32 keys of values.
+        wgmma: (first + ways) * config.head_dim / 32 + (ways + last) * config.tile_kv / 32,
+        wgmma_fence: products,
+        wgmma_commit: products,
+        wgmma_wait: products,
+        setmaxnreg: 2,
+        ..Counts::default()
+    }
+}
+
 /// What one pass of the loop in which an entry point spends its time must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -140,8 +189,9 @@ pub struct Step {
 /// One step of `entry`; `None` for an entry point without matrix products.
 pub fn expected_step(entry: Entry) -> Option<Step> {
     match entry {
-        Entry::Forward(Kernel::FwdScalar(_)) | Entry::MergeStates(_) => None,
+        Entry::Forward(Kernel::FwdScalar(_)) | Entry::MergeStates(_) | Entry::Transpose => None,
         Entry::TokenSums(_) | Entry::TokenMean | Entry::Amax(_) | Entry::Quantize(_) => None,
+        Entry::Forward(Kernel::FwdSm90(config)) if config.e4m3 => Some(fp8_sm90_step(config)),
         Entry::Forward(Kernel::FwdSm90(config)) => Some(sm90_step(config)),
         Entry::Forward(Kernel::FwdSm80(config)) => Some(sm80_step(config)),
         Entry::Forward(Kernel::FwdFp8(config)) => Some(fp8_step(config)),
@@ -222,6 +272,16 @@ fn sm90_step(config: FwdSm90) -> Step {
         matrix_loads: 0,
         // One for each score of a thread, twice; where the base moves, one to rescale each of its rows.
         exponentials: 2 * scores + 2,
+    }
+}
+
+/// A step, with a mask or without.
+fn fp8_sm90_step(config: FwdSm90) -> Step {
+    Step {
+        tensor: config.head_dim / 32 + config.tile_kv / 32,
+        matrix_loads: 0,
+        // One for each score of a thread; where the base moves, one to rescale each of its rows.
+        exponentials: FwdSm90::GROUP_ROWS * config.tile_kv / FwdSm90::GROUP_THREADS + 2,
     }
 }
 

@@ -26,7 +26,7 @@ impl Target {
             | Entry::MmaRate(_) => Target::Sm80,
             Entry::Forward(Kernel::FwdFp8(_)) => Target::Sm89,
             Entry::TokenSums(_) | Entry::TokenMean | Entry::Amax(_) | Entry::Quantize(_) => Target::Sm89,
-            Entry::Forward(Kernel::FwdSm90(_)) => Target::Sm90a,
+            Entry::Forward(Kernel::FwdSm90(_)) | Entry::Transpose => Target::Sm90a,
         }
     }
 

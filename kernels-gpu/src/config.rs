@@ -5,7 +5,7 @@ mod fwd_fp8;
 mod fwd_sm90;
 
 pub use fwd_fp8::FwdFp8;
-pub use fwd_sm90::FwdSm90;
+pub use fwd_sm90::{FwdSm90, Operands};
 
 use crate::swizzle::Swizzle;
 
@@ -373,7 +373,7 @@ pub enum Kernel {
     FwdScalar(FwdScalar),
     /// cp.async, ldmatrix and mma.sync.
     FwdSm80(FwdSm80),
-    /// TMA and wgmma.
+    /// TMA and wgmma, of 16-bit elements or of e4m3.
     FwdSm90(FwdSm90),
     /// cp.async, ldmatrix and mma.sync of e4m3.
     FwdFp8(FwdFp8),
@@ -382,7 +382,7 @@ pub enum Kernel {
 }
 
 impl Kernel {
-    /// Type of q, k, v and out; of out alone for [`Kernel::FwdFp8`], which takes e4m3.
+    /// Type of q, k, v and out; of out alone for a kernel that [takes e4m3](Kernel::takes_e4m3).
     pub const fn dtype(self) -> DType {
         match self {
             Kernel::FwdScalar(k) => k.dtype,
@@ -391,6 +391,11 @@ impl Kernel {
             Kernel::FwdFp8(k) => k.dtype,
             Kernel::Decode(k) => k.dtype,
         }
+    }
+
+    /// Whether queries, keys and values are e4m3 with scales.
+    pub const fn takes_e4m3(self) -> bool {
+        matches!(self, Kernel::FwdFp8(_) | Kernel::FwdSm90(FwdSm90 { e4m3: true, .. }))
     }
 
     /// Largest head dim that the kernel takes.

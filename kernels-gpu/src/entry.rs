@@ -3,6 +3,7 @@
 use crate::config::{DType, Kernel, WARP, blocks_by_registers};
 use crate::merge::MergeStates;
 use crate::quantize::{Quantize, TokenParts};
+use crate::transpose::Transpose;
 
 /// `mma_rate`: `mma.sync` m16n8k16 with f32 accumulation, from registers to registers and nothing else. Its rate is a
 /// ceiling for kernels that use the instruction.
@@ -54,6 +55,8 @@ pub enum Entry {
     Amax(Quantize),
     /// Tensors in e4m3.
     Quantize(Quantize),
+    /// Values in e4m3 with their keys next to each other.
+    Transpose,
 }
 
 impl Entry {
@@ -65,6 +68,7 @@ impl Entry {
             Entry::MmaRate(_) => MmaRate::THREADS,
             Entry::TokenSums(_) | Entry::TokenMean => TokenParts::THREADS,
             Entry::Amax(_) | Entry::Quantize(_) => Quantize::THREADS,
+            Entry::Transpose => Transpose::THREADS,
         }
     }
 
@@ -72,7 +76,8 @@ impl Entry {
     pub const fn shared_bytes(self) -> u32 {
         match self {
             Entry::Forward(kernel) => kernel.shared_bytes(),
-            Entry::MergeStates(_) | Entry::MmaRate(_) | Entry::TokenSums(_) | Entry::TokenMean => 0,
+            Entry::MergeStates(_) | Entry::MmaRate(_) => 0,
+            Entry::TokenSums(_) | Entry::TokenMean | Entry::Transpose => 0,
             Entry::Amax(_) | Entry::Quantize(_) => Quantize::SHARED_BYTES,
         }
     }
@@ -85,6 +90,7 @@ impl Entry {
             Entry::MmaRate(rate) => rate.register_budget(),
             Entry::TokenMean => TokenParts::REGISTER_BUDGET,
             Entry::TokenSums(config) | Entry::Amax(config) | Entry::Quantize(config) => config.register_budget(),
+            Entry::Transpose => Transpose::REGISTER_BUDGET,
         }
     }
 

@@ -11,7 +11,11 @@ use crate::{merge::MergeParams, params::FwdParams};
 #[cfg(all(target_arch = "nvptx64", ada))]
 use crate::{params::FwdFp8Params, quantize::QuantizeParams, quantize::TokenMeanParams};
 #[cfg(all(target_arch = "nvptx64", hopper))]
-use crate::{params::FwdSm90Params, ptx::sreg::param_address};
+use crate::{
+    params::{FwdFp8Sm90Params, FwdSm90Params},
+    ptx::sreg::param_address,
+    transpose::TransposeParams,
+};
 
 const fn kernel(name: &str) -> Kernel {
     Kernel::parse(name).expect("an instance is declared by a name that parses")
@@ -33,12 +37,32 @@ macro_rules! instance {
     };
 }
 
+/// Declares `Instance`, the kernel of a Hopper configuration.
+#[cfg(all(target_arch = "nvptx64", hopper))]
+macro_rules! hopper_instance {
+    ($name:ident, $e4m3:literal) => {
+        const CONFIG: config::FwdSm90 = match kernel(stringify!($name)) {
+            Kernel::FwdSm90(config) if config.is_valid() && config.e4m3 == $e4m3 => config,
+            _ => panic!("listed under the wrong family, or not valid"),
+        };
+        enum Instance {}
+        impl kernels::fwd_sm90::Instance for Instance {
+            const CONFIG: config::FwdSm90 = CONFIG;
+            type OutFrags = [[f32; 4]; CONFIG.head_dim as usize / 8];
+            type ScoreFrags = [[f32; 4]; CONFIG.tile_kv as usize / 8];
+            type NarrowFrags = [[f32; 4]; CONFIG.narrow_kv() as usize / 8];
+            type PFrags = [[u32; 4]; (CONFIG.tile_kv / CONFIG.keys_of_step()) as usize];
+        }
+    };
+}
+
 /// Declares the tables [`KERNELS`] and [`ENTRIES`] and, on the device, an entry point for each row.
 macro_rules! instances {
     (
         fwd_scalar: $($scalar:ident)*;
         fwd_sm80: $($sm80:ident)*;
         fwd_sm90: $($sm90:ident)*;
+        fwd_fp8_sm90: $($fp8_sm90:ident)*;
         fwd_fp8: $($fp8:ident)*;
         decode: $($decode:ident)*;
         merge_states: $($merge:ident)*;
@@ -46,12 +70,13 @@ macro_rules! instances {
         token_sums: $($token_sums:ident)*;
         token_mean: $($token_mean:ident)*;
         amax: $($amax:ident)*;
-        quantize: $($quantize:ident)*
+        quantize: $($quantize:ident)*;
+        transpose: $transpose:ident
     ) => {
         /// Every attention kernel that ships, in the order of the PTX files.
         pub const KERNELS: &[Kernel] = &[
             $(kernel(stringify!($scalar)),)* $(kernel(stringify!($sm80)),)* $(kernel(stringify!($sm90)),)*
-            $(kernel(stringify!($fp8)),)* $(kernel(stringify!($decode)),)*
+            $(kernel(stringify!($fp8_sm90)),)* $(kernel(stringify!($fp8)),)* $(kernel(stringify!($decode)),)*
         ];
 
         $(
@@ -85,20 +110,20 @@ macro_rules! instances {
             #[cfg(all(target_arch = "nvptx64", hopper))]
             #[unsafe(no_mangle)]
             unsafe extern "ptx-kernel" fn $sm90(params: FwdSm90Params) {
-                const CONFIG: config::FwdSm90 = match kernel(stringify!($sm90)) {
-                    Kernel::FwdSm90(config) if config.is_valid() => config,
-                    _ => panic!("listed under the wrong family, or not valid"),
-                };
-                enum Instance {}
-                impl kernels::fwd_sm90::Instance for Instance {
-                    const CONFIG: config::FwdSm90 = CONFIG;
-                    type OutFrags = [[f32; 4]; CONFIG.head_dim as usize / 8];
-                    type ScoreFrags = [[f32; 4]; CONFIG.tile_kv as usize / 8];
-                    type NarrowFrags = [[f32; 4]; CONFIG.narrow_kv() as usize / 8];
-                    type PFrags = [[u32; 4]; CONFIG.tile_kv as usize / 16];
-                }
+                hopper_instance!($sm90, false);
                 // TMA reads tensor maps where they are: a reference to `params` would be one to a copy.
                 let address = param_address!($sm90);
+                // SAFETY: as above; the address is that of `params`.
+                unsafe { kernels::fwd_sm90::run::<Instance>(params, address) }
+            }
+        )*
+
+        $(
+            #[cfg(all(target_arch = "nvptx64", hopper))]
+            #[unsafe(no_mangle)]
+            unsafe extern "ptx-kernel" fn $fp8_sm90(params: FwdFp8Sm90Params) {
+                hopper_instance!($fp8_sm90, true);
+                let address = param_address!($fp8_sm90);
                 // SAFETY: as above; the address is that of `params`.
                 unsafe { kernels::fwd_sm90::run::<Instance>(params, address) }
             }
@@ -225,16 +250,24 @@ macro_rules! instances {
             }
         )*
 
+        #[cfg(all(target_arch = "nvptx64", hopper))]
+        #[unsafe(no_mangle)]
+        unsafe extern "ptx-kernel" fn $transpose(params: TransposeParams) {
+            // SAFETY: the host launches the entry with parameters of tensors that exist.
+            unsafe { kernels::transpose::run(params) }
+        }
+
         /// Every entry point that ships, in the order of the PTX files: first the kernels of [`KERNELS`].
         pub const ENTRIES: &[Entry] = &[
             $(entry(stringify!($scalar)),)* $(entry(stringify!($sm80)),)* $(entry(stringify!($sm90)),)*
-            $(entry(stringify!($fp8)),)* $(entry(stringify!($decode)),)*
+            $(entry(stringify!($fp8_sm90)),)* $(entry(stringify!($fp8)),)* $(entry(stringify!($decode)),)*
             $(entry(stringify!($merge)),)*
             $(entry(stringify!($mma_rate)),)*
             $(entry(stringify!($token_sums)),)*
             $(entry(stringify!($token_mean)),)*
             $(entry(stringify!($amax)),)*
             $(entry(stringify!($quantize)),)*
+            entry(stringify!($transpose)),
         ];
     };
 }
@@ -306,6 +339,11 @@ instances! {
         fwd_sm90_bf16_d128_q128_kv128_s2
         fwd_sm90_bf16_d192_q128_kv96_s2
         fwd_sm90_bf16_d256_q128_kv80_s2;
+    fwd_fp8_sm90:
+        fwd_fp8_sm90_f16_d64_q128_kv128_s4
+        fwd_fp8_sm90_f16_d128_q128_kv128_s4
+        fwd_fp8_sm90_bf16_d64_q128_kv128_s4
+        fwd_fp8_sm90_bf16_d128_q128_kv128_s4;
     fwd_fp8:
         fwd_fp8_f16_d64_q128_kv32_w4_s2
         fwd_fp8_f16_d64_q64_kv64_w4_s2
@@ -352,7 +390,9 @@ instances! {
     quantize:
         quantize_f16
         quantize_bf16
-        quantize_f32
+        quantize_f32;
+    transpose:
+        transpose_e4m3
 }
 
 const fn entry(name: &str) -> Entry {

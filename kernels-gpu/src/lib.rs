@@ -16,6 +16,7 @@ pub mod names;
 pub mod params;
 pub mod quantize;
 pub mod swizzle;
+pub mod transpose;
 
 // What kernels for Ada share with those for Ampere, they do not share whole.
 #[cfg(target_arch = "nvptx64")]

@@ -6,6 +6,7 @@
 //! fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1    8 warps that split the keys of a step 4 ways, 128 keys each
 //! fwd_sm80_bf16_d64_q64_kv64_w4_s2_b      blocks that share the keys of a sequence
 //! fwd_sm90_bf16_d128_q128_kv128_s2        128 query rows, 128 keys a step, 2 stages, with TMA and wgmma
+//! fwd_fp8_sm90_bf16_d128_q128_kv128_s4    the same, e4m3 in, bf16 out
 //! fwd_fp8_bf16_d64_q64_kv64_w4_s2         e4m3 in, bf16 out; 64 query rows, 64 keys a step, 4 warps, 2 stages
 //! decode_bf16_d128_q16_kv16_w4_s4         16 query rows, 16 keys a step of each of 4 warps, 4 stages
 //! merge_states_f32
@@ -14,6 +15,7 @@
 //! token_mean
 //! amax_f16
 //! quantize_f16
+//! transpose_e4m3
 //! ```
 //!
 //! Parsing runs at compile time too: an instance of a kernel is declared by its name alone.
@@ -21,7 +23,8 @@
 use crate::config::{DType, Decode, FwdFp8, FwdScalar, FwdSm80, FwdSm90, Kernel};
 use crate::entry::{Entry, MmaRate};
 use crate::merge::MergeStates;
-use crate::quantize::Quantize;
+use crate::quantize::{Quantize, TokenParts};
+use crate::transpose::Transpose;
 use core::fmt;
 
 impl fmt::Display for Kernel {
@@ -37,7 +40,8 @@ impl fmt::Display for Kernel {
                 f.write_str(if c.shares_keys { "_b" } else { "" })
             }
             Kernel::FwdSm90(c) => {
-                write!(f, "fwd_sm90_{}_d{}_q{}_kv{}_s{}", c.dtype, c.head_dim, c.tile_q, c.tile_kv, c.stages)
+                f.write_str(if c.e4m3 { "fwd_fp8_sm90" } else { "fwd_sm90" })?;
+                write!(f, "_{}_d{}_q{}_kv{}_s{}", c.dtype, c.head_dim, c.tile_q, c.tile_kv, c.stages)
             }
             Kernel::FwdFp8(c) => write!(
                 f,
@@ -65,7 +69,8 @@ impl fmt::Display for Entry {
             Entry::MergeStates(MergeStates { dtype }) => write!(f, "merge_states_{dtype}"),
             Entry::MmaRate(MmaRate { dtype }) => write!(f, "mma_rate_{dtype}"),
             Entry::TokenSums(Quantize { dtype }) => write!(f, "token_sums_{dtype}"),
-            Entry::TokenMean => f.write_str("token_mean"),
+            Entry::TokenMean => f.write_str(TokenParts::MEAN_NAME),
+            Entry::Transpose => f.write_str(Transpose::NAME),
             Entry::Amax(Quantize { dtype }) => write!(f, "amax_{dtype}"),
             Entry::Quantize(Quantize { dtype }) => write!(f, "quantize_{dtype}"),
         }
@@ -144,13 +149,11 @@ impl Kernel {
             return if rest.rest.is_empty() { Some(Kernel::FwdScalar(FwdScalar { dtype })) } else { None };
         }
         if let Some(rest) = name.skip("fwd_sm90_") {
-            let (dtype, rest) = read!(rest.dtype());
-            let (head_dim, rest) = read!(rest.number("_d"));
-            let (tile_q, rest) = read!(rest.number("_q"));
-            let (tile_kv, rest) = read!(rest.number("_kv"));
-            let (stages, rest) = read!(rest.number("_s"));
-            let config = FwdSm90 { dtype, head_dim, tile_q, tile_kv, stages };
-            return if rest.rest.is_empty() { Some(Kernel::FwdSm90(config)) } else { None };
+            return Self::parse_sm90(rest, false);
+        }
+        // A longer name than that of the family behind it.
+        if let Some(rest) = name.skip("fwd_fp8_sm90_") {
+            return Self::parse_sm90(rest, true);
         }
         if let Some(rest) = name.skip("fwd_fp8_") {
             let (dtype, rest) = read!(rest.dtype());
@@ -191,6 +194,17 @@ impl Kernel {
         let config = FwdSm80 { dtype, head_dim, tile_q, tile_kv, warps, kv_splits, stages, shares_keys };
         Some(Kernel::FwdSm80(config))
     }
+
+    /// What comes behind the family's name.
+    const fn parse_sm90(name: Reader, e4m3: bool) -> Option<Kernel> {
+        let (dtype, rest) = read!(name.dtype());
+        let (head_dim, rest) = read!(rest.number("_d"));
+        let (tile_q, rest) = read!(rest.number("_q"));
+        let (tile_kv, rest) = read!(rest.number("_kv"));
+        let (stages, rest) = read!(rest.number("_s"));
+        let config = FwdSm90 { dtype, head_dim, tile_q, tile_kv, stages, e4m3 };
+        if rest.rest.is_empty() { Some(Kernel::FwdSm90(config)) } else { None }
+    }
 }
 
 impl Entry {
@@ -198,8 +212,11 @@ impl Entry {
     /// see [`crate::instances::ENTRIES`].
     pub const fn parse(name: &str) -> Option<Entry> {
         let reader = Reader { rest: name.as_bytes() };
-        if let Some(rest) = reader.skip("token_mean") {
-            return if rest.rest.is_empty() { Some(Entry::TokenMean) } else { None };
+        if let Some(Reader { rest: [] }) = reader.skip(TokenParts::MEAN_NAME) {
+            return Some(Entry::TokenMean);
+        }
+        if let Some(Reader { rest: [] }) = reader.skip(Transpose::NAME) {
+            return Some(Entry::Transpose);
         }
         let families = ["merge_states_", "mma_rate_", "token_sums_", "amax_", "quantize_"];
         let mut family = 0;
@@ -278,6 +295,8 @@ mod tests {
             "merge_states_f32_",
             "amax_",
             "quantize_e4m3",
+            "transpose_e4m3_",
+            "fwd_fp8_sm90_bf16_d128_q128_kv128_w4_s4",
         ] {
             assert_eq!(Kernel::parse(name), None, "{name}");
             assert_eq!(Entry::parse(name), None, "{name}");

@@ -177,6 +177,25 @@ pub struct FwdFp8Params {
     pub v_scales: Scales,
 }
 
+/// Parameters of `fwd_fp8_sm90`, passed by value and aligned like [`FwdSm90Params`].
+///
+/// The maps of queries and keys have boxes of 128 columns (128 bytes). Those of values, which
+/// [`transpose`](crate::transpose) has turned, have the axes \[batch, head, column, key\], key first, and boxes of 128 keys by
+/// all columns. Of [`FwdParams`] the strides of `q` and `k` count e4m3; `scale_log2` is without the scales of queries and
+/// keys.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FwdFp8Sm90Params {
+    /// What `fwd_sm90` takes too.
+    pub sm90: FwdSm90Params,
+    /// Scales of the queries.
+    pub q_scales: Scales,
+    /// Scales of the keys: of blocks of at least a step.
+    pub k_scales: Scales,
+    /// The same of the values.
+    pub v_scales: Scales,
+}
+
 /// `dividend / divisor`, where 0 divides like 1: a panic has no place in a kernel.
 #[inline(always)]
 pub const fn quotient(dividend: u32, divisor: u32) -> u32 {

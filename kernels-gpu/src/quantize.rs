@@ -101,6 +101,9 @@ pub struct QuantizeParams {
 pub enum TokenParts {}
 
 impl TokenParts {
+    /// The name of `token_mean`.
+    pub const MEAN_NAME: &str = "token_mean";
+
     /// Threads of a block of either kernel.
     pub const THREADS: u32 = 256;
 

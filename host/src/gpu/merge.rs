@@ -1,7 +1,6 @@
 //! Merging two results on a [`Gpu`], and in a context of the caller's.
 
-use super::dependent::LaunchOptions;
-use super::function::{Function, Shape};
+use super::function::Shape;
 use super::kernels::Kernels;
 use super::open::Gpu;
 use super::tensor::GpuTensor;
@@ -13,7 +12,6 @@ use crate::tensor::Element;
 use cust::sys::CUstream;
 use evo_sdpa_kernels::config::DType;
 use evo_sdpa_kernels::entry::Entry;
-use evo_sdpa_kernels::instances::ENTRIES;
 use evo_sdpa_kernels::merge::MergeStates;
 
 /// What [`Gpu::merge_states`] returns.
@@ -107,12 +105,6 @@ impl Kernels {
         // SAFETY: the function takes one MergeParams by value; the caller vouches for the stream and for what the
         // addresses point at.
         unsafe { function.launch(shape, &mut arguments, stream) }
-    }
-
-    /// The loaded entry point, which is no attention kernel. The context is current.
-    pub(super) fn load_entry(&self, entry: Entry) -> Result<Function> {
-        let row = ENTRIES.iter().position(|known| *known == entry);
-        self.load(entry, row, LaunchOptions::default())
     }
 }
 

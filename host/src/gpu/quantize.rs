@@ -12,7 +12,7 @@ use crate::fp8::Fp8;
 use crate::nvtx::Range;
 use crate::plan::Plan;
 use crate::problem::Options;
-use crate::quantize::{self, QuantizeArgument, QuantizeLaunch, QuantizePlan, QuantizePointers};
+use crate::quantize::{self, QuantizeLaunch, QuantizePlan, QuantizePointers};
 use crate::tensor::{Element, TensorView};
 use cust::sys::CUstream;
 use evo_sdpa_kernels::config::Kernel;
@@ -176,13 +176,11 @@ impl Kernels {
         let _range = Range::new(c"launch");
         let launches = plan.bind(pointers)?;
         let _current = self.enter()?;
-        for QuantizeLaunch { entry, grid, mut argument } in launches {
+        for QuantizeLaunch { entry, grid, argument } in launches {
             let function = self.load_quantize(entry)?;
             let shape = Shape { grid, block: entry.threads(), shared_bytes: entry.shared_bytes() };
-            let mut arguments = [match &mut argument {
-                QuantizeArgument::Mean(params) => (&raw mut *params).cast(),
-                QuantizeArgument::Tensors(params) => (&raw mut *params).cast(),
-            }];
+            // The driver copies the block, and writes nothing.
+            let mut arguments = [argument.bytes().as_ptr().cast_mut().cast()];
             // SAFETY: the function takes one parameter by value, that of the launch; the caller vouches for the stream
             // and for what the addresses point at.
             unsafe { function.launch(shape, &mut arguments, stream) }?;

@@ -5,6 +5,8 @@ use crate::error::Result;
 use crate::fp8::{Fp8, ScaleBlocks};
 use crate::layout::Layout;
 use crate::limits::{self, ROW_ALIGNMENT};
+#[cfg(any(feature = "gpu", feature = "sim"))]
+use crate::parameters;
 use crate::plan::DevicePointers;
 use crate::problem::Problem;
 use evo_sdpa_kernels::config::DType;
@@ -45,12 +47,24 @@ pub struct QuantizeLaunch {
 }
 
 /// The parameter of a [`QuantizeLaunch`].
+#[expect(clippy::large_enum_variant, reason = "a plan has four launches at most, and a box is no plain data")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum QuantizeArgument {
     /// Of `token_sums` and `token_mean`.
     Mean(TokenMeanParams),
     /// Of `amax` and `quantize`.
     Tensors(QuantizeParams),
+}
+
+#[cfg(any(feature = "gpu", feature = "sim"))]
+impl QuantizeArgument {
+    /// The parameter block as it lies in memory, which is how a driver passes it on.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            QuantizeArgument::Mean(params) => parameters::bytes(params),
+            QuantizeArgument::Tensors(params) => parameters::bytes(params),
+        }
+    }
 }
 
 /// Device addresses of one quantisation. They are the caller's; nothing is freed.

@@ -9,7 +9,7 @@ use crate::quantize::{Call, QuantizeArgument, QuantizeLaunch, QuantizePlan, Quan
 use crate::tensor::{Element, TensorView};
 use evo_sdpa_kernels::config::{Kernel, WARP};
 use evo_sdpa_kernels::entry::Entry;
-use evo_sdpa_kernels::quantize::{Quantize, QuantizeParams, QuantizedTensor, TokenMeanParams, TokenParts};
+use evo_sdpa_kernels::quantize::{Quantize, QuantizeParams, QuantizedTensor, TokenParts};
 use ptx_sim::{Buffer, Device, Report};
 
 /// What [`Simulator::quantize`] returns.
@@ -95,10 +95,8 @@ impl Simulator {
         let kv_lens = upload_lens(&mut device, options);
         let workspace = device.alloc(plan.workspace_bytes());
         let launches = plan.bind(&QuantizePointers { q, k, v, kv_lens, workspace: address(workspace) })?;
-        let run = |QuantizeLaunch { entry, grid, argument }| match argument {
-            QuantizeArgument::Mean(params) => self.launch_entry(&mut device, entry, grid, &bytes_of_mean(params)),
-            QuantizeArgument::Tensors(params) => self.launch_entry(&mut device, entry, grid, &bytes(params)),
-        };
+        let run =
+            |launch: QuantizeLaunch| self.launch_entry(&mut device, launch.entry, launch.grid, launch.argument.bytes());
         let reports = launches.map(run).collect::<Result<_>>()?;
         Ok(Prepared { device, plan, kv_lens, workspace, reports })
     }
@@ -128,20 +126,4 @@ fn quantize_work(launch: &QuantizeLaunch) -> u64 {
     };
     const { assert!(Quantize::THREADS == TokenParts::THREADS) };
     blocks.saturating_mul(u64::from(Quantize::THREADS / WARP)).saturating_mul(of_warp)
-}
-
-/// The parameter block as it lies in memory.
-fn bytes(params: QuantizeParams) -> [u8; size_of::<QuantizeParams>()] {
-    // Three times six addresses, a stride of three numbers, and eleven more.
-    const { assert!(size_of::<QuantizeParams>() == 3 * (6 * 8 + (3 + 11) * 4)) };
-    // SAFETY: the struct has no padding, as its numbers fill it.
-    unsafe { std::mem::transmute(params) }
-}
-
-/// The same.
-fn bytes_of_mean(params: TokenMeanParams) -> [u8; size_of::<TokenMeanParams>()] {
-    // Four addresses, a stride of three numbers, and seven more.
-    const { assert!(size_of::<TokenMeanParams>() == 4 * 8 + (3 + 7) * 4) };
-    // SAFETY: the struct has no padding, as its numbers fill it.
-    unsafe { std::mem::transmute(params) }
 }

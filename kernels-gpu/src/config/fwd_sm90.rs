@@ -1,4 +1,4 @@
-//! `fwd_sm90`: what its tile decides.
+//! `fwd_sm90` and `fwd_fp8_sm90`: what their tiles decide.
 
 use super::{DType, MAX_HEAD_DIM, WARP, tile_columns};
 
@@ -8,9 +8,10 @@ use super::{DType, MAX_HEAD_DIM, WARP, tile_columns};
 /// many as the GPU has places for, and each takes tile after tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FwdSm90 {
-    /// Type of q, k, v and out: [`DType::F16`] or [`DType::Bf16`].
+    /// Type of q, k, v and out, [`DType::F16`] or [`DType::Bf16`]; of out alone where inputs are e4m3.
     pub dtype: DType,
-    /// Columns of the tiles: 64, 96, 128, 192 or 256; a smaller head dim is padded with zeros by the copies.
+    /// Columns of the tiles: 64, 96, 128, 192 or 256; 64 or 128 for e4m3. A smaller head dim is padded with zeros by the
+    /// copies.
     pub head_dim: u32,
     /// Query rows of a block, a multiple of [`FwdSm90::GROUP_ROWS`].
     pub tile_q: u32,
@@ -18,6 +19,32 @@ pub struct FwdSm90 {
     pub tile_kv: u32,
     /// How many tiles of keys, and of values, have room in shared memory at once.
     pub stages: u32,
+    /// Whether queries, keys and values are e4m3 with scales of blocks of rows. Values then lie with their keys next to each
+    /// other: [`crate::transpose`] puts them so.
+    pub e4m3: bool,
+}
+
+/// Operands of the matrix products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operands {
+    /// f16.
+    F16,
+    /// bf16.
+    Bf16,
+    /// e4m3.
+    E4m3,
+}
+
+impl Operands {
+    /// Elements of `dtype`, which has 16 bits.
+    pub const fn of(dtype: DType) -> Self {
+        if matches!(dtype, DType::F16) { Self::F16 } else { Self::Bf16 }
+    }
+
+    /// Bytes of one.
+    pub const fn bytes(self) -> u32 {
+        if matches!(self, Self::E4m3) { 1 } else { 2 }
+    }
 }
 
 impl FwdSm90 {
@@ -36,6 +63,16 @@ impl FwdSm90 {
     /// Most tiles of keys, and of values, in shared memory.
     pub const MAX_STAGES: u32 = 4;
 
+    /// Operands of the matrix products.
+    pub const fn operands(self) -> Operands {
+        if self.e4m3 { Operands::E4m3 } else { Operands::of(self.dtype) }
+    }
+
+    /// Bytes of an element of queries, keys and values.
+    pub const fn operand_bytes(self) -> u32 {
+        self.operands().bytes()
+    }
+
     /// Whether the device code can be instantiated.
     pub const fn is_valid(self) -> bool {
         matches!(self.dtype, DType::F16 | DType::Bf16)
@@ -48,13 +85,18 @@ impl FwdSm90 {
             && self.tile_kv.is_multiple_of(16)
             && self.tile_kv >= 16
             && self.tile_kv <= 256
+            && (!self.e4m3 || self.head_dim <= 128 && self.tile_kv == Self::SPAN_BYTES)
             && self.stages >= 1
             && self.stages <= Self::MAX_STAGES
     }
 
     /// Smallest head dim that the kernel takes; a smaller one is a narrower kernel's.
     pub const fn least_head_dim(self) -> u32 {
-        self.head_dim + 8 - if self.head_dim <= 128 { 32 } else { 64 }
+        match self.head_dim {
+            _ if self.e4m3 => self.head_dim + 16 - 64,
+            64..=128 => self.head_dim + 8 - 32,
+            _ => self.head_dim + 8 - 64,
+        }
     }
 
     /// Warpgroups that multiply.
@@ -67,19 +109,52 @@ impl FwdSm90 {
         (self.groups() + 1) * Self::GROUP_THREADS
     }
 
-    /// Spans of 64 columns into which a row is cut: the boxes of a tile, one behind the other in shared memory.
-    pub const fn spans(self) -> u32 {
-        self.head_dim.div_ceil(64)
+    /// Columns of a span of queries and keys, and of values that are not transposed.
+    pub const fn span_columns(self) -> u32 {
+        Self::SPAN_BYTES / self.operand_bytes()
     }
 
-    /// Bytes of the query tile, or of the output tile.
+    /// Spans into which a row is cut: the boxes of a tile, one behind the other in shared memory.
+    pub const fn spans(self) -> u32 {
+        self.head_dim.div_ceil(self.span_columns())
+    }
+
+    /// Columns of a span of the output.
+    pub const OUT_SPAN_COLUMNS: u32 = Self::SPAN_BYTES / 2;
+
+    /// Spans of a row of the output.
+    pub const fn out_spans(self) -> u32 {
+        self.head_dim.div_ceil(Self::OUT_SPAN_COLUMNS)
+    }
+
+    /// Bytes of the query tile.
     pub const fn q_bytes(self) -> u32 {
         self.spans() * self.tile_q * Self::SPAN_BYTES
     }
 
-    /// Bytes of a tile of keys, or of values.
-    pub const fn kv_bytes(self) -> u32 {
+    /// Bytes of a tile of keys.
+    pub const fn k_bytes(self) -> u32 {
         self.spans() * self.tile_kv * Self::SPAN_BYTES
+    }
+
+    /// Bytes of a tile of values: transposed ones are `head_dim` rows of a span of keys.
+    pub const fn v_bytes(self) -> u32 {
+        if self.e4m3 { self.head_dim * Self::SPAN_BYTES } else { self.k_bytes() }
+    }
+
+    /// Bytes of the output tile.
+    pub const fn out_bytes(self) -> u32 {
+        self.out_spans() * self.tile_q * Self::SPAN_BYTES
+    }
+
+    /// Steps of the product of queries and keys: 32 bytes of a row each.
+    pub const fn key_steps(self) -> u32 {
+        self.head_dim * self.operand_bytes() / 32
+    }
+
+    /// Keys of a step of the product with values.
+    pub const fn keys_of_step(self) -> u32 {
+        32 / self.operand_bytes()
     }
 
     /// Bytes before the tiles, which begin at multiples of 1024: barriers, and four bytes for each thread that multiplies.
@@ -90,13 +165,14 @@ impl FwdSm90 {
     /// Whether there is room for a second query tile and for an output tile. Else the queries of the next tile are copied
     /// once this tile has no more use for its own, and the output goes from registers to global memory.
     const fn is_roomy(self) -> bool {
-        self.tiles_bytes(3) <= Self::MAX_SHARED
+        self.head_bytes() + 2 * self.q_bytes() + self.kv_stages_bytes() + self.out_bytes() <= Self::MAX_SHARED
     }
 
     /// Keys of a narrow step, which is the first one of a warpgroup that sees no more of it; those of any step in kernels
     /// without: where half a step is no product, or exponentials take longer than products.
     pub const fn narrow_kv(self) -> u32 {
-        if self.tile_kv.is_multiple_of(64) && self.head_dim > 64 { self.tile_kv / 2 } else { self.tile_kv }
+        let halves = self.tile_kv.is_multiple_of(64) && self.head_dim > 64 && !self.e4m3;
+        if halves { self.tile_kv / 2 } else { self.tile_kv }
     }
 
     /// Query tiles in shared memory.
@@ -111,13 +187,14 @@ impl FwdSm90 {
 
     /// Dynamic shared memory of a block, bytes: head, query tiles, key stages, value stages, output tile if there is one.
     pub const fn shared_bytes(self) -> u32 {
-        self.tiles_bytes(if self.is_roomy() { 3 } else { 1 })
+        let out = if self.stages_output() { self.out_bytes() } else { 0 };
+        self.head_bytes() + self.q_stages() * self.q_bytes() + self.kv_stages_bytes() + out
     }
 
     const MAX_SHARED: u32 = 227 * 1024;
 
-    const fn tiles_bytes(self, q_tiles: u32) -> u32 {
-        self.head_bytes() + q_tiles * self.q_bytes() + 2 * self.stages * self.kv_bytes()
+    const fn kv_stages_bytes(self) -> u32 {
+        self.stages * (self.k_bytes() + self.v_bytes())
     }
 
     /// Registers of a thread of the warpgroup that copies, and of one that multiplies: together at most the 64 Ki of an

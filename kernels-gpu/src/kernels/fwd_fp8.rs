@@ -19,17 +19,18 @@ use super::block::{Instance, Mask, Position, Queries, multiply_keys};
 use super::element::pack;
 use super::pipeline::Pipeline;
 use super::registers::Registers;
+use super::scales::Factors;
 use super::sequence_keys;
 use super::statistics::{inverse, log_sum_exp};
 use super::tile::OperandAddress;
 use crate::config::FwdFp8;
 use crate::fragment::value_column;
 use crate::mask::kv_steps;
-use crate::params::{FwdFp8Params, FwdParams, Scales, kv_head};
+use crate::params::{FwdFp8Params, FwdParams, kv_head};
 use crate::ptx::bits::{even_bytes, odd_bytes};
-use crate::ptx::ld_st::{load_global_4, store_global_8};
+use crate::ptx::ld_st::store_global_8;
 use crate::ptx::ldmatrix::ldmatrix_x4_trans;
-use crate::ptx::math::{fma, min};
+use crate::ptx::math::fma;
 use crate::ptx::{fence_schedule, opaque, sreg};
 use core::ops::Range;
 use softmax::Softmax;
@@ -42,10 +43,6 @@ pub trait Fp8: Instance {
 
 /// Most m16 tiles of a warp.
 const MAX_ROW_FRAGS: usize = 2;
-
-/// Bound of the factor of a score. A score is a sum of up to 256 products of numbers up to 448, below 2^26: scaled it stays
-/// finite.
-const MAX_FACTOR: f32 = (1u128 << 100) as f32;
 
 /// The kernel.
 ///
@@ -64,7 +61,11 @@ pub unsafe fn run<I: Fp8>(params: FwdFp8Params) {
         let steps = kv_steps(at.block_row as i32, end_row as i32 - 1, kv_len, fwd.causal_offset, config.step());
 
         let pipeline = Pipeline::start::<I>(fwd, &at, 0, steps.total, kv_len as u32);
-        let factors = Factors::new(&params, &at);
+        // The rows of a warp lie in one block of scales; where there are none, any scale will do.
+        let row = (at.block_row + at.warp_row).min(fwd.q_len - 1);
+        let head_kv = kv_head(at.head, fwd.kv_head_reciprocal);
+        let scales = [&params.q_scales, &params.k_scales, &params.v_scales];
+        let factors = Factors::new(fwd, scales, at.batch, [at.head, head_kv], row);
         let q = Queries::<I>::load(sreg::dynamic_shared(), &at);
         let mut out = I::OutFrags::splat([0.0; 4]);
         let mut softmax = Softmax::<I>::new();
@@ -123,57 +124,6 @@ pub unsafe fn run<I: Fp8>(params: FwdFp8Params) {
         softmax.finish();
         store::<I>(fwd, &Position::current(config, fwd), &softmax, &out);
     }
-}
-
-/// The scales of the warp's queries, and of keys and values.
-struct Factors<'a> {
-    params: &'a FwdFp8Params,
-    /// Softmax scale times log2(e) times the queries' scale.
-    queries: f32,
-    /// Number of the first scale of the keys of the head.
-    keys: u32,
-    /// The same of its values.
-    values: u32,
-}
-
-impl<'a> Factors<'a> {
-    #[inline(always)]
-    unsafe fn new(params: &'a FwdFp8Params, at: &Position) -> Self {
-        let FwdFp8Params { fwd, q_scales, k_scales, v_scales } = params;
-        let head = kv_head(at.head, fwd.kv_head_reciprocal);
-        // The rows of a warp lie in one block of scales; where there are none, any scale will do.
-        let row = (at.block_row + at.warp_row).min(fwd.q_len - 1);
-        // SAFETY: the parameters are those of a plan.
-        let queries = unsafe { load_scale(q_scales, q_scales.first(at.batch, at.head), row) };
-        Self {
-            params,
-            queries: fwd.scale_log2 * queries,
-            keys: k_scales.first(at.batch, head),
-            values: v_scales.first(at.batch, head),
-        }
-    }
-
-    /// What the scores of a step become logarithms by, to base 2.
-    #[inline(always)]
-    unsafe fn scores(&self, first_key: u32) -> f32 {
-        // SAFETY: the key exists.
-        min(self.queries * unsafe { load_scale(&self.params.k_scales, self.keys, first_key) }, MAX_FACTOR)
-    }
-
-    /// The scale of the values of a step.
-    #[inline(always)]
-    unsafe fn values(&self, first_key: u32) -> f32 {
-        // SAFETY: the key exists.
-        unsafe { load_scale(&self.params.v_scales, self.values, first_key) }
-    }
-}
-
-/// The scale of row `row` of a head whose first scale is number `first`.
-#[inline(always)]
-unsafe fn load_scale(scales: &Scales, first: u32, row: u32) -> f32 {
-    let index = first + (row >> scales.shift);
-    // SAFETY: the caller's promise that there is such a row.
-    f32::from_bits(unsafe { load_global_4(scales.address + u64::from(index) * 4) })
 }
 
 /// The values of a step.

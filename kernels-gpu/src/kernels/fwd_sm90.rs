@@ -31,22 +31,24 @@
 //! the products and exponentials.
 
 mod epilogue;
+mod fp8;
+mod keys;
 mod recompute;
 mod shared;
 mod softmax;
 mod tile;
 
 use super::element::pack_probabilities;
-use super::registers::{Registers, hide};
+use super::registers::Registers;
 use crate::config::{FwdSm90, WARP};
-use crate::mask::visible_keys;
 use crate::params::{FwdParams, FwdSm90Params, TensorMap, TileOrder};
 use crate::ptx::ld_st::{store_shared_4, store_shared_16};
 use crate::ptx::wgmma::{self, Accumulators, Roles, descriptor};
-use crate::ptx::{barrier, mbarrier, sreg, tma};
+use crate::ptx::{barrier, mbarrier, opaque, sreg, tma};
+use keys::start_keys;
 use shared::{Shared, Turn};
 use softmax::{Scores, Softmax, rescale};
-use tile::{Lane, Tile, next_tile};
+use tile::{Lane, Tile, hide_keys, next_tile};
 
 /// A kernel of the table: its configuration and the register arrays that follow from it.
 pub trait Instance {
@@ -58,7 +60,7 @@ pub trait Instance {
     type ScoreFrags: Scores;
     /// Scores of a narrow step, `narrow_kv() / 8` fragments.
     type NarrowFrags: Scores;
-    /// Probabilities, `tile_kv / 16` m64k16 fragments.
+    /// Probabilities, one fragment for each step of the product with values.
     type PFrags: Registers<[u32; 4]>;
 }
 
@@ -69,7 +71,7 @@ impl<I: Instance> Roles for I {
 
 /// The generic addresses of the tensor maps.
 #[derive(Clone, Copy)]
-struct Maps {
+pub struct Maps {
     q: u64,
     k: u64,
     v: u64,
@@ -85,31 +87,56 @@ impl Maps {
     }
 }
 
+/// Parameters of a kernel with these roles.
+pub trait Parameters<I: Instance> {
+    /// What all such kernels take.
+    fn common(&self) -> &FwdSm90Params;
+
+    /// The work of a warpgroup that multiplies: it leaves tiles as [`produce`] expects.
+    ///
+    /// # Safety
+    /// The warpgroup is here, converged; these are the parameters of a launch, and maps and barriers are those of the block.
+    unsafe fn multiply(&self, maps: &Maps, shared: &Shared);
+}
+
+impl<I: Instance> Parameters<I> for FwdSm90Params {
+    #[inline(always)]
+    fn common(&self) -> &FwdSm90Params {
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(&self, maps: &Maps, shared: &Shared) {
+        // SAFETY: the caller's promise.
+        unsafe { Consumer::<I>::run(&self.fwd, &self.tiles, maps, shared) }
+    }
+}
+
 /// The kernel. `address` is the generic address of the parameters in their place.
 ///
 /// # Safety
 /// Launched with the grid, block and shared memory of a plan, whose parameters these are.
 #[inline(always)]
-pub unsafe fn run<I: Instance>(params: FwdSm90Params, address: u64) {
+pub unsafe fn run<I: Instance>(params: impl Parameters<I>, address: u64) {
     const { assert!(I::CONFIG.is_valid()) };
-    let config = I::CONFIG;
+    let FwdSm90Params { fwd, tiles, .. } = params.common();
     let shared = Shared::new::<I>();
     let maps = Maps::at(address);
     let thread = sreg::thread_idx_x();
     // SAFETY: barriers are made before anybody uses them; each warpgroup is converged in its role.
     unsafe {
         if thread == 0 {
-            shared.init(config.groups() * 4);
+            shared.init(I::CONFIG.groups() * 4);
         }
         barrier::sync_threads();
         if thread < FwdSm90::GROUP_THREADS {
             wgmma::shrink_registers::<I>();
             if thread < WARP {
-                produce::<I>(&params.fwd, &params.tiles, &maps, &shared);
+                produce::<I>(fwd, tiles, &maps, &shared);
             }
         } else {
             wgmma::grow_registers::<I>();
-            Consumer::<I>::run(&params.fwd, &params.tiles, &maps, &shared);
+            params.multiply(&maps, &shared);
         }
     }
 }
@@ -128,7 +155,7 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
         }
         let load = |map: u64, shared: u32, rows: u32, corner: [u32; 3], barrier: u32| {
             for span in 0..config.spans() {
-                let corner = [64 * span, corner[0], corner[1], corner[2]];
+                let corner = [config.span_columns() * span, corner[0], corner[1], corner[2]];
                 tma::load(shared + span * rows * FwdSm90::SPAN_BYTES, map, corner, barrier, lane == 0);
             }
         };
@@ -150,7 +177,7 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
         let mut load_keys = |tile: &Tile, step: u32| {
             shared.k.wait_empty(k_turn);
             let full = shared.k.full(k_turn);
-            mbarrier::arrive_expecting(full, config.kv_bytes(), lane == 0);
+            mbarrier::arrive_expecting(full, config.k_bytes(), lane == 0);
             let corner = [step * config.tile_kv, tile.head_kv, tile.batch];
             load(maps.k, shared.k.tile(k_turn), config.tile_kv, corner, full);
             k_turn.advance(&shared.k);
@@ -161,8 +188,12 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
             let corner = [step * config.tile_kv, tile.head_kv, tile.batch];
             let own_rows = tile.kv_len - (step * config.tile_kv) as i32;
             // Rows behind the sequence's own length are somebody's memory, where 0 * NaN would be NaN.
-            if own_rows < config.tile_kv as i32 && tile.kv_len < params.kv_len as i32 {
-                mbarrier::arrive_expecting(shared.patch(), config.kv_bytes(), lane == 0);
+            if config.e4m3 {
+                // Who transposed them made these zeros.
+                mbarrier::arrive_expecting(full, config.v_bytes(), lane == 0);
+                tma::load(values, maps.v, [corner[0], 0, corner[1], corner[2]], full, lane == 0);
+            } else if own_rows < config.tile_kv as i32 && tile.kv_len < params.kv_len as i32 {
+                mbarrier::arrive_expecting(shared.patch(), config.v_bytes(), lane == 0);
                 load(maps.v, values, config.tile_kv, corner, shared.patch());
                 mbarrier::wait(shared.patch(), patch_parity);
                 patch_parity ^= 1;
@@ -177,7 +208,7 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
                 barrier::sync_warp();
                 mbarrier::arrive(full, lane == 0);
             } else {
-                mbarrier::arrive_expecting(full, config.kv_bytes(), lane == 0);
+                mbarrier::arrive_expecting(full, config.v_bytes(), lane == 0);
                 load(maps.v, values, config.tile_kv, corner, full);
             }
             v_turn.advance(&shared.v);
@@ -192,7 +223,8 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
             while step > 0 {
                 load_keys(&tile, step - 1);
                 load_values(&tile, step);
-                step -= 1;
+                // LLVM would unroll the loop.
+                step = opaque(step - 1);
             }
             // As late as the copies allow, so that blocks with short tiles take more of them.
             let next = next_tile(params, order, lane);
@@ -245,9 +277,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
                 out: I::OutFrags::splat([0.0; 4]),
                 p: I::PFrags::splat([0; 4]),
             };
-            if config.groups() > 1 && this.at.group == config.groups() - 1 {
-                barrier::arrive_some(Lane::turn_barrier(0), 2 * FwdSm90::GROUP_THREADS);
-            }
+            this.at.begin_turns(config.groups());
             shared.q.wait_full(q_turn);
             let index = shared.tile_index(q_turn, this.at.lane);
             let mut tile = Tile::get::<I>(params, order, index);
@@ -297,31 +327,6 @@ impl<'a, I: Instance> Consumer<'a, I> {
         }
     }
 
-    /// Starts `Q K^T`.
-    #[inline(always)]
-    unsafe fn start_keys<S: Scores>(&self, q: u32) -> S {
-        let config = I::CONFIG;
-        let mut scores = S::splat([0.0; 4]);
-        let group = self.at.group * FwdSm90::GROUP_ROWS * FwdSm90::SPAN_BYTES;
-        let (q, k) = (descriptor(q + group, 16), descriptor(self.shared.k.tile(self.k_turn), 16));
-        // SAFETY: the tiles are full.
-        unsafe {
-            wgmma::fence();
-            for step in 0..config.head_dim / 16 {
-                let (span, column) = (step / 4, step % 4 * 2);
-                let rows = |rows: u32| span * rows * FwdSm90::SPAN_BYTES / 16 + column;
-                let (a, b) = (q + rows(config.tile_q), k + rows(config.tile_kv));
-                if step == 0 {
-                    scores.begin(config.dtype, a, b);
-                } else {
-                    scores.add(config.dtype, a, b);
-                }
-            }
-            wgmma::commit_group();
-        }
-        scores
-    }
-
     /// Starts `out += P V` of a step of `S`.
     #[inline(always)]
     unsafe fn start_values<S: Scores>(&mut self) {
@@ -332,7 +337,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
             wgmma::fence();
             for step in 0..S::LEN / 2 {
                 let rows = step * 16 * FwdSm90::SPAN_BYTES / 16;
-                self.out.add_values(config.dtype, self.p.get(step), v + rows);
+                self.out.add_values(config.operands(), self.p.get(step), v + rows);
             }
             wgmma::commit_group();
         }
@@ -370,27 +375,15 @@ impl<'a, I: Instance> Consumer<'a, I> {
         // SAFETY: waits for what the products read; the warpgroups take turns.
         unsafe {
             self.shared.k.wait_full(self.k_turn);
-            if groups > 1 {
-                barrier::sync_some(Lane::turn_barrier(self.at.group), 2 * FwdSm90::GROUP_THREADS);
-            }
-            let mut scores = self.start_keys::<S>(q);
+            self.at.take_turn(groups);
+            let mut scores = start_keys::<I, S>(self.shared, &self.at, self.k_turn, q);
             self.shared.v.wait_full(self.v_turn);
             self.start_values::<B>();
-            if groups > 1 {
-                let next = if self.at.group == groups - 1 { 0 } else { self.at.group + 1 };
-                barrier::arrive_some(Lane::turn_barrier(next), 2 * FwdSm90::GROUP_THREADS);
-            }
+            self.at.pass_turn(groups);
             wgmma::wait_group::<1>();
             self.end_keys(&mut scores);
             scores
         }
-    }
-
-    /// Without this ptxas moves the wait for the product with values above the exponentials.
-    #[inline(always)]
-    unsafe fn pin(&self, value: f32) {
-        // SAFETY: nobody reads it.
-        unsafe { store_shared_4(self.shared.sink(self.at.thread), value.to_bits()) }
     }
 
     /// The first step of the first tile, with no product with values beside it.
@@ -399,10 +392,10 @@ impl<'a, I: Instance> Consumer<'a, I> {
         // SAFETY: the queries are there.
         unsafe {
             self.shared.k.wait_full(self.k_turn);
-            let mut scores = self.start_keys::<I::ScoreFrags>(q);
+            let mut scores = start_keys::<I, I::ScoreFrags>(self.shared, &self.at, self.k_turn, q);
             wgmma::wait_group::<0>();
             self.end_keys(&mut scores);
-            self.mask(tile, tile.steps - 1, &mut scores);
+            hide_keys::<I, _>(self.params, tile, &self.at, tile.steps - 1, &mut scores);
             self.softmax.move_base(&mut scores);
             self.pack(&scores);
         }
@@ -414,9 +407,9 @@ impl<'a, I: Instance> Consumer<'a, I> {
         // SAFETY: the caller's promise.
         unsafe {
             let mut scores = self.products::<I::ScoreFrags, I::ScoreFrags>(q);
-            self.mask(tile, step, &mut scores);
+            hide_keys::<I, _>(self.params, tile, &self.at, step, &mut scores);
             let factors = self.softmax.move_base(&mut scores);
-            self.pin(self.softmax.row_sum[0] + self.softmax.row_sum[1]);
+            self.shared.pin(self.at.thread, self.softmax.row_sum[0] + self.softmax.row_sum[1]);
             wgmma::wait_group::<0>();
             self.end_values::<I::ScoreFrags>();
             rescale::<I>(&mut self.out, factors);
@@ -431,7 +424,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
         unsafe {
             let mut scores = self.products::<I::ScoreFrags, B>(q);
             let sums = self.softmax.exponentiate(&mut scores, self.softmax.base);
-            self.pin(sums[0] + sums[1]);
+            self.shared.pin(self.at.thread, sums[0] + sums[1]);
             wgmma::wait_group::<0>();
             self.end_values::<B>();
             if !self.softmax.keep_base(sums) {
@@ -452,9 +445,9 @@ impl<'a, I: Instance> Consumer<'a, I> {
             let mut scores = self.products::<S, I::ScoreFrags>(q);
             let factors = epilogue::finish(self.params, tile, &self.at, &self.softmax);
             self.softmax = Softmax::new(self.params.scale_log2);
-            self.mask(next, next.steps - 1, &mut scores);
+            hide_keys::<I, _>(self.params, next, &self.at, next.steps - 1, &mut scores);
             self.softmax.move_base(&mut scores);
-            self.pin(self.softmax.row_sum[0] + self.softmax.row_sum[1]);
+            self.shared.pin(self.at.thread, self.softmax.row_sum[0] + self.softmax.row_sum[1]);
             wgmma::wait_group::<0>();
             self.end_values::<I::ScoreFrags>();
             self.pack(&scores);
@@ -473,17 +466,6 @@ impl<'a, I: Instance> Consumer<'a, I> {
             wgmma::wait_group::<0>();
             self.end_values::<I::ScoreFrags>();
             factors
-        }
-    }
-
-    /// Sets scores of hidden keys to -inf.
-    #[inline(always)]
-    fn mask<S: Scores>(&self, tile: &Tile, step: u32, scores: &mut S) {
-        let first_column = (step * I::CONFIG.tile_kv + self.at.lane % 4 * 2) as i32;
-        for half in 0..2 {
-            let row = tile.first_row + self.at.first_row() + 8 * half + self.at.lane / 4;
-            let visible = visible_keys(row as i32, tile.kv_len, self.params.causal_offset) - first_column;
-            hide(scores, 0, S::LEN, half, visible);
         }
     }
 

@@ -28,6 +28,8 @@ mod pipeline;
 #[cfg(ada)]
 pub mod quantize;
 mod registers;
+#[cfg(any(ada, hopper))]
+mod scales;
 #[cfg(ampere)]
 mod shared_keys;
 #[cfg(ampere)]
@@ -39,6 +41,8 @@ mod ticket;
 mod tile;
 #[cfg(ada)]
 pub mod token_mean;
+#[cfg(hopper)]
+pub mod transpose;
 
 use crate::params::FwdParams;
 use crate::ptx::ld_st::load_global_4;

@@ -54,7 +54,7 @@ pub fn unpack_bf16(pair: u32) -> [f32; 2] {
 }
 
 /// `cvt.rn.satfinite.e4m3x2.f32` (sm_89) twice: four e4m3 elements. Beyond 448 they are 448, a NaN stays one.
-#[cfg(ada)]
+#[cfg(any(ada, hopper))]
 #[inline(always)]
 pub fn pack_e4m3(values: [f32; 4]) -> u32 {
     let word;

@@ -6,9 +6,9 @@
 //!
 //! Accumulators are m64n8 fragments: register `i` of lane `l` in warp `w` of the group is row `16 w + l/4 + 8 (i/2)` and
 //! column `2 (l%4) + i%2`, as in [`crate::fragment`]. Operand A from registers is four of the registers that
-//! `mma.sync` m16n8k16 takes, of the warp's 16 rows.
+//! `mma.sync` m16n8k16 takes, or m16n8k32 of e4m3, of the warp's 16 rows.
 
-use crate::config::DType;
+use crate::config::Operands;
 use core::arch::asm;
 
 /// Upper half of a descriptor of an operand in shared memory: 128-byte swizzle, 1024 bytes from eight rows to the next
@@ -25,23 +25,30 @@ pub const fn descriptor(address: u32, leading_bytes: u32) -> u32 {
 
 /// Accumulators of a product whose N is eight times their number.
 pub trait Accumulators {
-    /// `self = a b^T`: k16 of queries and of keys, by their [`descriptor`]s.
+    /// `self = a b^T`: 32 bytes of each row of queries and of keys, by their [`descriptor`]s.
     ///
     /// # Safety
     /// All warps of the warpgroup are here, converged, with equal descriptors, behind [`fence`].
-    unsafe fn begin(&mut self, dtype: DType, a: u32, b: u32);
+    unsafe fn begin(&mut self, operands: Operands, a: u32, b: u32);
 
     /// `self += a b^T`.
     ///
     /// # Safety
     /// That of [`Accumulators::begin`].
-    unsafe fn add(&mut self, dtype: DType, a: u32, b: u32);
+    unsafe fn add(&mut self, operands: Operands, a: u32, b: u32);
 
-    /// `self += a b`: probabilities in registers, 16 rows of values by their [`descriptor`].
+    /// `self = a b`: probabilities in registers, 32 keys of transposed values, e4m3 both.
     ///
     /// # Safety
     /// That of [`Accumulators::begin`].
-    unsafe fn add_values(&mut self, dtype: DType, a: [u32; 4], b: u32);
+    unsafe fn begin_values(&mut self, a: [u32; 4], b: u32);
+
+    /// `self += a b`: probabilities in registers, values by their [`descriptor`]: 16 rows, or 32 keys of transposed ones
+    /// where they are e4m3.
+    ///
+    /// # Safety
+    /// That of [`Accumulators::begin`].
+    unsafe fn add_values(&mut self, operands: Operands, a: [u32; 4], b: u32);
 }
 
 /// Four operands of an instruction's text for each fragment.
@@ -56,13 +63,13 @@ macro_rules! fragment {
 
 /// An instruction with both operands in shared memory.
 macro_rules! shared_product {
-    ($type:literal, $n:literal, $add:literal, $d:ident, $kind:ident, $a:ident, $b:ident, $($i:tt)*) => {
+    ($types:literal, $flags:literal, $n:literal, $add:literal, $d:ident, $kind:ident, $a:ident, $b:ident, $($i:tt)*) => {
         asm!(
             concat!(
                 "{{ .reg .pred add; .reg .b64 a, b; setp.ne.u32 add, ", $add, ", 0; ",
                 "mov.b64 a, {{{a}, {high}}}; mov.b64 b, {{{b}, {high}}}; ",
-                "wgmma.mma_async.sync.aligned.m64n", $n, "k16.f32.", $type, ".", $type, " {{", $(fragment!($i)),*,
-                "}}, a, b, add, 1, 1, 0, 0; }}",
+                "wgmma.mma_async.sync.aligned.m64n", $n, $types, " {{", $(fragment!($i)),*, "}}, a, b, add, 1, 1", $flags,
+                "; }}",
             ),
             $($kind(reg32) $d[$i][0], $kind(reg32) $d[$i][1], $kind(reg32) $d[$i][2], $kind(reg32) $d[$i][3],)*
             a = in(reg32) $a, b = in(reg32) $b, high = in(reg32) DESCRIPTOR_HIGH,
@@ -71,18 +78,16 @@ macro_rules! shared_product {
     };
 }
 
-/// An instruction with probabilities in registers and values, the last axis of which is contiguous, in shared memory.
+/// An instruction with probabilities in registers and values in shared memory, by columns where a flag says so.
 macro_rules! value_product {
-    ($type:literal, $n:literal, $d:ident, $a:ident, $b:ident, $($i:tt)*) => {
+    ($types:literal, $flags:literal, $n:literal, $add:literal, $d:ident, $kind:ident, $a:ident, $b:ident, $($i:tt)*) => {
         asm!(
             concat!(
-                "{{ .reg .pred add; .reg .b64 b; setp.eq.u32 add, 0, 0; mov.b64 b, {{{b}, {high}}}; ",
-                "wgmma.mma_async.sync.aligned.m64n", $n, "k16.f32.", $type, ".", $type, " {{", $(fragment!($i)),*,
-                "}}, {{{a0}, {a1}, {a2}, {a3}}}, b, add, 1, 1, 1; }}",
+                "{{ .reg .pred add; .reg .b64 b; setp.ne.u32 add, ", $add, ", 0; mov.b64 b, {{{b}, {high}}}; ",
+                "wgmma.mma_async.sync.aligned.m64n", $n, $types, " {{", $(fragment!($i)),*,
+                "}}, {{{a0}, {a1}, {a2}, {a3}}}, b, add, 1, 1", $flags, "; }}",
             ),
-            $(
-                inout(reg32) $d[$i][0], inout(reg32) $d[$i][1], inout(reg32) $d[$i][2], inout(reg32) $d[$i][3],
-            )*
+            $($kind(reg32) $d[$i][0], $kind(reg32) $d[$i][1], $kind(reg32) $d[$i][2], $kind(reg32) $d[$i][3],)*
             a0 = in(reg32) $a[0], a1 = in(reg32) $a[1], a2 = in(reg32) $a[2], a3 = in(reg32) $a[3],
             b = in(reg32) $b, high = in(reg32) DESCRIPTOR_HIGH,
             options(nostack),
@@ -97,37 +102,53 @@ macro_rules! accumulators {
         $(
             impl Accumulators for [[f32; 4]; $n / 8] {
                 #[inline(always)]
-                unsafe fn begin(&mut self, dtype: DType, a: u32, b: u32) {
+                unsafe fn begin(&mut self, operands: Operands, a: u32, b: u32) {
                     let d = self;
                     // SAFETY: the caller's promise.
                     unsafe {
-                        match dtype {
-                            DType::F16 => shared_product!("f16", $n, "0", d, out, a, b, $($i)*),
-                            _ => shared_product!("bf16", $n, "0", d, out, a, b, $($i)*),
+                        match operands {
+                            Operands::F16 => shared_product!("k16.f32.f16.f16", ", 0, 0", $n, "0", d, out, a, b, $($i)*),
+                            Operands::Bf16 => {
+                                shared_product!("k16.f32.bf16.bf16", ", 0, 0", $n, "0", d, out, a, b, $($i)*)
+                            }
+                            Operands::E4m3 => shared_product!("k32.f32.e4m3.e4m3", "", $n, "0", d, out, a, b, $($i)*),
                         }
                     }
                 }
 
                 #[inline(always)]
-                unsafe fn add(&mut self, dtype: DType, a: u32, b: u32) {
+                unsafe fn add(&mut self, operands: Operands, a: u32, b: u32) {
                     let d = self;
                     // SAFETY: the caller's promise.
                     unsafe {
-                        match dtype {
-                            DType::F16 => shared_product!("f16", $n, "1", d, inout, a, b, $($i)*),
-                            _ => shared_product!("bf16", $n, "1", d, inout, a, b, $($i)*),
+                        match operands {
+                            Operands::F16 => {
+                                shared_product!("k16.f32.f16.f16", ", 0, 0", $n, "1", d, inout, a, b, $($i)*)
+                            }
+                            Operands::Bf16 => {
+                                shared_product!("k16.f32.bf16.bf16", ", 0, 0", $n, "1", d, inout, a, b, $($i)*)
+                            }
+                            Operands::E4m3 => shared_product!("k32.f32.e4m3.e4m3", "", $n, "1", d, inout, a, b, $($i)*),
                         }
                     }
                 }
 
                 #[inline(always)]
-                unsafe fn add_values(&mut self, dtype: DType, a: [u32; 4], b: u32) {
+                unsafe fn begin_values(&mut self, a: [u32; 4], b: u32) {
+                    let d = self;
+                    // SAFETY: the caller's promise.
+                    unsafe { value_product!("k32.f32.e4m3.e4m3", "", $n, "0", d, out, a, b, $($i)*) }
+                }
+
+                #[inline(always)]
+                unsafe fn add_values(&mut self, operands: Operands, a: [u32; 4], b: u32) {
                     let d = self;
                     // SAFETY: the caller's promise.
                     unsafe {
-                        match dtype {
-                            DType::F16 => value_product!("f16", $n, d, a, b, $($i)*),
-                            _ => value_product!("bf16", $n, d, a, b, $($i)*),
+                        match operands {
+                            Operands::F16 => value_product!("k16.f32.f16.f16", ", 1", $n, "1", d, inout, a, b, $($i)*),
+                            Operands::Bf16 => value_product!("k16.f32.bf16.bf16", ", 1", $n, "1", d, inout, a, b, $($i)*),
+                            Operands::E4m3 => value_product!("k32.f32.e4m3.e4m3", "", $n, "1", d, inout, a, b, $($i)*),
                         }
                     }
                 }

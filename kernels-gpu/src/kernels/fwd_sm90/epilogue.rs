@@ -28,7 +28,7 @@ pub unsafe fn finish(params: &FwdParams, tile: &Tile, at: &Lane, softmax: &Softm
             let row = tile.first_row + at.first_row() + 8 * half as u32 + at.lane / 4;
             let address = lse_address(params, tile.batch, tile.head, row);
             if at.lane.is_multiple_of(4) && address != 0 && row < params.q_len {
-                store_global_f32(address, log_sum_exp(softmax.base[half], sums[half], params.scale_log2));
+                store_global_f32(address, log_sum_exp(softmax.base[half], sums[half], softmax.scale_log2));
             }
         }
         [inverse(sums[0]), inverse(sums[1])]
@@ -99,9 +99,14 @@ unsafe fn store_boxes<I: Instance>(
         }
         tma::fence_shared();
         barrier::sync_some(at.own_barrier(), FwdSm90::GROUP_THREADS);
-        for span in 0..config.spans() {
+        for span in 0..config.out_spans() {
             let row = tile.first_row + at.group * FwdSm90::GROUP_ROWS;
-            tma::store(out_map, [64 * span, row, tile.head, tile.batch], group_rows + span * span_bytes, speaks);
+            tma::store(
+                out_map,
+                [FwdSm90::OUT_SPAN_COLUMNS * span, row, tile.head, tile.batch],
+                group_rows + span * span_bytes,
+                speaks,
+            );
         }
         tma::commit_group(speaks);
     }

@@ -2,7 +2,7 @@
 
 use super::Instance;
 use crate::config::FwdSm90;
-use crate::ptx::ld_st::load_shared_4_if;
+use crate::ptx::ld_st::{load_shared_4_if, store_shared_4};
 use crate::ptx::{mbarrier, shuffle, sreg};
 
 /// A ring of tiles: for each stage one barrier that ends a phase when the tile is full, and one when it is free again.
@@ -129,14 +129,14 @@ impl Shared {
             tile_bytes,
             stages,
         };
-        let (q_bytes, kv_bytes) = (config.q_bytes(), config.kv_bytes());
+        let (q_bytes, k_bytes, v_bytes) = (config.q_bytes(), config.k_bytes(), config.v_bytes());
         let q = config.head_bytes();
         let k = q + config.q_stages() * q_bytes;
-        let v = k + config.stages * kv_bytes;
+        let v = k + config.stages * k_bytes;
         Self {
             q: ring(0, q, q_bytes, config.q_stages()),
-            k: ring(1, k, kv_bytes, config.stages),
-            v: ring(2, v, kv_bytes, config.stages),
+            k: ring(1, k, k_bytes, config.stages),
+            v: ring(2, v, v_bytes, config.stages),
             base,
         }
     }
@@ -180,15 +180,20 @@ impl Shared {
         unsafe { shuffle::broadcast_u32(load_shared_4_if(self.index(turn), lane == 0), 0) }
     }
 
-    /// Four bytes of a thread that multiplies, which are written and never read.
+    /// Uses `value`, which the exponentials of a step lead to: else ptxas moves the wait for the product with values above
+    /// them.
+    ///
+    /// # Safety
+    /// `thread` is that of the caller, not counting the producer's.
     #[inline(always)]
-    pub fn sink(&self, thread: u32) -> u32 {
-        self.base + FwdSm90::BARRIER_BYTES + 4 * thread
+    pub unsafe fn pin(&self, thread: u32, value: f32) {
+        // SAFETY: four bytes of the thread's own, which nobody reads.
+        unsafe { store_shared_4(self.base + FwdSm90::BARRIER_BYTES + 4 * thread, value.to_bits()) }
     }
 
     /// The output tile, where there is one.
     #[inline(always)]
     pub fn out<I: Instance>(&self) -> u32 {
-        self.v.tiles + I::CONFIG.stages * I::CONFIG.kv_bytes()
+        self.v.tiles + I::CONFIG.stages * I::CONFIG.v_bytes()
     }
 }

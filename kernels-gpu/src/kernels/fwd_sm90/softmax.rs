@@ -26,11 +26,13 @@ where
 /// Statistics of the rows `lane / 4` and `lane / 4 + 8` of a warp.
 #[derive(Clone, Copy)]
 pub struct Softmax {
-    /// The unscaled score whose probability is 1; -inf before the first visible key.
+    /// The unscaled score whose probability is 1, or its logarithm where `scale_log2` is 1; -inf before the first visible
+    /// key.
     pub base: [f32; 2],
     /// Sum of the lane's own probabilities.
     pub row_sum: [f32; 2],
-    scale_log2: f32,
+    /// What scores become logarithms to base 2 by.
+    pub scale_log2: f32,
 }
 
 impl Softmax {
@@ -44,17 +46,7 @@ impl Softmax {
     /// [`Softmax::keep_base`] has taken them.
     #[inline(always)]
     pub fn exponentiate<S: Scores>(&self, scores: &mut S, base: [f32; 2]) -> [f32; 2] {
-        let shift = [-base[0] * self.scale_log2, -base[1] * self.scale_log2];
-        // Two chains a row.
-        let mut sums = [[0.0f32; 2]; 2];
-        for tile in 0..S::LEN {
-            let s = scores.at(tile);
-            for i in 0..4 {
-                s[i] = ex2(fma(s[i], self.scale_log2, shift[i / 2]));
-                sums[i / 2][i % 2] += s[i];
-            }
-        }
-        [sums[0][0] + sums[0][1], sums[1][0] + sums[1][1]]
+        exponentiate(scores, self.scale_log2, [-base[0] * self.scale_log2, -base[1] * self.scale_log2])
     }
 
     /// Adds the sums of a step that kept the base, if they are in range in the whole warp. Else nothing changes.
@@ -79,23 +71,12 @@ impl Softmax {
     /// All lanes of the warp are converged.
     #[inline(always)]
     pub unsafe fn move_base<S: Scores>(&mut self, scores: &mut S) -> [f32; 2] {
-        // Two chains a row.
-        let mut maxima = [[self.base[0]; 2], [self.base[1]; 2]];
-        for tile in 0..S::LEN {
-            let s = scores.get(tile);
-            for i in 0..4 {
-                maxima[i / 2][i % 2] = max(maxima[i / 2][i % 2], s[i]);
-            }
-        }
+        let maxima = maxima(scores, self.base);
         let mut factors = [0.0; 2];
         let mut bases = [0.0; 2];
         for row in 0..2 {
-            let mut new = max(maxima[row][0], maxima[row][1]);
-            // SAFETY: the caller's promise. The four lanes of a row are neighbours.
-            unsafe {
-                new = max(new, butterfly(new, 1));
-                new = max(new, butterfly(new, 2));
-            }
+            // SAFETY: the caller's promise.
+            let new = unsafe { max_of_row(maxima[row]) };
             bases[row] = finite_base(new);
             factors[row] = ex2((self.base[row] - bases[row]) * self.scale_log2);
             self.base[row] = new;
@@ -122,6 +103,48 @@ impl Softmax {
             }
         }
         sums
+    }
+}
+
+/// Turns scores into probabilities `2^(score * factor + shift)`. Gives their sums.
+#[inline(always)]
+pub fn exponentiate<S: Scores>(scores: &mut S, factor: f32, shift: [f32; 2]) -> [f32; 2] {
+    // Two chains a row.
+    let mut sums = [[0.0f32; 2]; 2];
+    for tile in 0..S::LEN {
+        let s = scores.at(tile);
+        for i in 0..4 {
+            s[i] = ex2(fma(s[i], factor, shift[i / 2]));
+            sums[i / 2][i % 2] += s[i];
+        }
+    }
+    [sums[0][0] + sums[0][1], sums[1][0] + sums[1][1]]
+}
+
+/// The largest of the lane's scores of each row, at least `least`.
+#[inline(always)]
+pub fn maxima<S: Scores>(scores: &S, least: [f32; 2]) -> [f32; 2] {
+    // Two chains a row.
+    let mut maxima = [[least[0]; 2], [least[1]; 2]];
+    for tile in 0..S::LEN {
+        let s = scores.get(tile);
+        for i in 0..4 {
+            maxima[i / 2][i % 2] = max(maxima[i / 2][i % 2], s[i]);
+        }
+    }
+    maxima.map(|of_row| max(of_row[0], of_row[1]))
+}
+
+/// The largest number of the four lanes of a row, which are neighbours.
+///
+/// # Safety
+/// All lanes of the warp are converged.
+#[inline(always)]
+pub unsafe fn max_of_row(x: f32) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let pair = max(x, butterfly(x, 1));
+        max(pair, butterfly(pair, 2))
     }
 }
 

@@ -1,11 +1,13 @@
 //! What a block works on, and where a thread stands in it.
 
 use super::Instance;
+use super::softmax::Scores;
 use crate::config::{FwdSm90, WARP};
+use crate::kernels::registers::hide;
 use crate::kernels::sequence_keys;
 use crate::mask::visible_keys;
 use crate::params::{FwdParams, TileOrder, kv_head, quotient};
-use crate::ptx::{atomic, shuffle, sreg};
+use crate::ptx::{atomic, barrier, shuffle, sreg};
 
 /// A tile of query rows, and the steps of keys that it walks.
 #[derive(Clone, Copy)]
@@ -98,9 +100,46 @@ impl Lane {
         self.group * FwdSm90::GROUP_ROWS + self.warp_of_group() * 16
     }
 
-    /// The named barrier of the warpgroup's turn to multiply.
+    /// Gives the first turn to multiply to the first of `groups` warpgroups.
+    ///
+    /// # Safety
+    /// The warpgroup is here, converged; all do so before the first turn.
     #[inline(always)]
-    pub fn turn_barrier(group: u32) -> u32 {
+    pub unsafe fn begin_turns(&self, groups: u32) {
+        if groups > 1 && self.group == groups - 1 {
+            // SAFETY: the caller's promise.
+            unsafe { barrier::arrive_some(Self::turn_barrier(0), 2 * FwdSm90::GROUP_THREADS) }
+        }
+    }
+
+    /// Waits for the warpgroup's turn.
+    ///
+    /// # Safety
+    /// The warpgroup is here, converged; a turn is passed on before the next one.
+    #[inline(always)]
+    pub unsafe fn take_turn(&self, groups: u32) {
+        if groups > 1 {
+            // SAFETY: the caller's promise.
+            unsafe { barrier::sync_some(Self::turn_barrier(self.group), 2 * FwdSm90::GROUP_THREADS) }
+        }
+    }
+
+    /// Gives the turn to the next warpgroup.
+    ///
+    /// # Safety
+    /// The warpgroup is here, converged, and has the turn.
+    #[inline(always)]
+    pub unsafe fn pass_turn(&self, groups: u32) {
+        if groups > 1 {
+            let next = if self.group == groups - 1 { 0 } else { self.group + 1 };
+            // SAFETY: the caller's promise.
+            unsafe { barrier::arrive_some(Self::turn_barrier(next), 2 * FwdSm90::GROUP_THREADS) }
+        }
+    }
+
+    /// The named barrier of a warpgroup's turn.
+    #[inline(always)]
+    fn turn_barrier(group: u32) -> u32 {
         1 + group
     }
 
@@ -108,6 +147,17 @@ impl Lane {
     #[inline(always)]
     pub fn own_barrier(&self) -> u32 {
         5 + self.group
+    }
+}
+
+/// Sets scores of step `step` that the lane's rows do not see to -inf.
+#[inline(always)]
+pub fn hide_keys<I: Instance, S: Scores>(params: &FwdParams, tile: &Tile, at: &Lane, step: u32, scores: &mut S) {
+    let first_column = (step * I::CONFIG.tile_kv + at.lane % 4 * 2) as i32;
+    for half in 0..2 {
+        let row = tile.first_row + at.first_row() + 8 * half + at.lane / 4;
+        let visible = visible_keys(row as i32, tile.kv_len, params.causal_offset) - first_column;
+        hide(scores, 0, S::LEN, half, visible);
     }
 }
 
