@@ -20,7 +20,7 @@ const WITHOUT_MEAN: Quantization = Quantization { subtract_mean: true, ..PER_BLO
 const PER_TENSOR: Quantization = Quantization { fp8: Fp8::uniform(ScaleBlocks::Tensor), ..PER_HEAD };
 
 fn deviations<T: Element>(inputs: &Inputs<T>, quantization: &Quantization) -> Vec<Deviation> {
-    Unquantized::compute(inputs).unwrap().deviations(quantization).unwrap()
+    Unquantized::compute(inputs).unwrap().predict(quantization).unwrap().heads
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn normal_numbers_cost_five_percent_on_every_acceptance_shape_whatever_the_scale
             let inputs = Inputs::<bf16>::generate(&case);
             let exact = Unquantized::compute(&inputs).unwrap();
             for quantization in [PER_HEAD, WITHOUT_MEAN] {
-                let heads = exact.deviations(&quantization).unwrap();
+                let heads = exact.predict(&quantization).unwrap().heads;
                 let total: Deviation = heads.iter().copied().sum();
                 let at = format!("{case} {quantization:?} {}", total.relative());
                 assert!(within_rounding(&heads) && total.relative() > 0.043, "{at} {heads:?}");

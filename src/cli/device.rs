@@ -6,9 +6,10 @@ use super::record::Quantiles;
 use super::sim::SimArgs;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use evo_sdpa::half::{bf16, f16};
 use evo_sdpa::sim::{self, Report, Simulated};
-use evo_sdpa::verify::Inputs;
-use evo_sdpa::{DeviceSpec, Element, Kernel, Plan, Problem, Simulator, TunedKernels, cpu};
+use evo_sdpa::verify::{Inputs, Quantization};
+use evo_sdpa::{DType, DeviceSpec, Element, Kernel, Plan, Problem, Simulator, TunedKernels, cpu};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -64,6 +65,16 @@ pub struct Answer<T> {
     pub seconds: f64,
 }
 
+/// An answer to a call that was quantised on the device.
+pub struct QuantizedAnswer {
+    /// The answer, contiguous \[batch, heads_q, q_len, head_dim\].
+    pub out: Vec<f64>,
+    /// The attention kernel.
+    pub kernel: Kernel,
+    /// What the simulator has to say about each launch.
+    pub reports: Vec<Report>,
+}
+
 impl DeviceArgs {
     /// Opens the device that these options ask for.
     pub fn open(&self) -> Result<Device> {
@@ -83,12 +94,12 @@ impl DeviceArgs {
         }
     }
 
-    /// The CPU, for `what` can be had nowhere else.
-    pub fn open_cpu_for(&self, what: &str) -> Result<Device> {
-        if !matches!(self.device, Choice::Auto | Choice::Cpu) || self.sim.given().is_some() {
-            bail!("device: {what} is computed on the CPU, allowed: --device cpu");
+    /// The device that is asked for by name, or the CPU, which `what` can be had on without a device.
+    pub fn open_or_cpu(&self, what: &str) -> Result<Device> {
+        match self.device {
+            Choice::Auto if self.sim.given().is_none() => self.open_cpu(what),
+            _ => self.open(),
         }
-        self.open_cpu(what)
     }
 
     fn open_cpu(&self, reason: &str) -> Result<Device> {
@@ -137,6 +148,43 @@ impl Device {
             }
         };
         Ok(Answer { output, plan, report, seconds: start.elapsed().as_secs_f64() })
+    }
+
+    /// Computes a call that is quantised on the device, with an output in the inputs' type, bf16 where they are f32; none on
+    /// the CPU, which has a prediction only.
+    pub fn quantized_attention<T: Element>(
+        &self,
+        inputs: &Inputs<T>,
+        quantization: &Quantization,
+        kernel: Option<Kernel>,
+    ) -> Result<Option<QuantizedAnswer>> {
+        match T::DTYPE {
+            DType::F16 => self.quantized_as::<T, f16>(inputs, quantization, kernel),
+            DType::Bf16 | DType::F32 => self.quantized_as::<T, bf16>(inputs, quantization, kernel),
+        }
+    }
+
+    fn quantized_as<T: Element, O: Element>(
+        &self,
+        inputs: &Inputs<T>,
+        &Quantization { fp8, subtract_mean, .. }: &Quantization,
+        kernel: Option<Kernel>,
+    ) -> Result<Option<QuantizedAnswer>> {
+        let (views, options) = (inputs.views()?, inputs.options());
+        let (output, plan, reports): (cpu::Output<O>, _, _) = match &self.backend {
+            Backend::Cpu => return Ok(None),
+            Backend::Gpu(gpu) => {
+                let (output, plan) = gpu.quantized_attention_host(views, fp8, subtract_mean, &options, kernel)?;
+                (output, plan, vec![])
+            }
+            Backend::Sim(simulator) => {
+                let (quantized, answer) = simulator.quantized_attention(views, fp8, subtract_mean, &options, kernel)?;
+                let Simulated { output, plan, report } = answer;
+                (output, plan, [quantized.reports, vec![report]].concat())
+            }
+        };
+        let out = output.out.into_iter().map(O::to_f64).collect();
+        Ok(Some(QuantizedAnswer { out, kernel: plan.kernel, reports }))
     }
 
     /// The ways to compute a problem: the device's own choice and, where there are kernels, each that takes the problem.

@@ -22,7 +22,7 @@ pub fn open(_ptx: Option<&str>) -> Result<Gpu> {
 /// A GPU that cannot exist, so that nothing else depends on the feature.
 #[cfg(not(feature = "gpu"))]
 mod stand_in {
-    use evo_sdpa::{DeviceSpec, Element, Kernel, Options, Plan, Problem, Result, TensorView, cpu};
+    use evo_sdpa::{DeviceSpec, Element, Fp8, Kernel, Options, Plan, Problem, Result, TensorView, cpu};
 
     /// Has no values.
     pub enum Gpu {}
@@ -51,6 +51,17 @@ mod stand_in {
             _: &Options,
             _: Option<Kernel>,
         ) -> Result<(cpu::Output<T>, Plan)> {
+            match *self {}
+        }
+
+        pub fn quantized_attention_host<T: Element, O: Element>(
+            &self,
+            _: [TensorView<T>; 3],
+            _: Fp8,
+            _: bool,
+            _: &Options,
+            _: Option<Kernel>,
+        ) -> Result<(cpu::Output<O>, Plan)> {
             match *self {}
         }
 

@@ -14,8 +14,8 @@ impl Table {
     }
 
     /// Adds a row with as many cells as the header has.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
     }
 
     /// Columns of numbers are flush right, all others flush left.

@@ -29,7 +29,8 @@ const NAMED_FAILURES: usize = 10;
 /// Every case is computed with the device's own choice and, on a GPU, with each kernel that takes it. Exit code 1 when
 /// an answer is wrong. The simulator computes every case that is not too large with each kernel that takes it; a defect
 /// that it finds counts as a wrong answer. With --dtype e4m3 the error of e4m3 is measured instead, by operands, scales
-/// and kinds of tensors; one that rounding does not explain gives exit code 1.
+/// and kinds of tensors: as the CPU predicts it and, with --device gpu or sim, of the device's answers from tensors that it
+/// quantised itself; one that rounding does not explain gives exit code 1.
 #[derive(Args)]
 pub struct Verify {
     /// A part of the grid that takes seconds
@@ -41,7 +42,8 @@ pub struct Verify {
     /// Only cases whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     filter: String,
-    /// In place of the grid: what it costs to round q, k, v and probabilities to this type, on the CPU in f64
+    /// In place of the grid: what it costs to round q, k, v and probabilities to this type, on the CPU in f64, and on the
+    /// GPU or in the simulator where --device says so
     #[arg(long, value_enum, value_name = "TYPE", conflicts_with = "filter")]
     dtype: Option<fp8::Format>,
     #[command(flatten)]
@@ -52,9 +54,10 @@ impl Verify {
     /// Runs the grid and reports. `Ok(false)` when an answer is wrong.
     pub fn run(self, out: &mut impl Write) -> Result<bool> {
         if let Some(fp8::Format::E4m3) = self.dtype {
-            let device = self.device.open_cpu_for("the error of e4m3")?;
+            let device = self.device.open_or_cpu("the error of e4m3")?;
             writeln!(out, "device  {}", device.about)?;
-            return fp8::verify(self.quick, self.seeds, &real_calls(""), out);
+            let seeds = self.seeds.unwrap_or(if self.quick || device.is_simulated() { 1 } else { 3 });
+            return fp8::Sweep::new(&device, self.device.kernel).run(self.quick, seeds, &real_calls(""), out);
         }
         let device = self.device.open()?;
         let seeds = if self.quick || device.is_simulated() { 1 } else { 3 };

@@ -57,7 +57,8 @@ fn what_cannot_be_quantised_is_refused() {
     };
     refused(&["--scales", "65"], &["scales: a scale for 65 rows", "powers of two from 64"]);
     refused(&["--scales", "rows"], &["`rows`", "tensor, head"]);
-    refused(&["--device", "sim"], &["device: ", "--device cpu"]);
+    refused(&["--arch", "sm_80", "--device", "sim"], &["device: compute capability 80", "89 or later"]);
+    refused(&["--exact"], &["exact: ", "--device sim"]);
     refused(&["--kernel", "fwd_sm80_f16_d32_q64_kv64_w4_s2"], &["kernel: "]);
     refused(&["--out", "answer.safetensors"], &["--out", "--quantize"]);
     for alone in [&["--scales", "64"][..], &["--subtract-mean"]] {
@@ -92,5 +93,50 @@ fn verify_measures_operands_scales_and_special_tensors() {
         assert!(ran.stdout.contains(row), "{row}: {}", ran.stdout);
     }
     assert_eq!(evo(&["verify", "--dtype", "e4m3", "--filter", "d64"]).code, 2);
-    assert_refused(&evo(&["verify", "--dtype", "e4m3", "--device", "sim"]), &["device: "]);
+}
+
+#[test]
+fn on_a_device_every_head_is_measured_too() {
+    for arch in ["sm_89", "sm_90"] {
+        let more = ["--device", "sim", "--arch", arch, "--scales", "64", "--subtract-mean"];
+        let object = quantized(LAYER_4, &more);
+        assert_eq!(object["right"], true, "{object}");
+        let kernel = object["kernel"].as_str().unwrap();
+        assert!(kernel.starts_with("fwd_fp8"), "{kernel}");
+        let launches = object["findings"].as_array().unwrap();
+        assert_eq!(launches.len(), 4, "two for the mean, one that quantises, and attention");
+        let heads = object["heads"].as_array().unwrap();
+        for of in heads.iter().chain([&object["total"]]) {
+            let [device, predicted] = [figure(&of["device"], "relative_error"), figure(of, "relative_error")];
+            assert!((device - predicted).abs() < 2e-3, "{of}");
+            assert!(figure(&of["device_from_prediction"], "relative_error") < 2e-2, "{of}");
+        }
+    }
+    let ran = evo(&["run", LAYER_4, "--quantize", "e4m3", "--device", "sim"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    for line in ["device    apart", "verdict  right", "checks   quantize_f16: clean"] {
+        assert!(ran.stdout.contains(line), "{line}: {}", ran.stdout);
+    }
+}
+
+#[test]
+fn a_quantiser_with_a_defect_gives_a_wrong_answer_and_exit_code_1() {
+    let text = std::fs::read_to_string("ptx/sm_89.ptx").unwrap();
+    // Scales are half of what they should be: the largest numbers saturate.
+    let start = text.find(".entry quantize_f16(").unwrap();
+    let divisor = text[start..].find("0f43E00000").unwrap_or_else(|| panic!("no division by 448"));
+    let mut broken = text.clone();
+    broken.replace_range(start + divisor..start + divisor + 10, "0f44600000");
+    let path = scratch("broken-quantiser.ptx");
+    std::fs::write(&path, broken).unwrap();
+    let ran = evo(&["run", LAYER_4, "--quantize", "e4m3", "--device", "sim", "--ptx", path.to_str().unwrap()]);
+    assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("verdict  WRONG"), "{}", ran.stdout);
+}
+
+#[test]
+fn verify_measures_a_device_too() {
+    let ran = evo(&["verify", "--dtype", "e4m3", "--quick", "--device", "sim"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("all 48 answers of the device are as close as is predicted"), "{}", ran.stdout);
 }

@@ -67,6 +67,39 @@ pub fn within_rounding(heads: &[Deviation]) -> bool {
     total.relative() <= LARGEST_RELATIVE && heads.iter().all(|head| head.relative() <= LARGEST_OF_A_HEAD)
 }
 
+/// What the CPU says of a quantised call.
+#[derive(Clone, Debug)]
+pub struct Predicted {
+    /// How far it is from the exact answer to the call that is not quantised, for each head of each sequence in the order
+    /// \[batch, heads_q\].
+    pub heads: Vec<Deviation>,
+    /// The checked rows, head after head.
+    out: Vec<f64>,
+}
+
+/// How far a device's answer to a quantised call is from others, for each head as in [`Predicted`].
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// From the exact answer to the call that is not quantised.
+    pub heads: Vec<Deviation>,
+    /// From what the CPU says of the quantised call.
+    pub from_prediction: Vec<Deviation>,
+}
+
+/// What a device may add to twice the error that is predicted: its 16-bit output is rounded.
+const DEVICE_ALLOWANCE: f64 = 1e-2;
+
+impl Measured {
+    /// Whether no head's relative error is above twice the one that is predicted and an allowance of 1e-2 for rounding the
+    /// output: the rule by which every kernel is judged. NaN and infinity never are.
+    pub fn within(&self, predicted: &Predicted) -> bool {
+        let near = |(got, predicted): (&Deviation, &Deviation)| {
+            got.max_abs.is_finite() && got.relative() <= 2.0 * predicted.relative() + DEVICE_ALLOWANCE
+        };
+        self.heads.len() == predicted.heads.len() && self.heads.iter().zip(&predicted.heads).all(near)
+    }
+}
+
 /// The exact answer to a call, for answers in e4m3 to be compared with. Of a large problem, each head answers for its own
 /// share of the rows, as in [`super::Expected`].
 #[derive(Clone, Debug)]
@@ -90,12 +123,11 @@ impl<'a, T: Element> Unquantized<'a, T> {
         Ok(Self { inputs, shares, out: parts.concat() })
     }
 
-    /// How far the answer is from this one when the call is quantised: a deviation for each head of each sequence, in the
-    /// order \[batch, heads_q\].
+    /// The answer when the call is quantised, in f64 with the roundings of a kernel.
     ///
     /// # Errors
     /// Those of [`Call::new`].
-    pub fn deviations(&self, quantization: &Quantization) -> Result<Vec<Deviation>> {
+    pub fn predict(&self, quantization: &Quantization) -> Result<Predicted> {
         let inputs = self.rounded(quantization)?;
         let rounds_probabilities = quantization.rounds(Operand::Probabilities);
         let parts = self.shares.compute(&inputs, |[q, k, v], options| {
@@ -105,21 +137,22 @@ impl<'a, T: Element> Unquantized<'a, T> {
             };
             Ok(answer?.out)
         })?;
-        Ok(self.by_head(&parts.concat()))
+        let out = parts.concat();
+        Ok(Predicted { heads: self.by_head(&out, &self.out), out })
     }
 
-    /// How far an answer to the call is from this one: `out` is contiguous \[batch, heads_q, q_len, head_dim\]. In the
-    /// order of [`Unquantized::deviations`].
-    pub fn deviations_of<O: Element>(&self, out: &[O]) -> Vec<Deviation> {
+    /// How far a device's answer to the quantised call, contiguous \[batch, heads_q, q_len, head_dim\], is from this one
+    /// and from the prediction.
+    pub fn measure(&self, predicted: &Predicted, out: &[f64]) -> Measured {
         let out = self.shares.gather(out, self.inputs.q_layout.shape()[3]);
-        self.by_head(&out.into_iter().map(O::to_f64).collect::<Vec<_>>())
+        Measured { heads: self.by_head(&out, &self.out), from_prediction: self.by_head(&out, &predicted.out) }
     }
 
-    fn by_head(&self, out: &[f64]) -> Vec<Deviation> {
+    fn by_head(&self, out: &[f64], from: &[f64]) -> Vec<Deviation> {
         let head = (self.shares.rows_of_a_head() * self.inputs.q_layout.shape()[3]).max(1);
-        let exact = self.out.chunks(head);
-        // An answer that is too short lacks rows of every head that it does not reach.
-        exact.enumerate().map(|(i, exact)| Deviation::new(out.chunks(head).nth(i).unwrap_or_default(), exact)).collect()
+        // Heads that an answer is too short for lack all their elements.
+        let of_head = |(i, from)| Deviation::new(out.chunks(head).nth(i).unwrap_or_default(), from);
+        from.chunks(head).enumerate().map(of_head).collect()
     }
 
     /// Which part of the query rows is compared, 1 for all of them.

@@ -10,7 +10,7 @@ mod special;
 
 pub use cases::{Case, Kind, Storage, cases};
 pub use expected::{Expected, Verdict};
-pub use fp8::{Operand, Quantization, Unquantized, within_rounding};
+pub use fp8::{Measured, Operand, Predicted, Quantization, Unquantized, within_rounding};
 pub use inputs::Inputs;
 pub use rng::Rng;
 pub use special::Special;

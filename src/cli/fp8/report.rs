@@ -1,11 +1,13 @@
 //! The error of one call, head by head.
 
+use super::super::device::{Device, QuantizedAnswer};
+use super::super::findings;
 use super::super::table::Table;
 use super::{scales_name, total};
 use anyhow::Result;
-use evo_sdpa::Element;
 use evo_sdpa::quantize::Deviation;
-use evo_sdpa::verify::{Inputs, Quantization, Unquantized};
+use evo_sdpa::verify::{Inputs, Measured, Predicted, Quantization, Unquantized};
+use evo_sdpa::{Element, Kernel};
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -19,29 +21,45 @@ pub struct Report {
     device: String,
     quantization: Quantization,
     checked_part: f64,
-    heads: Vec<Deviation>,
+    predicted: Predicted,
+    measured: Option<(QuantizedAnswer, Measured)>,
 }
 
 impl Report {
-    /// Computes the answer with and without quantisation.
+    /// Computes the answer with and without quantisation, and that of the device.
     pub fn new<T: Element>(
         inputs: &Inputs<T>,
         quantization: &Quantization,
         scale_source: &'static str,
-        device: &str,
+        device: &Device,
+        kernel: Option<Kernel>,
     ) -> Result<Self> {
         let problem = inputs.problem();
         let exact = Unquantized::compute(inputs)?;
+        let predicted = exact.predict(quantization)?;
+        let answer = device.quantized_attention(inputs, quantization, kernel)?;
+        let measured = answer.map(|answer| {
+            let measured = exact.measure(&predicted, &answer.out);
+            (answer, measured)
+        });
         Ok(Self {
             problem: problem.to_string(),
             heads_q: problem.heads_q(),
             kv_lens: inputs.kv_lens.clone(),
             scale: problem.scale(),
             scale_source,
-            device: device.to_owned(),
+            device: device.about.clone(),
             quantization: *quantization,
             checked_part: exact.checked_part(),
-            heads: exact.deviations(quantization)?,
+            predicted,
+            measured,
+        })
+    }
+
+    /// Whether the device, if there is one, is as near as the prediction explains, and the simulator found no defect.
+    pub fn right(&self) -> bool {
+        self.measured.as_ref().is_none_or(|(answer, measured)| {
+            measured.within(&self.predicted) && answer.reports.iter().all(|report| report.is_clean())
         })
     }
 
@@ -58,33 +76,61 @@ impl Report {
         }
         writeln!(out, "scale    {} ({})", self.scale, self.scale_source)?;
         writeln!(out, "device   {}", self.device)?;
+        if let Some((answer, _)) = &self.measured {
+            writeln!(out, "kernel   {}", answer.kernel)?;
+        }
         writeln!(out, "e4m3     q, k, v and probabilities; a scale for each {}", scales_name(&self.quantization))?;
         writeln!(
             out,
             "rows     {:.1} % of them compared with the answer without e4m3, in f64\n",
             self.checked_part * 100.0
         )?;
-        let mut table = Table::new(&["batch", "head", "max error", "relative", "cosine"]);
-        let mut row = |batch: String, head: String, deviation: &Deviation| {
-            let (max, relative) = (format!("{:.2e}", deviation.max_abs), format!("{:.2e}", deviation.relative()));
-            table.row([batch, head, max, relative, format!("{:.6}", deviation.cosine())]);
-        };
-        for (index, deviation) in self.heads.iter().enumerate() {
-            row((index / self.heads_q).to_string(), (index % self.heads_q).to_string(), deviation);
+        self.table().write(out)?;
+        let Some((answer, _)) = &self.measured else { return Ok(()) };
+        writeln!(out, "\nmax error, relative, cosine: of the CPU's prediction; device: relative error of its answer;")?;
+        writeln!(out, "apart: how far that is from the prediction")?;
+        writeln!(out, "verdict  {}", if self.right() { "right" } else { "WRONG" })?;
+        answer
+            .reports
+            .iter()
+            .try_for_each(|report| findings::write(report, &format!("checks   {}: ", report.kernel), out))
+    }
+
+    /// Heads of sequences by their numbers, and all of them, each with what was predicted and measured.
+    fn table(&self) -> Table {
+        let mut header = vec!["batch", "head", "max error", "relative", "cosine"];
+        if self.measured.is_some() {
+            header.extend(["device", "apart"]);
         }
-        row("all".into(), "all".into(), &total(&self.heads));
-        table.write(out)?;
-        Ok(())
+        let mut table = Table::new(&header);
+        let mut row = |batch: String, head: String, deviation: &Deviation, measured: Option<[Deviation; 2]>| {
+            let (max, relative) = (format!("{:.2e}", deviation.max_abs), format!("{:.2e}", deviation.relative()));
+            let cells = [batch, head, max, relative, format!("{:.6}", deviation.cosine())];
+            let measured = measured.into_iter().flatten().map(|deviation| format!("{:.2e}", deviation.relative()));
+            table.row(cells.into_iter().chain(measured));
+        };
+        for (index, deviation) in self.predicted.heads.iter().enumerate() {
+            let (batch, head) = ((index / self.heads_q).to_string(), (index % self.heads_q).to_string());
+            row(batch, head, deviation, self.of_device(|heads| heads[index]));
+        }
+        row("all".into(), "all".into(), &total(&self.predicted.heads), self.of_device(total));
+        table
+    }
+
+    /// The device's deviation from the exact answer and from the prediction.
+    fn of_device(&self, of: impl Fn(&[Deviation]) -> Deviation) -> Option<[Deviation; 2]> {
+        let (_, Measured { heads, from_prediction }) = self.measured.as_ref()?;
+        Some([of(heads), of(from_prediction)])
     }
 
     fn json(&self, input: &str) -> Value {
-        let heads = self.heads.iter().enumerate().map(|(index, deviation)| {
-            let mut head = figures(deviation);
+        let heads = self.predicted.heads.iter().enumerate().map(|(index, deviation)| {
+            let mut head = figures(deviation, self.of_device(|heads| heads[index]));
             head["batch"] = (index / self.heads_q).into();
             head["head"] = (index % self.heads_q).into();
             head
         });
-        json!({
+        let mut object = json!({
             "input": input,
             "problem": self.problem,
             "kv_lens": self.kv_lens,
@@ -95,15 +141,30 @@ impl Report {
             "scales": scales_name(&self.quantization),
             "rows_checked": self.checked_part,
             "heads": heads.collect::<Vec<_>>(),
-            "total": figures(&total(&self.heads)),
-        })
+            "total": figures(&total(&self.predicted.heads), self.of_device(total)),
+        });
+        if let Some((answer, _)) = &self.measured {
+            object["kernel"] = answer.kernel.to_string().into();
+            object["right"] = self.right().into();
+            object["findings"] = answer.reports.iter().map(findings::json).collect();
+        }
+        object
     }
 }
 
-fn figures(deviation: &Deviation) -> Value {
-    json!({
-        "max_error": deviation.max_abs,
-        "relative_error": deviation.relative(),
-        "cosine": deviation.cosine(),
-    })
+/// Of the prediction, and of the device.
+fn figures(predicted: &Deviation, measured: Option<[Deviation; 2]>) -> Value {
+    let of = |deviation: &Deviation| {
+        json!({
+            "max_error": deviation.max_abs,
+            "relative_error": deviation.relative(),
+            "cosine": deviation.cosine(),
+        })
+    };
+    let mut figures = of(predicted);
+    if let Some([from_exact, from_prediction]) = &measured {
+        figures["device"] = of(from_exact);
+        figures["device_from_prediction"] = of(from_prediction);
+    }
+    figures
 }
