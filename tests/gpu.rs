@@ -20,6 +20,7 @@ mod common;
 #[path = "../examples/02_gpu_tensors.rs"]
 mod gpu_tensors;
 mod paged;
+mod quantized;
 
 /// The first GPU, shared by all tests so that each kernel is compiled once.
 fn gpu_or_skip() -> Option<&'static Gpu> {
