@@ -22,6 +22,7 @@ use std::collections::HashSet;
 mod mutants;
 #[path = "../paged/mod.rs"]
 mod paged;
+mod quantize;
 
 /// The compiled kernels.
 const TEXTS: [&str; 3] = [PTX_SM80, PTX_SM89, PTX_SM90A];
@@ -141,10 +142,10 @@ fn ptx_of(kernel: Kernel) -> &'static str {
     }
 }
 
-fn simulator(ptx: &str) -> Simulator {
+fn simulator(texts: &[&str]) -> Simulator {
     let options = Options { max_instructions: MAX_INSTRUCTIONS, ..Options::default() };
     let spec = DeviceSpec { sm_count: 1, ..DeviceSpec::H200 };
-    Simulator::new(&[ptx]).unwrap().with_spec(spec).with_options(options)
+    Simulator::new(texts).unwrap().with_spec(spec).with_options(options)
 }
 
 /// What gave a mutant away.
@@ -236,7 +237,7 @@ fn inputs<T: Element>(case: &Case) -> Inputs<T> {
 /// Tries the mutants of a kernel by the operators, each in at most `places(kernel, operator)` places.
 fn try_mutants<T: Element>(kernel: Kernel, places: impl Fn(Kernel, Operator) -> usize) -> Vec<Outcome> {
     let ptx = single_entry(ptx_of(kernel), &kernel.to_string());
-    let unharmed = simulator(&ptx);
+    let unharmed = simulator(&[&ptx]);
     let cases = cases(kernel);
     let tensors_of = |case: &Case| {
         let inputs = inputs::<T>(case);
@@ -253,7 +254,7 @@ fn try_mutants<T: Element>(kernel: Kernel, places: impl Fn(Kernel, Operator) -> 
     }
     let trials: Vec<_> = tensors.into_iter().map(|tensors| Trial::new(kernel, tensors, &unharmed)).collect();
     let outcome = |mutant: Mutant| {
-        let simulator = simulator(&mutant.of(&ptx));
+        let simulator = simulator(&[&mutant.of(&ptx)]);
         let concerned = trials.iter().filter(|trial| trial.executed.contains(&mutant.line));
         let defect = concerned.map(|trial| trial.run(&simulator)).find_map(Result::err);
         Outcome { kernel, mutant, defect }

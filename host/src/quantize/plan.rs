@@ -21,6 +21,18 @@ const PART_ALIGNMENT: usize = 128;
 ///
 /// Codes, scales and what launches leave for each other are in one workspace. No launch needs any of it to be zero, so
 /// that nothing has to be set before them, and a CUDA graph can repeat them.
+///
+/// ```
+/// use evo_sdpa_host::{DType, DeviceSpec, Fp8, Plan, Problem, QuantizePlan, ScaleBlocks};
+///
+/// let problem = Problem::contiguous(DType::Bf16, [1, 8, 8, 512, 512, 64]); // of the tensors before they are e4m3
+/// let plan = QuantizePlan::new(&problem, Fp8::uniform(ScaleBlocks::Rows(64)), false)?;
+/// let launches: Vec<_> = plan.launches().map(|launch| launch.entry.to_string()).collect();
+/// assert_eq!(launches, ["quantize_bf16"]);
+/// let attention = Plan::new(&plan.attention(DType::Bf16), &DeviceSpec::L4)?;
+/// assert!(attention.kernel.to_string().starts_with("fwd_fp8_bf16"));
+/// # Ok::<(), evo_sdpa_host::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct QuantizePlan {
     /// Type of q, k and v.

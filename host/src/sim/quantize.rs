@@ -109,21 +109,34 @@ impl Prepared {
     }
 }
 
-/// Estimated instructions of all warps; fitted to reports.
+/// Estimated instructions of all warps; fitted to reports, and within a factor of two of large ones.
 fn quantize_work(launch: &QuantizeLaunch) -> u64 {
-    let blocks: u64 = launch.grid.iter().map(|&n| u64::from(n)).product();
-    let of_warp = match launch.argument {
-        QuantizeArgument::Mean(params) if launch.entry == Entry::TokenMean => 60 + 4 * u64::from(params.parts),
-        QuantizeArgument::Mean(params) => 60 + 10 * u64::from(params.part_rows),
-        QuantizeArgument::Tensors(QuantizeParams { tensors }) => {
-            let passes = |tensor: &QuantizedTensor| {
-                let units = if matches!(launch.entry, Entry::Amax(_)) { tensor.units_of_part } else { 2 };
-                u64::from(units * tensor.unit_rows * tensor.head_dim / Quantize::ELEMENTS)
-                    .div_ceil(Quantize::THREADS.into())
-            };
-            250 + 110 * tensors.iter().map(passes).max().unwrap_or(0)
-        }
-    };
     const { assert!(Quantize::THREADS == TokenParts::THREADS) };
-    blocks.saturating_mul(u64::from(Quantize::THREADS / WARP)).saturating_mul(of_warp)
+    let warps = u64::from(launch.grid[0]) * u64::from(Quantize::THREADS / WARP);
+    match launch.argument {
+        QuantizeArgument::Mean(params) => {
+            let of_warp = match launch.entry {
+                Entry::TokenMean => 60 + 9 * params.parts,
+                _ => 100 + 20 * params.part_rows.min(params.rows),
+            };
+            warps * u64::from(of_warp)
+        }
+        QuantizeArgument::Tensors(QuantizeParams { tensors }) => {
+            let finds_only = matches!(launch.entry, Entry::Amax(_));
+            let of_tensor = |tensor: &QuantizedTensor| {
+                let heads = u64::from(tensor.units.div_ceil(tensor.units_of_head.max(1)));
+                let chunks = heads * u64::from(tensor.rows) * u64::from(tensor.head_dim / Quantize::ELEMENTS);
+                let passes = match (finds_only, tensor.all_parts) {
+                    (true, 0) => 0,
+                    (true, _) => 100,
+                    (false, 0) => 180,
+                    (false, _) => 80,
+                };
+                chunks.div_ceil(WARP.into()) * passes
+            };
+            let units = tensors.iter().map(|tensor| tensor.units_of_part).max().unwrap_or(0);
+            let start = if finds_only { 120 + 60 * units } else { 220 };
+            warps * u64::from(start) + tensors.iter().map(of_tensor).sum::<u64>()
+        }
+    }
 }
