@@ -115,12 +115,20 @@ impl Call<'_> {
     }
 
     fn run<T: Element>(&self, kernel: Kernel) -> Simulated<T> {
-        simulator().fp8_attention([&self.q, &self.k, &self.v], &self.options, Some(kernel)).unwrap()
+        self.run_in(simulator(), kernel)
+    }
+
+    fn run_in<T: Element>(&self, simulator: &Simulator, kernel: Kernel) -> Simulated<T> {
+        simulator.fp8_attention([&self.q, &self.k, &self.v], &self.options, Some(kernel)).unwrap()
     }
 
     /// What is wrong with the kernel's answer. `exact`: all probabilities are powers of two.
     fn faults<T: Element>(&self, kernel: Kernel, exact: bool) -> Vec<String> {
-        let Simulated { output, report, .. } = self.run::<T>(kernel);
+        self.faults_in::<T>(simulator(), kernel, exact)
+    }
+
+    fn faults_in<T: Element>(&self, simulator: &Simulator, kernel: Kernel, exact: bool) -> Vec<String> {
+        let Simulated { output, report, .. } = self.run_in::<T>(simulator, kernel);
         let mut faults = Vec::new();
         if !report.is_clean() {
             faults.push(report.to_string());
@@ -257,6 +265,26 @@ fn scales_of_any_size_give_numbers() {
             let outside = ran.output.out.iter().filter(is_outside).count();
             assert_eq!(outside, 0, "{kernel} {q_scale:e} {k_scale:e}");
             assert!(ran.output.lse.iter().all(|lse| !lse.is_nan()));
+        }
+    }
+}
+
+#[test]
+fn tiles_that_a_block_takes_one_after_the_other_do_not_mix() {
+    // One SM takes all of them; sequences end in the first step, in the third one, and nowhere.
+    let (one_sm, lens) = (DeviceSpec { sm_count: 1, ..DeviceSpec::H200 }, [300, 5, 0]);
+    let simulator = evo_sdpa::simulator().unwrap().with_spec(one_sm);
+    for head_dim in [64, 112] {
+        for causal in [None, Some(Causal::BottomRight)] {
+            let options = Options { kv_lens: Some(&lens), causal, ..Options::default() };
+            let call = random(17, [3, 4, 2, 150, 300, head_dim], ScaleBlocks::Rows(128), options);
+            let persistent: Vec<_> =
+                call.kernels().into_iter().filter(|kernel| matches!(kernel, Kernel::FwdSm90(_))).collect();
+            assert_eq!(persistent.len(), 2, "{persistent:?}");
+            for kernel in persistent {
+                let faults = with_element!(kernel.dtype(), T => call.faults_in::<T>(&simulator, kernel, false));
+                assert!(faults.is_empty(), "{kernel}:\n{}", faults.join("\n"));
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `fwd_fp8_sm90`: [`super`] with operands in e4m3 and scales of blocks of rows.
 //!
-//! Tiles, roles, barriers and the producer are the same. A consumer's step is
+//! Tiles, roles, the producer and its barriers are the same; warpgroups take no turns. A consumer's step is
 //!
 //! ```text
 //! start S = Q K(j)^T     start T = P V(j+1)     wait S     P = softmax(S)     wait T     O += v T     pack P
@@ -80,7 +80,6 @@ impl<'a, I: Instance> Consumer<'a, I> {
                 out: I::OutFrags::splat([0.0; 4]),
                 p: I::PFrags::splat([0; 4]),
             };
-            this.at.begin_turns(I::CONFIG.groups());
             shared.q.wait_full(q_turn);
             let mut tile = Tile::get::<I>(fwd, order, shared.tile_index(q_turn, this.at.lane));
             let mut factors = this.factors(params, &tile);
@@ -178,15 +177,12 @@ impl<'a, I: Instance> Consumer<'a, I> {
     /// Starts `S = Q K^T` and the product with the values of the step before, and waits for the scores.
     #[inline(always)]
     unsafe fn products(&mut self, q: u32) -> (I::ScoreFrags, I::OutFrags) {
-        let groups = I::CONFIG.groups();
-        // SAFETY: waits for what the products read; the warpgroups take turns.
+        // SAFETY: waits for what the products read.
         unsafe {
             self.shared.k.wait_full(self.k_turn);
-            self.at.take_turn(groups);
             let mut scores = start_keys::<I, I::ScoreFrags>(self.shared, &self.at, self.k_turn, q);
             self.shared.v.wait_full(self.v_turn);
             let sums = self.start_values();
-            self.at.pass_turn(groups);
             wgmma::wait_group::<1>();
             self.end_keys(&mut scores);
             (scores, sums)
@@ -219,7 +215,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
             self.end_keys(&mut scores);
             hide_keys::<I, _>(self.params, tile, &self.at, step, &mut scores);
             self.exponentiate(&mut scores, factor);
-            self.pack(&scores);
+            self.p = packed::<I>(&scores);
         }
     }
 
@@ -237,10 +233,11 @@ impl<'a, I: Instance> Consumer<'a, I> {
                 hide_keys::<I, _>(self.params, tile, &self.at, step, &mut scores);
             }
             let moved = self.exponentiate(&mut scores, factor);
+            let p = packed::<I>(&scores);
             wgmma::wait_group::<0>();
             self.end_values(sums, scale);
             rescale::<I>(&mut self.out, moved);
-            self.pack(&scores);
+            self.p = p;
         }
     }
 
@@ -264,9 +261,10 @@ impl<'a, I: Instance> Consumer<'a, I> {
             self.softmax = Softmax::new(1.0);
             hide_keys::<I, _>(self.params, next, &self.at, step, &mut scores);
             self.exponentiate(&mut scores, factor);
+            let p = packed::<I>(&scores);
             wgmma::wait_group::<0>();
             self.end_values(sums, scale);
-            self.pack(&scores);
+            self.p = p;
             normal
         }
     }
@@ -285,19 +283,21 @@ impl<'a, I: Instance> Consumer<'a, I> {
             normal
         }
     }
+}
 
-    /// The probabilities in e4m3, as operands of the product with values: a lane has two keys of each eight, and a word
-    /// those of sixteen.
-    #[inline(always)]
-    fn pack(&mut self, scores: &I::ScoreFrags) {
-        for i in 0..I::CONFIG.tile_kv / I::CONFIG.keys_of_step() {
-            let word = |first: u32, half: usize| {
-                let (left, right) = (scores.get(4 * i + first), scores.get(4 * i + first + 1));
-                pack_e4m3([left[2 * half], left[2 * half + 1], right[2 * half], right[2 * half + 1]])
-            };
-            *self.p.at(i) = [word(0, 0), word(0, 1), word(2, 0), word(2, 1)];
-        }
+/// The probabilities in e4m3, as operands of the product with values: a lane has two keys of each eight,
+/// and a word those of sixteen.
+#[inline(always)]
+fn packed<I: Instance>(scores: &I::ScoreFrags) -> I::PFrags {
+    let mut p = I::PFrags::splat([0; 4]);
+    for i in 0..I::CONFIG.tile_kv / I::CONFIG.keys_of_step() {
+        let word = |first: u32, half: usize| {
+            let (left, right) = (scores.get(4 * i + first), scores.get(4 * i + first + 1));
+            pack_e4m3([left[2 * half], left[2 * half + 1], right[2 * half], right[2 * half + 1]])
+        };
+        *p.at(i) = [word(0, 0), word(0, 1), word(2, 0), word(2, 1)];
     }
+    p
 }
 
 /// How scores become logarithms of probabilities.
