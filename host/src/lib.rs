@@ -15,6 +15,8 @@ mod merge;
 mod model;
 pub mod nvtx;
 mod pages;
+#[cfg(any(feature = "gpu", feature = "sim"))]
+mod parameters;
 mod plan;
 mod problem;
 pub mod ptx_text;
@@ -30,12 +32,13 @@ pub mod verify;
 
 pub use device::DeviceSpec;
 pub use error::{Error, Result};
-pub use evo_sdpa_kernels::config::{DType, Decode, FwdFp8, FwdSm90, Kernel};
+pub use evo_sdpa_kernels::config::{DType, Decode, FwdFp8, FwdSm90, Kernel, Operands};
 pub use evo_sdpa_kernels::entry::{Entry, MmaRate};
 pub use evo_sdpa_kernels::instances::{ENTRIES, KERNELS};
 pub use evo_sdpa_kernels::merge::{MergeParams, MergeStates};
 pub use evo_sdpa_kernels::params::{Scales, TileOrder};
 pub use evo_sdpa_kernels::quantize::{Quantize, QuantizeParams};
+pub use evo_sdpa_kernels::transpose::{Transpose, TransposeParams};
 pub use fp8::{Fp8, ScaleBlocks};
 #[cfg(feature = "gpu")]
 pub use gpu::{Gpu, GpuMerged, GpuOutput, GpuTensor, Kernels, LaunchOptions};

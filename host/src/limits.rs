@@ -6,7 +6,7 @@
 
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
-use crate::fp8::Fp8;
+use crate::fp8::{Fp8, ScaleBlocks};
 use crate::layout::{AXES, Layout};
 use crate::problem::Problem;
 use evo_sdpa_kernels::config::{DType, Decode, FwdFp8, FwdSm90, Kernel, MAX_HEAD_DIM, tile_columns};
@@ -162,6 +162,7 @@ enum Refusal {
     Keys,
     Repeated,
     Tiles,
+    Scales { field: &'static str, rows: u32, least: u32 },
 }
 
 /// The row of `kernel` in [`KERNELS`], if it ships.
@@ -192,10 +193,12 @@ pub fn takes_valid(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> b
 pub fn takes_head_dim(kernel: &Kernel, head_dim: usize) -> bool {
     match kernel {
         Kernel::FwdScalar(_) => true,
+        Kernel::FwdFp8(_) | Kernel::FwdSm90(FwdSm90 { e4m3: true, .. }) => {
+            (head_dim as u32).next_multiple_of(FwdFp8::COLUMNS) == kernel.head_dim()
+        }
         Kernel::FwdSm80(_) | Kernel::FwdSm90(_) | Kernel::Decode(_) => {
             tile_columns(head_dim as u32) == kernel.head_dim()
         }
-        Kernel::FwdFp8(config) => (head_dim as u32).next_multiple_of(FwdFp8::COLUMNS) == config.head_dim,
     }
 }
 
@@ -221,6 +224,15 @@ fn repeated_axis(problem: &Problem) -> Option<(&'static str, usize)> {
     tensors.into_iter().find_map(|(field, layout)| {
         let repeats = |axis: &usize| layout.shape()[*axis] > 1 && layout.strides()[*axis] == 0;
         Some((field, (0..3).find(repeats)?))
+    })
+}
+
+/// Keys or values of which a step of `config` would have several scales.
+fn small_block(config: FwdSm90, problem: &Problem) -> Option<Refusal> {
+    let (least, [_, k, v]) = (config.tile_kv, problem.fp8?.tensors());
+    [k, v].into_iter().find_map(|(field, blocks)| match blocks {
+        ScaleBlocks::Rows(rows) if rows < least => Some(Refusal::Scales { field, rows, least }),
+        ScaleBlocks::Rows(_) | ScaleBlocks::Head | ScaleBlocks::Tensor => None,
     })
 }
 
@@ -253,7 +265,7 @@ fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Re
     if kernel.dtype() != problem.dtype {
         return Some(Refusal::DType);
     }
-    if problem.fp8.is_some() != matches!(kernel, Kernel::FwdFp8(_)) {
+    if problem.fp8.is_some() != kernel.takes_e4m3() {
         return Some(Refusal::Fp8);
     }
     if !takes_head_dim(kernel, problem.head_dim()) {
@@ -267,6 +279,11 @@ fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Re
         Kernel::FwdSm90(_) if problem.kv_len() == 0 => return Some(Refusal::Keys),
         Kernel::FwdSm90(_) if repeated_axis(problem).is_some() => return Some(Refusal::Repeated),
         Kernel::FwdSm90(config) if tiles(*config, problem) > MAX_TILES => return Some(Refusal::Tiles),
+        Kernel::FwdSm90(config) if config.e4m3 => {
+            if let Some(refusal) = small_block(*config, problem) {
+                return Some(refusal);
+            }
+        }
         _ => {}
     }
     if !device.runs(*kernel) {
@@ -306,6 +323,9 @@ impl Refusal {
             Refusal::Tiles => {
                 let allowed = format!("at most {MAX_TILES} tiles of {} rows for {kernel}", kernel.tile_q());
                 ("q_len", problem.q_len().to_string(), allowed)
+            }
+            Refusal::Scales { field, rows, least } => {
+                (field, format!("a scale for {rows} rows"), format!("for {least} or more for {kernel}"))
             }
             Refusal::SharedMemory => {
                 let (needed, available) = (kernel.shared_bytes(), device.shared_per_block);

@@ -12,11 +12,10 @@ use crate::problem::Problem;
 use crate::splits::{SplitReason, Splits};
 use crate::tensor_map::TiledTensor;
 use crate::tuned::TunedKernels;
-use evo_sdpa_kernels::config::Kernel;
+use evo_sdpa_kernels::config::{FwdSm90, Kernel};
 use evo_sdpa_kernels::instances::KERNELS;
-#[cfg(any(feature = "gpu", feature = "sim"))]
-use evo_sdpa_kernels::params::{FwdFp8Params, FwdSm90Params, TensorMap};
 use evo_sdpa_kernels::params::{FwdParams, Scales, TileOrder, Workspace, kv_head_reciprocal};
+use evo_sdpa_kernels::transpose::Transpose;
 use std::fmt;
 
 /// Why a plan has the kernel that it has.
@@ -88,7 +87,7 @@ pub struct Plan {
     lse: bool,
     pages: bool,
     /// Where scales are, with null addresses; none without e4m3 inputs.
-    scales: Option<[Scales; 3]>,
+    pub(crate) scales: Option<[Scales; 3]>,
 }
 
 /// Device addresses of one call. They are the caller's; nothing is freed.
@@ -256,9 +255,11 @@ impl Plan {
     /// Bytes of device memory that the launch needs beside its tensors: see [`DevicePointers::workspace`]. It depends on
     /// shapes and splits alone.
     pub fn workspace_bytes(&self) -> usize {
-        if let Some(tiles) = self.tiles {
+        if let (Some(tiles), Kernel::FwdSm90(config)) = (self.tiles, self.kernel) {
             // Blocks take tiles by a counter, the first of all, where there is more than one for each.
-            return if tiles.count > self.grid[0] { Workspace::COUNTER_BYTES as usize } else { 0 };
+            let counters = Workspace::COUNTER_BYTES as usize;
+            let transposed = transposed_bytes(config, &self.params, &tiles);
+            return if tiles.count > self.grid[0] || transposed > 0 { counters + transposed } else { 0 };
         }
         let [x, y, z] = self.grid.map(u64::from);
         let row_tiles = x / u64::from(self.splits.count) * y * z;
@@ -292,8 +293,8 @@ impl Plan {
         if KERNELS.get(self.index) == Some(&self.kernel) { Some(self.index) } else { limits::index(self.kernel) }
     }
 
-    /// The parameter block for these addresses; that of a kernel with [`Plan::tensors`] holds it beside tensor maps. Fails
-    /// on a null or misaligned address.
+    /// The parameter block for these addresses, which that of a kernel with [`Plan::tensors`] or e4m3 inputs holds beside
+    /// other things. Fails on a null or misaligned address.
     pub fn bind(&self, pointers: &DevicePointers) -> Result<FwdParams> {
         let DevicePointers { q, k, v, out, lse, kv_lens, workspace, block_table, q_scales, k_scales, v_scales } =
             *pointers;
@@ -329,35 +330,6 @@ impl Plan {
             }
         }
         Ok(FwdParams { q, k, v, out, lse, kv_lens, workspace, block_table, ..self.params })
-    }
-
-    /// The parameters of a kernel with [`Plan::tensors`]: what [`Plan::bind`] gave, and the tensor maps that `encode` makes
-    /// of tensors and their addresses. None for other kernels, which take `fwd` alone, and where nothing is launched.
-    #[cfg(any(feature = "gpu", feature = "sim"))]
-    pub(crate) fn with_maps(
-        &self,
-        fwd: FwdParams,
-        encode: impl FnOnce([(TiledTensor, u64); 4]) -> Result<[TensorMap; 4]>,
-    ) -> Result<Option<FwdSm90Params>> {
-        let (Some([q, k, v, out]), Some(tiles), false) = (self.tensors(), self.tiles, self.is_empty()) else {
-            return Ok(None);
-        };
-        let [q_map, k_map, v_map, out_map] = encode([(q, fwd.q), (k, fwd.k), (v, fwd.v), (out, fwd.out)])?;
-        Ok(Some(FwdSm90Params { q_map, k_map, v_map, out_map, fwd, tiles }))
-    }
-
-    /// The parameters of [`Kernel::FwdFp8`]: what [`Plan::bind`] gave for these addresses, and where scales are. None for
-    /// other kernels, which take `fwd` alone.
-    #[cfg(any(feature = "gpu", feature = "sim"))]
-    pub(crate) fn with_scales(&self, fwd: FwdParams, pointers: &DevicePointers) -> Option<FwdFp8Params> {
-        let [q_scales, k_scales, v_scales] = self.scales?;
-        let at = |scales, address| Scales { address, ..scales };
-        Some(FwdFp8Params {
-            fwd,
-            q_scales: at(q_scales, pointers.q_scales),
-            k_scales: at(k_scales, pointers.k_scales),
-            v_scales: at(v_scales, pointers.v_scales),
-        })
     }
 
     fn assemble(index: usize, problem: &Problem, device: &DeviceSpec, reason: Reason) -> Self {
@@ -407,6 +379,15 @@ impl Plan {
             scales: problem.fp8.map(|fp8| scales(&fp8, problem)),
         }
     }
+}
+
+/// Bytes of the transposed values of a launch of `config`, if it takes such.
+fn transposed_bytes(config: FwdSm90, params: &FwdParams, tiles: &TileOrder) -> usize {
+    if !config.e4m3 {
+        return 0;
+    }
+    let heads_kv = tiles.slices as usize / params.group.max(1) as usize;
+    heads_kv * params.head_dim as usize * Transpose::row_bytes(params.kv_len) as usize
 }
 
 /// Where the scales of e4m3 inputs are, but for their addresses.

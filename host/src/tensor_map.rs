@@ -1,16 +1,17 @@
 //! Tensors as TMA copies them, in plain data: a driver or a simulator makes a tensor map of such a description and an
 //! address.
 
-use evo_sdpa_kernels::config::{DType, FwdSm90};
+use evo_sdpa_kernels::config::{FwdSm90, Operands};
 use evo_sdpa_kernels::params::{FwdParams, STRIDE_UNIT, Strides, TileOrder};
+use evo_sdpa_kernels::transpose::Transpose;
 
 /// What a tensor map says of a tensor, but for the address: axes \[column, row, head, batch\], columns contiguous. A copy
-/// takes a box of [`TiledTensor::BOX_COLUMNS`] columns and some rows; what of it lies outside is zero when it is loaded, and
+/// takes a box of [`TiledTensor::box_columns`] columns and some rows; what of it lies outside is zero when it is loaded, and
 /// left out when it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TiledTensor {
-    /// Type of the elements: [`DType::F16`] or [`DType::Bf16`].
-    pub dtype: DType,
+    /// Type of the elements.
+    pub elements: Operands,
     /// Elements along each axis.
     pub dims: [u64; 4],
     /// Bytes from one row to the next, from one head, and from one sequence; never 0.
@@ -21,29 +22,44 @@ pub struct TiledTensor {
 
 impl TiledTensor {
     /// Columns of a box: the 128 bytes of the swizzle.
-    pub const BOX_COLUMNS: u32 = FwdSm90::SPAN_BYTES / 2;
+    pub const fn box_columns(&self) -> u32 {
+        FwdSm90::SPAN_BYTES / self.elements.bytes()
+    }
 
-    /// Queries, keys, values and output of a launch of `config`.
+    /// Queries, keys, values and output of a launch of `config`. Transposed values have columns for rows, and keys for
+    /// columns.
     pub(crate) fn of_launch(config: FwdSm90, params: &FwdParams, tiles: &TileOrder) -> [Self; 4] {
         let heads_q = u64::from(params.heads_q);
         let batch = u64::from(tiles.slices) / heads_q.max(1);
         let heads_kv = heads_q / u64::from(params.group.max(1));
-        let tensor = |rows: u32, heads: u64, stride: &Strides, box_rows: u32| {
+        let tensor = |elements: Operands, rows: u32, heads: u64, stride: &Strides, box_rows: u32| {
             // A stride of an axis of one element is never taken, and has to be a legal one.
-            let bytes = |unit: u32| u64::from(if unit == 0 { params.head_dim / 8 } else { unit } * STRIDE_UNIT);
+            let row = params.head_dim * elements.bytes();
+            let bytes = |unit: u32| u64::from(if unit == 0 { row } else { unit * STRIDE_UNIT });
             Self {
-                dtype: config.dtype,
+                elements,
                 dims: [u64::from(params.head_dim), u64::from(rows), heads, batch],
                 strides: [stride.row, stride.head, stride.batch].map(bytes),
                 box_rows,
             }
         };
         let FwdParams { q_len, kv_len, q_stride, k_stride, v_stride, out_stride, .. } = params;
+        let values = if config.e4m3 {
+            let (keys, columns) = (u64::from(Transpose::row_bytes(*kv_len)), u64::from(params.head_dim));
+            Self {
+                elements: Operands::E4m3,
+                dims: [keys, columns, heads_kv, batch],
+                strides: [keys, keys * columns, keys * columns * heads_kv],
+                box_rows: config.head_dim,
+            }
+        } else {
+            tensor(config.operands(), *kv_len, heads_kv, v_stride, config.tile_kv)
+        };
         [
-            tensor(*q_len, heads_q, q_stride, config.tile_q),
-            tensor(*kv_len, heads_kv, k_stride, config.tile_kv),
-            tensor(*kv_len, heads_kv, v_stride, config.tile_kv),
-            tensor(*q_len, heads_q, out_stride, FwdSm90::GROUP_ROWS),
+            tensor(config.operands(), *q_len, heads_q, q_stride, config.tile_q),
+            tensor(config.operands(), *kv_len, heads_kv, k_stride, config.tile_kv),
+            values,
+            tensor(Operands::of(config.dtype), *q_len, heads_q, out_stride, FwdSm90::GROUP_ROWS),
         ]
     }
 }
@@ -55,20 +71,20 @@ mod tests {
     use crate::layout::Layout;
     use crate::plan::Plan;
     use crate::problem::Problem;
-    use evo_sdpa_kernels::config::Kernel;
+    use evo_sdpa_kernels::config::{DType, Kernel};
     use evo_sdpa_kernels::instances::KERNELS;
 
     /// The tensors of a launch of a kernel with tiles of 128 rows and 128 keys.
     fn tensors(problem: &Problem, head_dim: u32) -> [TiledTensor; 4] {
         let is_it = |config: &FwdSm90| {
-            (config.dtype, config.head_dim, config.tile_q, config.tile_kv) == (DType::Bf16, head_dim, 128, 128)
+            (config.operands(), config.head_dim, config.tile_q, config.tile_kv) == (Operands::Bf16, head_dim, 128, 128)
         };
         let kernel = *KERNELS.iter().find(|kernel| matches!(kernel, Kernel::FwdSm90(config) if is_it(config))).unwrap();
         Plan::with_kernel(problem, &DeviceSpec::H200, kernel).unwrap().tensors().unwrap()
     }
 
     fn tensor(dims: [u64; 4], strides: [u64; 3], box_rows: u32) -> TiledTensor {
-        TiledTensor { dtype: DType::Bf16, dims, strides, box_rows }
+        TiledTensor { elements: Operands::Bf16, dims, strides, box_rows }
     }
 
     #[test]
@@ -80,7 +96,7 @@ mod tests {
         assert_eq!(k, tensor([128, 500, 8, 2], strides(500), 128));
         assert_eq!(v, k);
         assert_eq!(out, TiledTensor { box_rows: 64, ..q });
-        assert_eq!(TiledTensor::BOX_COLUMNS, 64);
+        assert_eq!(q.box_columns(), 64);
     }
 
     #[test]

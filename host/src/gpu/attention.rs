@@ -193,7 +193,7 @@ impl Gpu {
 
     /// At least so many bytes of workspace, `None` for none: zeroed when they are new, and kept for later calls, whose
     /// launches on the one stream use it one after the other.
-    fn workspace(&self, bytes: usize) -> Result<Option<Arc<Memory>>> {
+    pub(super) fn workspace(&self, bytes: usize) -> Result<Option<Arc<Memory>>> {
         if bytes == 0 {
             return Ok(None);
         }

@@ -10,7 +10,7 @@ use std::ptr;
 /// The first CUDA version whose driver loads the PTX version of an entry point, by its name.
 pub(super) fn needed_cuda(entry: &str) -> &'static str {
     match Entry::parse(entry) {
-        Some(Entry::Forward(Kernel::FwdSm90(_))) => "12.0",
+        Some(Entry::Forward(Kernel::FwdSm90(_)) | Entry::Transpose) => "12.0",
         Some(Entry::Forward(Kernel::FwdFp8(_)) | Entry::Amax(_) | Entry::Quantize(_)) => "12.4",
         _ => "11.5",
     }

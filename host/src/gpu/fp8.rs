@@ -31,6 +31,7 @@ impl Gpu {
         let data = [self.codes(q)?, self.codes(k)?, self.codes(v)?];
         let scales = [self.copy(q.scales())?, self.copy(k.scales())?, self.copy(v.scales())?];
         let kv_lens = options.kv_lens.map(|lens| self.copy(lens)).transpose()?;
+        let workspace = self.workspace(plan.workspace_bytes())?;
         let [batch, heads, q_len, _] = problem.q.shape();
         let out = GpuTensor::<T>::uninitialized(&self.session, problem.out)?;
         let lse = GpuTensor::<f32>::uninitialized(&self.session, Layout::bhsd([batch, heads, q_len, 1]))?;
@@ -43,6 +44,7 @@ impl Gpu {
             out: out.device_ptr(),
             lse: lse.device_ptr(),
             kv_lens: kv_lens.as_ref().map_or(0, Memory::address),
+            workspace: workspace.as_ref().map_or(0, |memory| memory.address()),
             q_scales: scales[0].address(),
             k_scales: scales[1].address(),
             v_scales: scales[2].address(),

@@ -8,14 +8,15 @@ use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::nvtx::Range;
+use crate::parameters::bytes;
 use crate::plan::{DevicePointers, Plan};
 use crate::ptx_text;
 use cust::sys::{CUcontext, CUfunction_attribute, CUstream};
-use evo_sdpa_kernels::config::Kernel;
+use evo_sdpa_kernels::config::{FwdSm90, Kernel};
 use evo_sdpa_kernels::entry::Entry;
 use evo_sdpa_kernels::instances::ENTRIES;
+use evo_sdpa_kernels::transpose::Transpose;
 use std::fmt;
-use std::ptr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The kernels of PTX texts in a CUDA context that is borrowed: it belongs to the caller and is never destroyed.
@@ -110,7 +111,12 @@ impl Kernels {
     /// Those of [`Kernels::prepare`], and [`Error::Unsupported`] and [`Error::DriverTooOld`] when the device or the
     /// driver does not know dependent launches.
     pub fn prepare_with(&self, kernel: Kernel, options: LaunchOptions) -> Result<()> {
-        self.enter().and_then(|_current| self.load(Entry::Forward(kernel), limits::index(kernel), options)).map(drop)
+        let _current = self.enter()?;
+        self.load(Entry::Forward(kernel), limits::index(kernel), options)?;
+        match kernel {
+            Kernel::FwdSm90(FwdSm90 { e4m3: true, .. }) => self.load_transpose().map(drop),
+            _ => Ok(()),
+        }
     }
 
     /// Puts the launch of `plan` on `stream` (null for the default stream) and returns.
@@ -151,21 +157,22 @@ impl Kernels {
             return Ok(());
         }
         let _range = Range::new(c"launch");
-        let mut params = plan.bind(pointers)?;
+        let fwd = plan.bind(pointers)?;
         let _current = self.enter()?;
         let function = self.load(Entry::Forward(plan.kernel), plan.index(), options)?;
-        let mut with_maps = plan.with_maps(params, |tensors| self.latest_maps.of(tensors))?;
+        let params = plan.parameters(fwd, pointers, |tensors| self.latest_maps.of(tensors))?;
+        if let Some((grid, params)) = plan.transposition(&fwd) {
+            let shape = Shape { grid, block: Transpose::THREADS, shared_bytes: 0 };
+            let mut arguments = [bytes(&params).as_ptr().cast_mut().cast()];
+            // SAFETY: the function takes one TransposeParams by value; the caller vouches for the stream and for what the
+            // addresses point at.
+            unsafe { self.load_transpose()?.launch(shape, &mut arguments, stream) }?;
+        }
         let shape = Shape { grid: plan.grid, block: plan.block, shared_bytes: plan.shared_bytes };
-        let mut with_scales = plan.with_scales(params, pointers);
-        let argument = match (&mut with_maps, &mut with_scales) {
-            (Some(params), _) => ptr::from_mut(params).cast(),
-            (None, Some(params)) => ptr::from_mut(params).cast(),
-            (None, None) => (&raw mut params).cast(),
-        };
-        let mut arguments = [argument];
-        // SAFETY: the function takes one parameter by value, a FwdSm90Params where the plan has tensors for maps, a FwdFp8Params
-        // where it has scales, and else a FwdParams; the caller vouches for the stream and for what the addresses point at; the dependent variant waits for
-        // launches ahead of it.
+        // The driver copies the block, and writes nothing.
+        let mut arguments = [params.bytes().as_ptr().cast_mut().cast()];
+        // SAFETY: the function takes one block of the plan's parameters by value; the caller vouches for the stream and for
+        // what the addresses point at; the dependent variant waits for launches ahead of it.
         unsafe {
             if options.dependent {
                 dependent::launch(function, shape, &mut arguments, stream)
@@ -173,6 +180,12 @@ impl Kernels {
                 function.launch(shape, &mut arguments, stream)
             }
         }
+    }
+
+    /// The loaded kernel that transposes values. The context is current.
+    fn load_transpose(&self) -> Result<Function> {
+        let row = ENTRIES.iter().position(|known| *known == Entry::Transpose);
+        self.load(Entry::Transpose, row, LaunchOptions::default())
     }
 
     /// What the driver made of `kernel`, which is loaded if it has not been.

@@ -7,7 +7,7 @@ use super::driver;
 use crate::error::Result;
 use crate::tensor_map::TiledTensor;
 use cust::sys::CUresult;
-use evo_sdpa_kernels::config::DType;
+use evo_sdpa_kernels::config::Operands;
 use evo_sdpa_kernels::params::TensorMap;
 use std::ffi::c_void;
 use std::mem::transmute;
@@ -80,12 +80,12 @@ pub(super) fn check() -> Result<()> {
     encode_tiled().map(drop)
 }
 
-/// `CU_TENSOR_MAP_DATA_TYPE_FLOAT16`, `_FLOAT32` and `_BFLOAT16`.
-const fn data_type(dtype: DType) -> u32 {
-    match dtype {
-        DType::F16 => 6,
-        DType::F32 => 7,
-        DType::Bf16 => 9,
+/// `CU_TENSOR_MAP_DATA_TYPE_UINT8`, `_FLOAT16` and `_BFLOAT16`.
+const fn data_type(elements: Operands) -> u32 {
+    match elements {
+        Operands::E4m3 => 0,
+        Operands::F16 => 6,
+        Operands::Bf16 => 9,
     }
 }
 
@@ -93,13 +93,13 @@ const fn data_type(dtype: DType) -> u32 {
 fn encode(tensor: &TiledTensor, address: u64) -> Result<TensorMap> {
     let encode_tiled = encode_tiled()?;
     let mut map = Aligned(TensorMap([0; 16]));
-    let block = [TiledTensor::BOX_COLUMNS, tensor.box_rows, 1, 1];
+    let block = [tensor.box_columns(), tensor.box_rows, 1, 1];
     // SAFETY: all arrays have the lengths that the rank says and live through the call, the map is aligned to 64 bytes; the
     // driver checks the numbers, and does not look at what the address points at.
     let result = unsafe {
         encode_tiled(
             &mut map,
-            data_type(tensor.dtype),
+            data_type(tensor.elements),
             RANK,
             std::ptr::without_provenance_mut(address as usize),
             tensor.dims.as_ptr(),

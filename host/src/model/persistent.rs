@@ -41,7 +41,9 @@ impl Persistent {
     /// One step of `config`, at these rates.
     pub fn new(config: FwdSm90, rates: &Rates) -> Self {
         let [rows, keys, columns] = [config.tile_q, config.tile_kv, config.head_dim].map(f64::from);
-        let tensor = 4.0 * rows * keys * columns / rates.wgmma / rates.clock;
+        // Operands of half the size, products at twice the rate.
+        let rate = rates.wgmma * 2.0 / f64::from(config.operand_bytes());
+        let tensor = 4.0 * rows * keys * columns / rate / rates.clock;
         let exponentials = rows * keys / rates.exponentials / rates.clock;
         let exposed = EXPOSED[usize::from(config.groups() > 2)];
         let step = tensor.max(exponentials) + exposed * tensor.min(exponentials);

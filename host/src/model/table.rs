@@ -89,7 +89,7 @@ impl Row {
                     DType::ALL.map(|dtype| {
                         std::array::from_fn(|cell| {
                             let head_dim = (cell + 1) * HEAD_DIM_UNIT;
-                            let inputs = |k: &Kernel| matches!(k, Kernel::FwdFp8(_)) == fp8 && k.dtype() == dtype;
+                            let inputs = |k: &Kernel| k.takes_e4m3() == fp8 && k.dtype() == dtype;
                             let takes = |k: &Kernel| inputs(k) && limits::takes_head_dim(k, head_dim);
                             let indices = (0..KERNELS.len()).filter(|&index| takes(&KERNELS[index]));
                             indices.map(|index| Row::new(index, &rates)).collect()

@@ -71,7 +71,7 @@ impl Simulator {
 
 /// Memory for the partial results of a plan that has some. Of what a caller zeroes only the counters are written, so
 /// that a partial result which is read and was never stored shows.
-fn workspace(device: &mut Device, plan: &Plan) -> Option<Buffer> {
+pub(super) fn workspace(device: &mut Device, plan: &Plan) -> Option<Buffer> {
     let bytes = plan.workspace_bytes();
     (bytes > 0).then(|| {
         let buffer = device.alloc(bytes);

@@ -1,6 +1,6 @@
 //! Calls with e4m3 inputs on a [`Simulator`].
 
-use super::attention::{Simulated, address, download, upload};
+use super::attention::{Simulated, address, download, upload, workspace};
 use super::simulator::Simulator;
 use crate::cpu;
 use crate::error::Result;
@@ -36,6 +36,7 @@ impl Simulator {
         let data = tensors.map(|tensor| address(upload(&mut device, &tensor.data()[..reached(tensor)])));
         let scales = tensors.map(|tensor| address(upload(&mut device, tensor.scales())));
         let kv_lens = options.kv_lens.map(|lens| upload(&mut device, lens));
+        let workspace = workspace(&mut device, &plan);
         let rows = problem.batch() * problem.heads_q() * problem.q_len();
         let out = device.alloc(problem.out.elements() * size_of::<T>());
         let lse = device.alloc(rows * size_of::<f32>());
@@ -46,6 +47,7 @@ impl Simulator {
             out: address(out),
             lse: address(lse),
             kv_lens: kv_lens.map_or(0, address),
+            workspace: workspace.map_or(0, address),
             q_scales: scales[0],
             k_scales: scales[1],
             v_scales: scales[2],

@@ -4,9 +4,10 @@ use super::tensor_map;
 use super::work::work;
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
+use crate::parameters::{Parameters, bytes};
 use crate::plan::{DevicePointers, Plan};
 use evo_sdpa_kernels::entry::Entry;
-use evo_sdpa_kernels::params::{FwdFp8Params, FwdParams, FwdSm90Params};
+use evo_sdpa_kernels::params::FwdParams;
 use ptx_sim::{Counters, Device, Launch, LaunchError, Module, Options, ParseError, Report};
 use std::fmt;
 
@@ -77,9 +78,21 @@ impl Simulator {
         })
     }
 
-    /// Runs a plan to its end. Nothing is launched where [`Plan::is_empty`].
+    /// Runs a plan to its end, and reports on its attention kernel, with the defects of the kernel before it. Nothing is
+    /// launched where [`Plan::is_empty`].
     pub(super) fn launch(&self, device: &mut Device, plan: &Plan, pointers: &DevicePointers) -> Result<Report> {
-        self.launch_entry(device, Entry::Forward(plan.kernel), plan.grid, &parameters(plan, pointers)?)
+        let (entry, fwd) = (Entry::Forward(plan.kernel), plan.bind(pointers)?);
+        if plan.is_empty() {
+            return Ok(nothing(entry.to_string(), plan.grid, [entry.threads(), 1, 1], self.options.seed));
+        }
+        let before = match plan.transposition(&fwd) {
+            Some((grid, params)) => self.launch_entry(device, Entry::Transpose, grid, bytes(&params))?.findings,
+            None => vec![],
+        };
+        let params = parameters(plan, fwd, pointers)?;
+        let mut report = self.launch_entry(device, entry, plan.grid, params.bytes())?;
+        report.findings.splice(0..0, before);
+        Ok(report)
     }
 
     /// Runs a grid of an entry point to its end; an empty one takes no launch.
@@ -122,40 +135,11 @@ impl From<LaunchError> for Error {
     }
 }
 
-/// What the kernel of a plan gets.
-fn parameters(plan: &Plan, pointers: &DevicePointers) -> Result<Vec<u8>> {
-    let fwd = plan.bind(pointers)?;
-    if let Some(params) = plan.with_scales(fwd, pointers) {
-        return Ok(bytes_with_scales(params).to_vec());
-    }
-    let maps = plan.with_maps(fwd, |[q, k, v, out]| {
+/// What the attention kernel of a plan gets.
+fn parameters(plan: &Plan, fwd: FwdParams, pointers: &DevicePointers) -> Result<Parameters> {
+    plan.parameters(fwd, pointers, |[q, k, v, out]| {
         Ok([tensor_map::encode(q)?, tensor_map::encode(k)?, tensor_map::encode(v)?, tensor_map::encode(out)?])
-    })?;
-    Ok(maps.map_or_else(|| bytes(fwd).to_vec(), |params| bytes_with_maps(params).to_vec()))
-}
-
-/// The parameter block of a kernel with tensor maps as it lies in memory.
-fn bytes_with_maps(params: FwdSm90Params) -> [u8; size_of::<FwdSm90Params>()] {
-    // Four maps, the other block, and six numbers of 4 bytes.
-    const { assert!(size_of::<FwdSm90Params>() == 4 * 128 + size_of::<FwdParams>() + 6 * 4) };
-    // SAFETY: the struct has no padding, as its parts have none and fill it.
-    unsafe { std::mem::transmute(params) }
-}
-
-/// The parameter block of a kernel with scales as it lies in memory.
-fn bytes_with_scales(params: FwdFp8Params) -> [u8; size_of::<FwdFp8Params>()] {
-    // The other block, and three times an address and four numbers of 4 bytes.
-    const { assert!(size_of::<FwdFp8Params>() == size_of::<FwdParams>() + 3 * (8 + 4 * 4)) };
-    // SAFETY: the struct has no padding, as its parts have none and fill it.
-    unsafe { std::mem::transmute(params) }
-}
-
-/// The parameter block as it lies in memory, which is how a driver passes it on.
-fn bytes(params: FwdParams) -> [u8; size_of::<FwdParams>()] {
-    // Ten numbers of 8 bytes, four strides of three of 4 bytes, eleven more of 4 bytes and two of 2 bytes.
-    const { assert!(size_of::<FwdParams>() == 10 * 8 + (4 * 3 + 11) * 4 + 2 * 2) };
-    // SAFETY: the struct has no padding, as its numbers fill it.
-    unsafe { std::mem::transmute(params) }
+    })
 }
 
 /// The report on a launch that did not have to be.
@@ -176,7 +160,8 @@ mod tests {
         let problem = Problem::contiguous(DType::F16, [2, 8, 2, 100, 300, 64]).with_causal(Some(Causal::BottomRight));
         let plan = Plan::new(&problem, &DeviceSpec::L4).unwrap();
         let pointers = DevicePointers { q: 16, k: 32, v: 48, out: 0x7_0000_0000, ..DevicePointers::default() };
-        let bytes = bytes(plan.bind(&pointers).unwrap());
+        let params = plan.bind(&pointers).unwrap();
+        let bytes = bytes(&params);
         let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
         assert_eq!([offset_of!(FwdParams, k), offset_of!(FwdParams, v)].map(u64_at), [32, 48]);
@@ -200,7 +185,9 @@ mod tests {
             workspace: 5 << 20,
             ..DevicePointers::default()
         };
-        let bytes = parameters(&plan, &pointers).unwrap();
+        let fwd = plan.bind(&pointers).unwrap();
+        let params = parameters(&plan, fwd, &pointers).unwrap();
+        let bytes = params.bytes();
         let map = |address, rows, heads, tile_rows| {
             let (dims, strides) = ([64, rows, heads, 2], [128, 128 * rows, 128 * rows * heads]);
             ptx_sim::TensorMap::new(address, 2, &dims, &strides, &[64, tile_rows, 1, 1], ptx_sim::Swizzle::Bytes128)
@@ -209,7 +196,7 @@ mod tests {
         for (at, map) in maps.into_iter().chain([map(4 << 20, 100, 80, 64)]).enumerate() {
             assert_eq!(bytes[128 * at..128 * (at + 1)], map.unwrap().encode(), "map {at}");
         }
-        assert_eq!(bytes[512..688], super::bytes(plan.bind(&pointers).unwrap()));
+        assert_eq!(&bytes[512..688], super::bytes(&fwd));
         let tiles: Vec<_> = bytes[688..].chunks(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap())).collect();
         assert_eq!(
             tiles,

@@ -7,9 +7,9 @@ use ptx_sim::{Swizzle, TensorMapError};
 
 /// The map of a tensor at an address.
 pub(super) fn encode((tensor, address): (TiledTensor, u64)) -> Result<TensorMap> {
-    let TiledTensor { dtype, dims, strides, box_rows } = tensor;
-    let tile = [TiledTensor::BOX_COLUMNS, box_rows, 1, 1];
-    let map = ptx_sim::TensorMap::new(address, dtype.size(), &dims, &strides, &tile, Swizzle::Bytes128)?;
+    let TiledTensor { elements, dims, strides, box_rows } = tensor;
+    let tile = [tensor.box_columns(), box_rows, 1, 1];
+    let map = ptx_sim::TensorMap::new(address, elements.bytes(), &dims, &strides, &tile, Swizzle::Bytes128)?;
     Ok(TensorMap(bytemuck::cast(map.encode())))
 }
 

@@ -25,7 +25,7 @@ pub struct FwdSm90 {
 }
 
 /// Operands of the matrix products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operands {
     /// f16.
     F16,
@@ -33,6 +33,18 @@ pub enum Operands {
     Bf16,
     /// e4m3.
     E4m3,
+}
+
+impl Operands {
+    /// Elements of `dtype`, which has 16 bits.
+    pub const fn of(dtype: DType) -> Self {
+        if matches!(dtype, DType::F16) { Self::F16 } else { Self::Bf16 }
+    }
+
+    /// Bytes of one.
+    pub const fn bytes(self) -> u32 {
+        if matches!(self, Self::E4m3) { 1 } else { 2 }
+    }
 }
 
 impl FwdSm90 {
@@ -53,16 +65,12 @@ impl FwdSm90 {
 
     /// Operands of the matrix products.
     pub const fn operands(self) -> Operands {
-        match self.dtype {
-            _ if self.e4m3 => Operands::E4m3,
-            DType::F16 => Operands::F16,
-            _ => Operands::Bf16,
-        }
+        if self.e4m3 { Operands::E4m3 } else { Operands::of(self.dtype) }
     }
 
     /// Bytes of an element of queries, keys and values.
     pub const fn operand_bytes(self) -> u32 {
-        if self.e4m3 { 1 } else { 2 }
+        self.operands().bytes()
     }
 
     /// Whether the device code can be instantiated.
