@@ -1,23 +1,18 @@
-//! `fwd_fp8` in the simulator: whole calls against an f64 answer to the very numbers that the codes and scales stand for.
+//! `fwd_fp8` and `fwd_fp8_sm90` in the simulator: whole calls against an f64 answer to the very numbers that the codes and scales stand for.
 
 use evo_sdpa::quantize::{E4m3, Quantized};
 use evo_sdpa::sim::Simulated;
 use evo_sdpa::verify::Rng;
 use evo_sdpa::{
-    Causal, DType, Element, FwdFp8, KERNELS, Kernel, Layout, Options, ScaleBlocks, Simulator, half, with_element,
+    Causal, DType, DeviceSpec, Element, Fp8, KERNELS, Kernel, Layout, Options, Plan, ScaleBlocks, Simulator, half,
+    with_element,
 };
 use std::sync::OnceLock;
 
 fn simulator() -> &'static Simulator {
     static SIMULATOR: OnceLock<Simulator> = OnceLock::new();
-    SIMULATOR.get_or_init(|| evo_sdpa::simulator().unwrap())
-}
-
-fn kernels() -> impl Iterator<Item = FwdFp8> {
-    KERNELS.iter().filter_map(|kernel| match kernel {
-        Kernel::FwdFp8(config) => Some(*config),
-        _ => None,
-    })
+    // It has every kernel.
+    SIMULATOR.get_or_init(|| evo_sdpa::simulator().unwrap().with_spec(DeviceSpec::H200))
 }
 
 /// A tensor, codes by their indices, scales by theirs.
@@ -108,6 +103,17 @@ impl Call<'_> {
         }
     }
 
+    /// The kernels that take it, with a tile that is no wider than they need.
+    fn kernels(&self) -> Vec<Kernel> {
+        let [q, k, v] = [&self.q, &self.k, &self.v];
+        let fp8 = Fp8 { q: q.blocks(), k: k.blocks(), v: v.blocks() };
+        let takes = |kernel: &Kernel| {
+            let problem = self.options.problem(kernel.dtype(), *q.layout(), *k.layout(), *v.layout()).unwrap();
+            Plan::with_kernel(&problem.with_fp8(Some(fp8)), simulator().spec(), *kernel).is_ok()
+        };
+        KERNELS.iter().copied().filter(takes).collect()
+    }
+
     fn run<T: Element>(&self, kernel: Kernel) -> Simulated<T> {
         simulator().fp8_attention([&self.q, &self.k, &self.v], &self.options, Some(kernel)).unwrap()
     }
@@ -146,12 +152,10 @@ impl Call<'_> {
 
 #[track_caller]
 fn assert_right(call: &Call, exact: bool) {
-    let head_dim = call.q.layout().shape()[3] as u32;
-    let taking: Vec<_> = kernels().filter(|k| k.head_dim == head_dim.next_multiple_of(FwdFp8::COLUMNS)).collect();
-    assert!(!taking.is_empty(), "{head_dim}");
-    for config in taking {
-        let kernel = Kernel::FwdFp8(config);
-        let faults = with_element!(config.dtype, T => call.faults::<T>(kernel, exact));
+    let taking = call.kernels();
+    assert!(taking.iter().any(|kernel| matches!(kernel, Kernel::FwdFp8(_))));
+    for kernel in taking {
+        let faults = with_element!(kernel.dtype(), T => call.faults::<T>(kernel, exact));
         assert!(faults.is_empty(), "{kernel}:\n{}", faults.join("\n"));
     }
 }
@@ -244,14 +248,14 @@ fn scales_of_any_size_give_numbers() {
             v: make(layouts[2], v_scale),
             options: Options { causal: Some(Causal::BottomRight), ..Options::default() },
         };
-        for config in kernels().filter(|config| config.head_dim == 64 && config.dtype == DType::Bf16) {
-            let ran = call.run::<half::bf16>(Kernel::FwdFp8(config));
+        for kernel in call.kernels().into_iter().filter(|kernel| kernel.dtype() == DType::Bf16) {
+            let ran = call.run::<half::bf16>(kernel);
             assert!(ran.report.is_clean(), "{}", ran.report);
             let scale = f64::from(v_scale);
             // Within the values: the largest code is below 64.
             let is_outside = |x: &&half::bf16| x.to_f64().is_nan() || x.to_f64().abs() > 64.0 * scale;
             let outside = ran.output.out.iter().filter(is_outside).count();
-            assert_eq!(outside, 0, "{config:?} {q_scale:e} {k_scale:e}");
+            assert_eq!(outside, 0, "{kernel} {q_scale:e} {k_scale:e}");
             assert!(ran.output.lse.iter().all(|lse| !lse.is_nan()));
         }
     }
@@ -271,8 +275,8 @@ fn the_same_call_gives_the_same_bits_and_an_outlier_moves_no_other_row() {
     let mut loud = call.q.data().to_vec();
     loud[5 * 64..6 * 64].fill(E4m3::from_f32(448.0));
     let q = Quantized::new("q", loud, *call.q.layout(), call.q.scales().to_vec(), call.q.blocks()).unwrap();
-    for config in kernels().filter(|config| config.head_dim == 64 && config.dtype == DType::F16) {
-        let run = |call: &Call| call.run::<half::f16>(Kernel::FwdFp8(config)).output.out;
+    for kernel in call.kernels().into_iter().filter(|kernel| kernel.dtype() == DType::F16) {
+        let run = |call: &Call| call.run::<half::f16>(kernel).output.out;
         let out = run(&call);
         assert_eq!(run(&call), out);
         let other = Call { q: q.clone(), k: call.k.clone(), v: call.v.clone(), options: Options::default() };

@@ -151,8 +151,8 @@ fn fp8_sm90(config: FwdSm90) -> Counts {
             + 4 * (first + ways)
             + 4 * stores
             + when(!stages_output, stores * 2 * (config.head_dim / 32) * 4),
-        // Whether a base moves; whether outputs have to be rescaled.
-        vote_sync: first + ways + 1,
+        // Whether a base moves or is far away, then whether it is far away; whether outputs have to be rescaled.
+        vote_sync: 2 * (first + ways) + 1,
         stmatrix: when(stages_output, stores * config.head_dim / 16),
         // Transposed values are one box.
         bulk_copies: config.spans() * (q_fills + k_fills) + v_fills + when(stages_output, stores * config.out_spans()),
