@@ -67,11 +67,7 @@ pub struct Answer<T> {
 impl DeviceArgs {
     /// Opens the device that these options ask for.
     pub fn open(&self) -> Result<Device> {
-        if self.device != Choice::Sim
-            && let Some(field) = self.sim.given()
-        {
-            bail!("{field}: an option of the simulator, allowed: with --device sim");
-        }
+        self.check_simulator_options()?;
         match self.device {
             Choice::Auto => match self.open_gpu("auto: the first one") {
                 Ok(device) => Ok(device),
@@ -85,10 +81,21 @@ impl DeviceArgs {
 
     /// The CPU, for `what` can be had nowhere else.
     pub fn open_cpu_for(&self, what: &str) -> Result<Device> {
-        if !matches!(self.device, Choice::Auto | Choice::Cpu) || self.sim.given().is_some() {
+        if !matches!(self.device, Choice::Auto | Choice::Cpu) {
             bail!("device: {what} is computed on the CPU, allowed: --device cpu");
         }
+        self.check_simulator_options()?;
         self.open_cpu(what)
+    }
+
+    /// The simulator has its options to itself.
+    fn check_simulator_options(&self) -> Result<()> {
+        match self.sim.given() {
+            Some(field) if self.device != Choice::Sim => {
+                bail!("{field}: an option of the simulator, allowed: with --device sim")
+            }
+            _ => Ok(()),
+        }
     }
 
     fn open_cpu(&self, reason: &str) -> Result<Device> {

@@ -1,5 +1,6 @@
 //! The error of one call, head by head.
 
+use super::super::heading::Heading;
 use super::super::table::Table;
 use super::{scales_name, total};
 use anyhow::Result;
@@ -11,12 +12,8 @@ use std::io::Write;
 
 /// All that is said about a call in e4m3.
 pub struct Report {
-    problem: String,
+    heading: Heading,
     heads_q: usize,
-    kv_lens: Option<Vec<i32>>,
-    scale: f32,
-    scale_source: &'static str,
-    device: String,
     quantization: Quantization,
     checked_part: f64,
     heads: Vec<Deviation>,
@@ -24,21 +21,11 @@ pub struct Report {
 
 impl Report {
     /// Computes the answer with and without quantisation.
-    pub fn new<T: Element>(
-        inputs: &Inputs<T>,
-        quantization: &Quantization,
-        scale_source: &'static str,
-        device: &str,
-    ) -> Result<Self> {
-        let problem = inputs.problem();
+    pub fn new<T: Element>(heading: Heading, inputs: &Inputs<T>, quantization: &Quantization) -> Result<Self> {
         let exact = Unquantized::compute(inputs)?;
         Ok(Self {
-            problem: problem.to_string(),
-            heads_q: problem.heads_q(),
-            kv_lens: inputs.kv_lens.clone(),
-            scale: problem.scale(),
-            scale_source,
-            device: device.to_owned(),
+            heading,
+            heads_q: inputs.problem().heads_q(),
             quantization: *quantization,
             checked_part: exact.checked_part(),
             heads: exact.deviations(quantization)?,
@@ -46,18 +33,12 @@ impl Report {
     }
 
     /// Writes what was found, as one JSON object or in words.
-    pub fn write(&self, input: &str, json: bool, out: &mut impl Write) -> Result<()> {
+    pub fn write(&self, json: bool, out: &mut impl Write) -> Result<()> {
         if json {
-            writeln!(out, "{}", self.json(input))?;
+            writeln!(out, "{}", self.json())?;
             return Ok(());
         }
-        writeln!(out, "input    {input}")?;
-        writeln!(out, "problem  {}", self.problem)?;
-        if let Some(lens) = &self.kv_lens {
-            writeln!(out, "kv_len   {lens:?}")?;
-        }
-        writeln!(out, "scale    {} ({})", self.scale, self.scale_source)?;
-        writeln!(out, "device   {}", self.device)?;
+        self.heading.write(out)?;
         writeln!(out, "e4m3     q, k, v and probabilities; a scale for each {}", scales_name(&self.quantization))?;
         writeln!(
             out,
@@ -77,26 +58,20 @@ impl Report {
         Ok(())
     }
 
-    fn json(&self, input: &str) -> Value {
+    fn json(&self) -> Value {
         let heads = self.heads.iter().enumerate().map(|(index, deviation)| {
             let mut head = figures(deviation);
             head["batch"] = (index / self.heads_q).into();
             head["head"] = (index % self.heads_q).into();
             head
         });
-        json!({
-            "input": input,
-            "problem": self.problem,
-            "kv_lens": self.kv_lens,
-            "scale": self.scale,
-            "scale_source": self.scale_source,
-            "device": self.device,
-            "dtype": "e4m3",
-            "scales": scales_name(&self.quantization),
-            "rows_checked": self.checked_part,
-            "heads": heads.collect::<Vec<_>>(),
-            "total": figures(&total(&self.heads)),
-        })
+        let mut object = self.heading.json();
+        object["dtype"] = "e4m3".into();
+        object["scales"] = scales_name(&self.quantization).into();
+        object["rows_checked"] = self.checked_part.into();
+        object["heads"] = heads.collect();
+        object["total"] = figures(&total(&self.heads));
+        object
     }
 }
 
