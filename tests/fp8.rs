@@ -1,10 +1,10 @@
 //! `fwd_fp8` and `fwd_fp8_sm90` in the simulator: whole calls against an f64 answer to the very numbers that the codes and scales stand for.
 
-use evo_sdpa::quantize::{E4m3, Quantized};
+use evo_sdpa::quantize::{self, E4m3, Quantized};
 use evo_sdpa::sim::Simulated;
-use evo_sdpa::verify::Rng;
+use evo_sdpa::verify::{Case, Expected, Inputs, Rng};
 use evo_sdpa::{
-    Causal, DType, DeviceSpec, Element, Fp8, KERNELS, Kernel, Layout, Options, Plan, ScaleBlocks, Simulator, half,
+    Causal, DType, DeviceSpec, Element, Fp8, KERNELS, Kernel, Layout, Options, Plan, ScaleBlocks, Simulator, cpu, half,
     with_element,
 };
 use std::sync::OnceLock;
@@ -313,4 +313,75 @@ fn the_same_call_gives_the_same_bits_and_an_outlier_moves_no_other_row() {
         assert_eq!(other[6 * 64..], out[6 * 64..]);
         assert_ne!(other[5 * 64..6 * 64], out[5 * 64..6 * 64]);
     }
+}
+
+/// A call of normal numbers in bf16 quantised, and what its answer has to be.
+fn quantized(case: &Case, blocks: ScaleBlocks) -> (quantize::Call, Expected) {
+    let inputs = Inputs::<half::bf16>::generate(case);
+    let call = quantize::Call::new(inputs.views().unwrap(), Fp8::uniform(blocks), false, &inputs.options()).unwrap();
+    let expected = Expected::compute_e4m3(&inputs, &call).unwrap();
+    (call, expected)
+}
+
+fn answer(case: &Case, call: &quantize::Call, kernel: Kernel) -> cpu::Output<half::bf16> {
+    let options = Options { causal: case.causal, ..Options::default() };
+    simulator().fp8_attention([&call.q, &call.k, &call.v], &options, Some(kernel)).unwrap().output
+}
+
+/// The kernels that take a call.
+fn kernels_for(case: &Case, blocks: ScaleBlocks) -> Vec<Kernel> {
+    let problem = case.problem().with_fp8(Some(Fp8::uniform(blocks)));
+    let candidates = Plan::candidates(&problem, simulator().spec()).unwrap();
+    candidates.into_iter().map(|(kernel, _)| kernel).collect()
+}
+
+#[test]
+fn the_check_of_whole_calls_passes_every_kernel() {
+    for (shape, causal) in [
+        // Heads of one row have the least errors to be measured by.
+        ([4, 16, 16, 1, 1024, 64], None),
+        ([1, 2, 2, 130, 130, 64], Some(Causal::BottomRight)),
+        ([1, 4, 2, 5, 300, 128], None),
+        ([1, 4, 4, 1, 5, 256], None),
+    ] {
+        for (seed, blocks) in (1..).zip(BLOCKS) {
+            let case = Case { causal, seed, ..Case::new(shape) };
+            let (call, expected) = quantized(&case, blocks);
+            for kernel in kernels_for(&case, blocks) {
+                let verdict = expected.check(&answer(&case, &call, kernel));
+                assert!(verdict.passes(), "{case} {blocks:?} {kernel}: {verdict}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_check_of_whole_calls_fails_wrong_ones() {
+    let case = Case { causal: Some(Causal::BottomRight), ..Case::new([1, 4, 2, 40, 300, 64]) };
+    let (call, expected) = quantized(&case, ScaleBlocks::Head);
+    let kernel = kernels_for(&case, ScaleBlocks::Head)[0];
+    let right = answer(&case, &call, kernel);
+    assert!(expected.check(&right).passes());
+    for wrong in [half::bf16::NAN, half::bf16::from_f32(1.0)] {
+        let mut output = right.clone();
+        output.out[100] = wrong;
+        assert!(!expected.check(&output).passes(), "{wrong}");
+    }
+    let mut output = right.clone();
+    output.lse[7] += 0.01;
+    assert!(!expected.check(&output).passes());
+    let rescaled = |tensor: &Quantized, head: usize, by: f32| {
+        let mut scales = tensor.scales().to_vec();
+        scales[head] *= by;
+        Quantized::new("tensor", tensor.data().to_vec(), *tensor.layout(), scales, tensor.blocks()).unwrap()
+    };
+    for other in [
+        quantize::Call { q: rescaled(&call.q, 3, 1.1), ..call.clone() },
+        quantize::Call { k: rescaled(&call.k, 0, 1.1), ..call.clone() },
+        quantize::Call { v: rescaled(&call.v, 1, 1.1), ..call.clone() },
+    ] {
+        assert!(!expected.check(&answer(&case, &other, kernel)).passes());
+    }
+    let unmasked = answer(&Case { causal: None, ..case }, &call, kernel);
+    assert!(!expected.check(&unmasked).passes());
 }

@@ -367,6 +367,32 @@ fn a_timed_call_gives_a_time_for_each_run() {
 }
 
 #[test]
+fn a_timed_call_of_e4m3_inputs_is_right_warm_and_cold() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    let case = Case { causal: Some(Causal::BottomRight), ..Case::new([1, 8, 2, 300, 500, 64]) };
+    let inputs = Inputs::<bf16>::generate(&case);
+    for blocks in [ScaleBlocks::Tensor, ScaleBlocks::Head, ScaleBlocks::Rows(64)] {
+        let options = inputs.options();
+        let call = quantize::Call::new(inputs.views().unwrap(), Fp8::uniform(blocks), false, &options).unwrap();
+        let expected = Expected::compute_e4m3(&inputs, &call).unwrap();
+        let problem = inputs.problem().with_fp8(Some(call.fp8()));
+        for (kernel, _) in Plan::candidates(&problem, gpu.spec()).unwrap() {
+            for cold in [false, true] {
+                let (tensors, plain) = ([&call.q, &call.k, &call.v], LaunchOptions::default());
+                let timed = gpu.timed_fp8::<bf16>(tensors, &options, Some(kernel), cold, plain).unwrap();
+                assert_eq!(timed.plan().kernel, kernel);
+                assert_eq!(timed.buffers() > 1, cold);
+                for times in [timed.device_us(5).unwrap(), timed.call_us(5).unwrap(), timed.launch_us(5).unwrap()] {
+                    assert!(times.iter().all(|&time| time > 0.5 && time < 1e5), "{times:?} {}", timed.plan());
+                }
+                let verdict = expected.check(&timed.answer().unwrap());
+                assert!(verdict.passes(), "{kernel} {blocks:?} cold {cold}: {verdict}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_timed_call_keeps_to_its_splits_while_another_call_splits_its_keys_too() {
     let Some(gpu) = gpu_or_skip() else { return };
     let kernel = Kernel::parse("decode_bf16_d128_q16_kv16_w4_s2").unwrap();

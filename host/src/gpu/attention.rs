@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::nvtx::Range;
 use crate::plan::{DevicePointers, Plan};
-use crate::problem::Options;
+use crate::problem::{Options, Problem};
 use crate::tensor::{Element, TensorView};
 use evo_sdpa_kernels::config::Kernel;
 use std::sync::{Arc, PoisonError};
@@ -22,6 +22,15 @@ pub struct GpuOutput<T> {
     pub lse: GpuTensor<f32>,
     /// How it was computed.
     pub plan: Plan,
+}
+
+impl<T: Element> GpuOutput<T> {
+    /// A copy in host memory, and how it was computed.
+    pub(super) fn download(self) -> Result<(cpu::Output<T>, Plan)> {
+        let _range = Range::new(c"download");
+        let Self { out, lse, plan } = self;
+        Ok((cpu::Output { out: out.download()?, lse: lse.download()? }, plan))
+    }
 }
 
 /// A plan with memory for its results.
@@ -135,9 +144,7 @@ impl Gpu {
         let (q, k, v) = (self.upload(q)?, self.upload(k)?, self.upload(v)?);
         let call = self.call(&q, &k, &v, options, kernel)?;
         call.poison()?;
-        let GpuOutput { out, lse, plan } = self.run(call)?;
-        let _range = Range::new(c"download");
-        Ok((cpu::Output { out: out.download()?, lse: lse.download()? }, plan))
+        self.run(call)?.download()
     }
 
     /// Refuses a tensor on another device.
@@ -165,35 +172,46 @@ impl Gpu {
             self.check_place(field, tensor)?;
         }
         let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
-        let plan = Plan::for_call(&problem, self.spec(), &self.tuned, kernel, options.splits)?;
+        let [q, k, v] = [q, k, v].map(GpuTensor::device_ptr);
+        self.call_on(&problem, DevicePointers { q, k, v, ..DevicePointers::default() }, options, kernel)
+    }
+
+    /// [`Gpu::call`] of a problem on operands that are on the device.
+    pub(super) fn call_on<T: Element>(
+        &self,
+        problem: &Problem,
+        operands: DevicePointers,
+        options: &Options,
+        kernel: Option<Kernel>,
+    ) -> Result<Call<T>> {
+        let plan = Plan::for_call(problem, self.spec(), &self.tuned, kernel, options.splits)?;
         let [batch, heads, q_len, _] = problem.q.shape();
         let out = GpuTensor::uninitialized(&self.session, problem.out)?;
         let lse = GpuTensor::uninitialized(&self.session, Layout::bhsd([batch, heads, q_len, 1]))?;
-        let upload = |numbers: &[i32]| {
-            let memory = Memory::new(&self.session, size_of_val(numbers))?;
-            memory.write(numbers).map(|()| memory)
-        };
-        let kv_lens = options.kv_lens.map(upload).transpose()?;
-        let block_table = options.pages.map(|pages| upload(pages.block_table)).transpose()?;
+        let kv_lens = options.kv_lens.map(|lens| self.copy(lens)).transpose()?;
+        let block_table = options.pages.map(|pages| self.copy(pages.block_table)).transpose()?;
         let workspace = self.workspace(plan.workspace_bytes())?;
         let pointers = DevicePointers {
-            q: q.device_ptr(),
-            k: k.device_ptr(),
-            v: v.device_ptr(),
             out: out.device_ptr(),
             lse: lse.device_ptr(),
             kv_lens: kv_lens.as_ref().map_or(0, Memory::address),
             workspace: workspace.as_ref().map_or(0, |memory| memory.address()),
             block_table: block_table.as_ref().map_or(0, Memory::address),
-            ..DevicePointers::default()
+            ..operands
         };
         let output = GpuOutput { out, lse, plan };
         Ok(Call { output, pointers, _metadata: [kv_lens, block_table], _workspace: workspace })
     }
 
+    /// A copy of some data on the device.
+    pub(super) fn copy<U: Copy>(&self, data: &[U]) -> Result<Memory> {
+        let memory = Memory::new(&self.session, size_of_val(data))?;
+        memory.write(data).map(|()| memory)
+    }
+
     /// At least so many bytes of workspace, `None` for none: zeroed when they are new, and kept for later calls, whose
     /// launches on the one stream use it one after the other.
-    pub(super) fn workspace(&self, bytes: usize) -> Result<Option<Arc<Memory>>> {
+    fn workspace(&self, bytes: usize) -> Result<Option<Arc<Memory>>> {
         if bytes == 0 {
             return Ok(None);
         }
@@ -205,7 +223,7 @@ impl Gpu {
     }
 
     /// Launches and waits.
-    fn run<T: Element>(&self, call: Call<T>) -> Result<GpuOutput<T>> {
+    pub(super) fn run<T: Element>(&self, call: Call<T>) -> Result<GpuOutput<T>> {
         // SAFETY: the stream is of the kernels' context; `call` made the pointers from tensors that live until the
         // stream has been waited for.
         unsafe { self.kernels().launch(&call.output.plan, &call.pointers, self.stream()) }?;
