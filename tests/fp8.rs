@@ -1,23 +1,18 @@
-//! `fwd_fp8` in the simulator: whole calls against an f64 answer to the very numbers that the codes and scales stand for.
+//! `fwd_fp8` and `fwd_fp8_sm90` in the simulator: whole calls against an f64 answer to the very numbers that the codes and scales stand for.
 
-use evo_sdpa::quantize::{E4m3, Quantized};
+use evo_sdpa::quantize::{self, E4m3, Quantized};
 use evo_sdpa::sim::Simulated;
-use evo_sdpa::verify::Rng;
+use evo_sdpa::verify::{Case, Expected, Inputs, Rng};
 use evo_sdpa::{
-    Causal, DType, Element, FwdFp8, KERNELS, Kernel, Layout, Options, ScaleBlocks, Simulator, half, with_element,
+    Causal, DType, DeviceSpec, Element, Fp8, KERNELS, Kernel, Layout, Options, Plan, ScaleBlocks, Simulator, cpu, half,
+    with_element,
 };
 use std::sync::OnceLock;
 
 fn simulator() -> &'static Simulator {
     static SIMULATOR: OnceLock<Simulator> = OnceLock::new();
-    SIMULATOR.get_or_init(|| evo_sdpa::simulator().unwrap())
-}
-
-fn kernels() -> impl Iterator<Item = FwdFp8> {
-    KERNELS.iter().filter_map(|kernel| match kernel {
-        Kernel::FwdFp8(config) => Some(*config),
-        _ => None,
-    })
+    // It has every kernel.
+    SIMULATOR.get_or_init(|| evo_sdpa::simulator().unwrap().with_spec(DeviceSpec::H200))
 }
 
 /// A tensor, codes by their indices, scales by theirs.
@@ -108,13 +103,32 @@ impl Call<'_> {
         }
     }
 
+    /// The kernels that take it, with a tile that is no wider than they need.
+    fn kernels(&self) -> Vec<Kernel> {
+        let [q, k, v] = [&self.q, &self.k, &self.v];
+        let fp8 = Fp8 { q: q.blocks(), k: k.blocks(), v: v.blocks() };
+        let takes = |kernel: &Kernel| {
+            let problem = self.options.problem(kernel.dtype(), *q.layout(), *k.layout(), *v.layout()).unwrap();
+            Plan::with_kernel(&problem.with_fp8(Some(fp8)), simulator().spec(), *kernel).is_ok()
+        };
+        KERNELS.iter().copied().filter(takes).collect()
+    }
+
     fn run<T: Element>(&self, kernel: Kernel) -> Simulated<T> {
-        simulator().fp8_attention([&self.q, &self.k, &self.v], &self.options, Some(kernel)).unwrap()
+        self.run_in(simulator(), kernel)
+    }
+
+    fn run_in<T: Element>(&self, simulator: &Simulator, kernel: Kernel) -> Simulated<T> {
+        simulator.fp8_attention([&self.q, &self.k, &self.v], &self.options, Some(kernel)).unwrap()
     }
 
     /// What is wrong with the kernel's answer. `exact`: all probabilities are powers of two.
     fn faults<T: Element>(&self, kernel: Kernel, exact: bool) -> Vec<String> {
-        let Simulated { output, report, .. } = self.run::<T>(kernel);
+        self.faults_in::<T>(simulator(), kernel, exact)
+    }
+
+    fn faults_in<T: Element>(&self, simulator: &Simulator, kernel: Kernel, exact: bool) -> Vec<String> {
+        let Simulated { output, report, .. } = self.run_in::<T>(simulator, kernel);
         let mut faults = Vec::new();
         if !report.is_clean() {
             faults.push(report.to_string());
@@ -146,12 +160,10 @@ impl Call<'_> {
 
 #[track_caller]
 fn assert_right(call: &Call, exact: bool) {
-    let head_dim = call.q.layout().shape()[3] as u32;
-    let taking: Vec<_> = kernels().filter(|k| k.head_dim == head_dim.next_multiple_of(FwdFp8::COLUMNS)).collect();
-    assert!(!taking.is_empty(), "{head_dim}");
-    for config in taking {
-        let kernel = Kernel::FwdFp8(config);
-        let faults = with_element!(config.dtype, T => call.faults::<T>(kernel, exact));
+    let taking = call.kernels();
+    assert!(taking.iter().any(|kernel| matches!(kernel, Kernel::FwdFp8(_))));
+    for kernel in taking {
+        let faults = with_element!(kernel.dtype(), T => call.faults::<T>(kernel, exact));
         assert!(faults.is_empty(), "{kernel}:\n{}", faults.join("\n"));
     }
 }
@@ -244,15 +256,35 @@ fn scales_of_any_size_give_numbers() {
             v: make(layouts[2], v_scale),
             options: Options { causal: Some(Causal::BottomRight), ..Options::default() },
         };
-        for config in kernels().filter(|config| config.head_dim == 64 && config.dtype == DType::Bf16) {
-            let ran = call.run::<half::bf16>(Kernel::FwdFp8(config));
+        for kernel in call.kernels().into_iter().filter(|kernel| kernel.dtype() == DType::Bf16) {
+            let ran = call.run::<half::bf16>(kernel);
             assert!(ran.report.is_clean(), "{}", ran.report);
             let scale = f64::from(v_scale);
             // Within the values: the largest code is below 64.
             let is_outside = |x: &&half::bf16| x.to_f64().is_nan() || x.to_f64().abs() > 64.0 * scale;
             let outside = ran.output.out.iter().filter(is_outside).count();
-            assert_eq!(outside, 0, "{config:?} {q_scale:e} {k_scale:e}");
+            assert_eq!(outside, 0, "{kernel} {q_scale:e} {k_scale:e}");
             assert!(ran.output.lse.iter().all(|lse| !lse.is_nan()));
+        }
+    }
+}
+
+#[test]
+fn tiles_that_a_block_takes_one_after_the_other_do_not_mix() {
+    // One SM takes all of them; sequences end in the first step, in the third one, and nowhere.
+    let (one_sm, lens) = (DeviceSpec { sm_count: 1, ..DeviceSpec::H200 }, [300, 5, 0]);
+    let simulator = evo_sdpa::simulator().unwrap().with_spec(one_sm);
+    for head_dim in [64, 112] {
+        for causal in [None, Some(Causal::BottomRight)] {
+            let options = Options { kv_lens: Some(&lens), causal, ..Options::default() };
+            let call = random(17, [3, 4, 2, 150, 300, head_dim], ScaleBlocks::Rows(128), options);
+            let persistent: Vec<_> =
+                call.kernels().into_iter().filter(|kernel| matches!(kernel, Kernel::FwdSm90(_))).collect();
+            assert_eq!(persistent.len(), 2, "{persistent:?}");
+            for kernel in persistent {
+                let faults = with_element!(kernel.dtype(), T => call.faults_in::<T>(&simulator, kernel, false));
+                assert!(faults.is_empty(), "{kernel}:\n{}", faults.join("\n"));
+            }
         }
     }
 }
@@ -271,8 +303,8 @@ fn the_same_call_gives_the_same_bits_and_an_outlier_moves_no_other_row() {
     let mut loud = call.q.data().to_vec();
     loud[5 * 64..6 * 64].fill(E4m3::from_f32(448.0));
     let q = Quantized::new("q", loud, *call.q.layout(), call.q.scales().to_vec(), call.q.blocks()).unwrap();
-    for config in kernels().filter(|config| config.head_dim == 64 && config.dtype == DType::F16) {
-        let run = |call: &Call| call.run::<half::f16>(Kernel::FwdFp8(config)).output.out;
+    for kernel in call.kernels().into_iter().filter(|kernel| kernel.dtype() == DType::F16) {
+        let run = |call: &Call| call.run::<half::f16>(kernel).output.out;
         let out = run(&call);
         assert_eq!(run(&call), out);
         let other = Call { q: q.clone(), k: call.k.clone(), v: call.v.clone(), options: Options::default() };
@@ -281,4 +313,75 @@ fn the_same_call_gives_the_same_bits_and_an_outlier_moves_no_other_row() {
         assert_eq!(other[6 * 64..], out[6 * 64..]);
         assert_ne!(other[5 * 64..6 * 64], out[5 * 64..6 * 64]);
     }
+}
+
+/// A call of normal numbers in bf16 quantised, and what its answer has to be.
+fn quantized(case: &Case, blocks: ScaleBlocks) -> (quantize::Call, Expected) {
+    let inputs = Inputs::<half::bf16>::generate(case);
+    let call = quantize::Call::new(inputs.views().unwrap(), Fp8::uniform(blocks), false, &inputs.options()).unwrap();
+    let expected = Expected::compute_e4m3(&inputs, &call).unwrap();
+    (call, expected)
+}
+
+fn answer(case: &Case, call: &quantize::Call, kernel: Kernel) -> cpu::Output<half::bf16> {
+    let options = Options { causal: case.causal, ..Options::default() };
+    simulator().fp8_attention([&call.q, &call.k, &call.v], &options, Some(kernel)).unwrap().output
+}
+
+/// The kernels that take a call.
+fn kernels_for(case: &Case, blocks: ScaleBlocks) -> Vec<Kernel> {
+    let problem = case.problem().with_fp8(Some(Fp8::uniform(blocks)));
+    let candidates = Plan::candidates(&problem, simulator().spec()).unwrap();
+    candidates.into_iter().map(|(kernel, _)| kernel).collect()
+}
+
+#[test]
+fn the_check_of_whole_calls_passes_every_kernel() {
+    for (shape, causal) in [
+        // Heads of one row have the least errors to be measured by.
+        ([4, 16, 16, 1, 1024, 64], None),
+        ([1, 2, 2, 130, 130, 64], Some(Causal::BottomRight)),
+        ([1, 4, 2, 5, 300, 128], None),
+        ([1, 4, 4, 1, 5, 256], None),
+    ] {
+        for (seed, blocks) in (1..).zip(BLOCKS) {
+            let case = Case { causal, seed, ..Case::new(shape) };
+            let (call, expected) = quantized(&case, blocks);
+            for kernel in kernels_for(&case, blocks) {
+                let verdict = expected.check(&answer(&case, &call, kernel));
+                assert!(verdict.passes(), "{case} {blocks:?} {kernel}: {verdict}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_check_of_whole_calls_fails_wrong_ones() {
+    let case = Case { causal: Some(Causal::BottomRight), ..Case::new([1, 4, 2, 40, 300, 64]) };
+    let (call, expected) = quantized(&case, ScaleBlocks::Head);
+    let kernel = kernels_for(&case, ScaleBlocks::Head)[0];
+    let right = answer(&case, &call, kernel);
+    assert!(expected.check(&right).passes());
+    for wrong in [half::bf16::NAN, half::bf16::from_f32(1.0)] {
+        let mut output = right.clone();
+        output.out[100] = wrong;
+        assert!(!expected.check(&output).passes(), "{wrong}");
+    }
+    let mut output = right.clone();
+    output.lse[7] += 0.01;
+    assert!(!expected.check(&output).passes());
+    let rescaled = |tensor: &Quantized, head: usize, by: f32| {
+        let mut scales = tensor.scales().to_vec();
+        scales[head] *= by;
+        Quantized::new("tensor", tensor.data().to_vec(), *tensor.layout(), scales, tensor.blocks()).unwrap()
+    };
+    for other in [
+        quantize::Call { q: rescaled(&call.q, 3, 1.1), ..call.clone() },
+        quantize::Call { k: rescaled(&call.k, 0, 1.1), ..call.clone() },
+        quantize::Call { v: rescaled(&call.v, 1, 1.1), ..call.clone() },
+    ] {
+        assert!(!expected.check(&answer(&case, &other, kernel)).passes());
+    }
+    let unmasked = answer(&Case { causal: None, ..case }, &call, kernel);
+    assert!(!expected.check(&unmasked).passes());
 }

@@ -39,8 +39,7 @@ fn gpu_or_skip() -> Option<&'static Gpu> {
 
 /// The kernels that run on a GPU, those for e4m3 not among them.
 fn kernels_of(gpu: &Gpu) -> impl Iterator<Item = Kernel> {
-    let of_e4m3 = |kernel: &Kernel| matches!(kernel, Kernel::FwdFp8(_));
-    KERNELS.iter().copied().filter(move |kernel| gpu.spec().runs(*kernel) && !of_e4m3(kernel))
+    KERNELS.iter().copied().filter(move |kernel| gpu.spec().runs(*kernel) && !kernel.takes_e4m3())
 }
 
 impl Device for Gpu {
@@ -92,17 +91,18 @@ fn blocks_that_share_keys_are_right_and_leave_the_workspace_fit_for_the_next_lau
 #[test]
 fn e4m3_is_as_near_to_its_exact_answer_as_its_probabilities_are_rounded() {
     let Some(gpu) = gpu_or_skip() else { return };
-    for &kernel in KERNELS.iter().filter(|kernel| matches!(kernel, Kernel::FwdFp8(_))) {
-        if !gpu.spec().runs(kernel) {
-            continue;
-        }
+    for &kernel in KERNELS.iter().filter(|kernel| kernel.takes_e4m3() && gpu.spec().runs(**kernel)) {
         let head_dim = kernel.head_dim() as usize;
+        // A step of Hopper's kernel has one scale.
+        let rows = if matches!(kernel, Kernel::FwdSm90(_)) { 128 } else { 64 };
         for (shape, causal, kv_lens) in [
             ([1, 2, 1, 200, 300, head_dim], None, false),
             ([2, 4, 2, 333, 333, head_dim], Some(Causal::BottomRight), false),
             ([3, 2, 2, 70, 500, head_dim - 16], None, true),
+            // More tiles than SMs: persistent blocks take several.
+            ([2, 24, 8, 520, 520, head_dim], Some(Causal::BottomRight), true),
         ] {
-            for blocks in [ScaleBlocks::Tensor, ScaleBlocks::Head, ScaleBlocks::Rows(64)] {
+            for blocks in [ScaleBlocks::Tensor, ScaleBlocks::Head, ScaleBlocks::Rows(rows)] {
                 let case = Case { dtype: kernel.dtype(), causal, kv_lens, ..Case::new(shape) };
                 with_element!(case.dtype, T => {
                     let inputs = Inputs::<T>::generate(&case);
@@ -364,6 +364,32 @@ fn a_timed_call_gives_a_time_for_each_run() {
         assert_eq!(timed.buffers() > 1, cold);
         assert!(timed.calls() as usize >= timed.buffers());
         assert_eq!(timed.while_busy(|| 7), Ok(7));
+    }
+}
+
+#[test]
+fn a_timed_call_of_e4m3_inputs_is_right_warm_and_cold() {
+    let Some(gpu) = gpu_or_skip() else { return };
+    let case = Case { causal: Some(Causal::BottomRight), ..Case::new([1, 8, 2, 300, 500, 64]) };
+    let inputs = Inputs::<bf16>::generate(&case);
+    for blocks in [ScaleBlocks::Tensor, ScaleBlocks::Head, ScaleBlocks::Rows(64)] {
+        let options = inputs.options();
+        let call = quantize::Call::new(inputs.views().unwrap(), Fp8::uniform(blocks), false, &options).unwrap();
+        let expected = Expected::compute_e4m3(&inputs, &call).unwrap();
+        let problem = inputs.problem().with_fp8(Some(call.fp8()));
+        for (kernel, _) in Plan::candidates(&problem, gpu.spec()).unwrap() {
+            for cold in [false, true] {
+                let (tensors, plain) = ([&call.q, &call.k, &call.v], LaunchOptions::default());
+                let timed = gpu.timed_fp8::<bf16>(tensors, &options, Some(kernel), cold, plain).unwrap();
+                assert_eq!(timed.plan().kernel, kernel);
+                assert_eq!(timed.buffers() > 1, cold);
+                for times in [timed.device_us(5).unwrap(), timed.call_us(5).unwrap(), timed.launch_us(5).unwrap()] {
+                    assert!(times.iter().all(|&time| time > 0.5 && time < 1e5), "{times:?} {}", timed.plan());
+                }
+                let verdict = expected.check(&timed.answer().unwrap());
+                assert!(verdict.passes(), "{kernel} {blocks:?} cold {cold}: {verdict}");
+            }
+        }
     }
 }
 

@@ -105,7 +105,7 @@ fn a_kernel_asked_for_by_name_is_the_one_that_runs_or_an_error() {
     for device in DEVICES {
         for &kernel in KERNELS {
             let head_dim = kernel.head_dim() as usize;
-            let fp8 = matches!(kernel, Kernel::FwdFp8(_)).then_some(Fp8::uniform(ScaleBlocks::Head));
+            let fp8 = kernel.takes_e4m3().then_some(Fp8::uniform(ScaleBlocks::Head));
             let problem = Problem::contiguous(kernel.dtype(), [1, 4, 4, 100, 100, head_dim]).with_fp8(fp8);
             match Plan::with_kernel(&problem, &device, kernel) {
                 Ok(plan) => assert_eq!(plan.kernel, kernel),
@@ -425,7 +425,7 @@ fn more_parts_of_the_keys_than_a_grid_has_room_for_are_refused() {
 fn kernels_of_16_bit_inputs_refuse_e4m3_and_its_scales() {
     let plain = Problem::contiguous(DType::F16, [2, 8, 2, 300, 500, 64]);
     let problem = plain.with_fp8(Some(Fp8::uniform(ScaleBlocks::Rows(64))));
-    let plain_inputs = |kernel: &&Kernel| kernel.dtype() == DType::F16 && !matches!(kernel, Kernel::FwdFp8(_));
+    let plain_inputs = |kernel: &&Kernel| kernel.dtype() == DType::F16 && !kernel.takes_e4m3();
     for kernel in KERNELS.iter().filter(plain_inputs) {
         let error = Plan::with_kernel(&problem, &DeviceSpec::H200, *kernel).unwrap_err().to_string();
         let allowed = format!("allowed: inputs of type f16 for {kernel}");
@@ -462,6 +462,30 @@ fn e4m3_inputs_go_to_kernels_of_their_own_where_the_device_has_the_instruction()
     let error = Plan::with_kernel(&plain, &DeviceSpec::L4, kernel).unwrap_err().to_string();
     assert!(
         error.starts_with("fp8: bf16 inputs is not supported, allowed: e4m3 inputs for fwd_fp8_bf16_d64"),
+        "{error}"
+    );
+}
+
+#[test]
+fn e4m3_inputs_go_to_hopper_s_own_instructions_where_a_step_of_keys_has_one_scale() {
+    let contiguous = Problem::contiguous(DType::Bf16, [4, 16, 4, 4000, 4000, 128]);
+    let problem = |k, v| contiguous.with_fp8(Some(Fp8 { q: ScaleBlocks::Rows(64), k, v }));
+    let (head, few, enough) = (ScaleBlocks::Head, ScaleBlocks::Rows(64), ScaleBlocks::Rows(128));
+    let plan = Plan::new(&problem(head, enough), &DeviceSpec::H200).unwrap();
+    assert!(matches!(plan.kernel, Kernel::FwdSm90(config) if config.e4m3), "{plan}");
+    // Behind the counters the values of 4 x 4 heads, of 128 columns and 32 steps.
+    assert_eq!(plan.workspace_bytes(), 65536 + 16 * 128 * 32 * 128);
+    let kernel = plan.kernel;
+    for (field, problem) in [("k_scales", problem(few, head)), ("v_scales", problem(enough, few))] {
+        let plan = Plan::new(&problem, &DeviceSpec::H200).unwrap();
+        assert!(matches!(plan.kernel, Kernel::FwdFp8(_)), "{plan}");
+        let error = Plan::with_kernel(&problem, &DeviceSpec::H200, kernel).unwrap_err().to_string();
+        let expected = format!("{field}: a scale for 64 rows is not supported, allowed: for 128 or more for {kernel}");
+        assert_eq!(error, expected);
+    }
+    let error = Plan::with_kernel(&problem(head, head), &DeviceSpec::L4, kernel).unwrap_err().to_string();
+    assert!(
+        error.starts_with("device: compute capability 89 is not supported, allowed: 90 for fwd_fp8_sm90"),
         "{error}"
     );
 }

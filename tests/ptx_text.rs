@@ -111,11 +111,12 @@ fn ptxas_takes_the_dependent_variant_with_the_resources_of_the_plain_one() {
         return;
     };
     // One of each family; each takes ptxas seconds.
-    let families: [fn(&&Kernel) -> bool; 4] = [
+    let families: [fn(&&Kernel) -> bool; 5] = [
         |kernel| matches!(kernel, Kernel::FwdScalar(_)),
         |kernel| matches!(kernel, Kernel::FwdSm80(_)),
         |kernel| matches!(kernel, Kernel::FwdSm90(_)),
         |kernel| matches!(kernel, Kernel::FwdFp8(_)),
+        |kernel| matches!(kernel, Kernel::FwdSm90(config) if config.e4m3),
     ];
     for kernel in families.map(|family| *KERNELS.iter().find(family).unwrap()) {
         let name = kernel.to_string();

@@ -8,8 +8,8 @@ from typing import Any
 
 from records import Call
 
-Attention = Callable[[Any, Any, Any], Any]
-"""A function of q, k and v."""
+Attention = Callable[..., Any]
+"""A function of q, k and v, and of their scales where they are e4m3."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,19 @@ class Peer:
     """Where it comes from beside PyTorch; the first that can be imported."""
     bshd: bool = False
     """Whether its tensors are [batch, seq, heads, head_dim] and not [batch, heads, seq, head_dim]."""
+    e4m3: bool = False
+    """Whether it takes e4m3 inputs: with scales of the tensor or of heads, [batch, heads_kv], to an answer in bf16."""
+
+    def refusal(self, call: Call) -> str | None:
+        """Why it does not compute what the call asks for; None where it does."""
+        if call.dtype == "e4m3" and not self.e4m3:
+            return "takes no e4m3 inputs"
+        if call.dtype == "e4m3" and (call.out != "bf16" or call.scales not in ("tensor", "head")):
+            return f"takes no e4m3 inputs to {call.out} with scales: {call.scales}"
+        if not self.takes(call):
+            q_len, kv_len = call.lengths
+            return f"has no mask {call.causal} of {q_len} queries and {kv_len} keys"
+        return None
 
 
 def takes_square(call: Call) -> bool:
@@ -72,8 +85,9 @@ def flash_attention(modules: tuple[str, ...]) -> Callable[[Call, contextlib.Exit
         function = first_module(modules).flash_attn_func
         causal = call.diagonal is not None
 
-        def run(q: Any, k: Any, v: Any) -> Any:
-            answer = function(q, k, v, causal=causal)
+        def run(q: Any, k: Any, v: Any, *scales: Any) -> Any:
+            descale = dict(zip(("q_descale", "k_descale", "v_descale"), scales))
+            answer = function(q, k, v, causal=causal, **descale)
             return answer[0] if isinstance(answer, tuple) else answer  # some versions return the log-sum-exp too
 
         return run
@@ -100,7 +114,7 @@ PEERS = {
     "flash": Peer("flash-attention-2", torch_attention("FLASH_ATTENTION"), takes_square),
     "cudnn": Peer("cudnn", torch_attention("CUDNN_ATTENTION"), takes_square),
     "efficient": Peer("efficient", torch_attention("EFFICIENT_ATTENTION"), takes_square),
-    "fa3": Peer("flash-attention-3", flash_attention(FA3), takes_bottom_right, FA3, bshd=True),
+    "fa3": Peer("flash-attention-3", flash_attention(FA3), takes_bottom_right, FA3, bshd=True, e4m3=True),
     "fa4": Peer("flash-attention-4", flash_attention(FA4), takes_bottom_right, FA4, bshd=True),
     "flex": Peer("flex", flex_attention, lambda call: True, ("triton",)),
 }

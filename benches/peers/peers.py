@@ -24,6 +24,8 @@ from typing import Any
 from libraries import PEERS, Attention, Peer, first_module
 from records import (
     COPY_BYTES,
+    LARGEST_E4M3,
+    LEAST_SCALE,
     MATRIX,
     Call,
     buffer_sets,
@@ -44,7 +46,7 @@ LIMIT_RUNS = 20
 """How often the device's rates are measured."""
 CHECKED_ROWS = 64
 """Query rows of a head that are compared with float64."""
-BOUNDS = {"bf16": 5e-3, "f16": 1e-3, "f32": 1e-4}
+BOUNDS = {"bf16": 5e-3, "f16": 1e-3, "f32": 1e-4, "e4m3": 5e-2}
 """Relative error, by the Frobenius norm, up to which an answer is right: as in host/src/compare.rs."""
 TORCH_NAMES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
 
@@ -110,12 +112,14 @@ class Device:
             return None
 
     def tensors(self, call: Call, sets: int, seed: int) -> list[list]:
-        """Sets of q, k and v, [batch, heads, seq, head_dim], normal with variance 1."""
+        """Sets of q, k and v, [batch, heads, seq, head_dim], normal with variance 1; e4m3 ones with their scales."""
         batch, heads_q, heads_kv, q_len, kv_len, head_dim = call.shape
         shapes = [(batch, heads_q, q_len, head_dim)] + 2 * [(batch, heads_kv, kv_len, head_dim)]
         generator = self.torch.Generator("cuda").manual_seed(seed)
-        options = {"device": "cuda", "dtype": getattr(self.torch, TORCH_NAMES[call.dtype]), "generator": generator}
-        return [[self.torch.randn(shape, **options) for shape in shapes] for _ in range(sets)]
+        dtype = getattr(self.torch, TORCH_NAMES[call.answer_dtype])
+        options = {"device": "cuda", "dtype": dtype, "generator": generator}
+        inputs = [[self.torch.randn(shape, **options) for shape in shapes] for _ in range(sets)]
+        return [quantized(self.torch, call, tensors) for tensors in inputs] if call.dtype == "e4m3" else inputs
 
     def time_us(self, work: Callable[[], Any]) -> float:
         """Microseconds that the work takes on the device."""
@@ -183,13 +187,36 @@ class Graph:
         return clocks
 
 
+def quantized(torch: Any, call: Call, tensors: list) -> list:
+    """Tensors in e4m3 by the rule of host/src/quantize, and their scales [batch, heads_kv].
+
+    Query heads of one key head share a scale: FlashAttention has no finer ones.
+    """
+    batch, heads_kv = call.shape[0], call.shape[2]
+    codes, scales = [], []
+    for tensor in tensors:
+        blocks = tensor.float().reshape(batch, heads_kv, -1)
+        amax = blocks.abs().amax(-1) if call.scales == "head" else blocks.abs().amax().expand(batch, heads_kv)
+        scale = torch.where(amax == 0, 1.0, (amax / LARGEST_E4M3).clamp_min(LEAST_SCALE))
+        codes.append((blocks * (1 / scale)[..., None]).reshape(tensor.shape).to(torch.float8_e4m3fn))
+        scales.append(scale.contiguous())
+    return codes + scales
+
+
+def head(inputs: list, end: int) -> list:
+    """Queries, keys and values of the first head of all (0) or of the last (-1), as the numbers that they stand for."""
+    tensors, scales = inputs[:3], inputs[3:] or [None] * 3
+    numbers = [tensor[end, end].double() for tensor in tensors]
+    return [x if scale is None else x * scale[end, end].double() for x, scale in zip(numbers, scales)]
+
+
 def relative_error(torch: Any, call: Call, inputs: list, answer: Any) -> float:
     """Of some rows of the first and of the last head against float64, by the Frobenius norm; the larger one."""
     q_len, kv_len = call.lengths
     rows = torch.linspace(0, q_len - 1, min(CHECKED_ROWS, q_len), device=answer.device, dtype=torch.float64).long()
     errors = []
     for end in (0, -1):
-        q, k, v = (tensor[end, end].double() for tensor in inputs)
+        q, k, v = head(inputs, end)
         scores = q[rows] @ k.T / math.sqrt(call.shape[5])
         if call.diagonal is not None:
             hidden = torch.arange(kv_len, device=rows.device) > rows[:, None] + call.diagonal
@@ -213,10 +240,10 @@ def wall_us(device: Device, run: Attention, sets: list[list], runs: int) -> list
 
 def measure(device: Device, peer: Peer, call: Call, inputs: list[list], args: argparse.Namespace) -> dict:
     """The record of one peer on one call. Raises Refused where it would not be of the same problem, or wrong."""
-    if not peer.takes(call):
-        q_len, kv_len = call.lengths
-        raise Refused(f"has no mask {call.causal} of {q_len} queries and {kv_len} keys")
-    swap = lambda tensor: tensor.transpose(1, 2) if peer.bshd else tensor
+    if refusal := peer.refusal(call):
+        raise Refused(refusal)
+    # Scales have two axes, and no other order.
+    swap = lambda tensor: tensor.transpose(1, 2) if peer.bshd and tensor.dim() == 4 else tensor
     sets = [[swap(tensor).contiguous() for tensor in tensors] for tensors in inputs]
     with contextlib.ExitStack() as stack:
         run = peer.make(call, stack)

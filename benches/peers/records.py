@@ -6,8 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-BYTES = {"bf16": 2, "f16": 2, "f32": 4}
+BYTES = {"bf16": 2, "f16": 2, "f32": 4, "e4m3": 1}
 """Of one number of each type."""
+OUT_TYPES = ("bf16", "f16")
+"""Types of the answer to e4m3 inputs."""
+LARGEST_E4M3 = 448.0
+"""The largest e4m3 number."""
+LEAST_SCALE = 2.0**-126
+"""Of a block of e4m3 numbers: the least normal f32."""
 MATRIX = 8192
 """Rows and columns of the matrices that measure the limits."""
 COPY_BYTES = 1 << 30
@@ -29,6 +35,10 @@ class Call:
     """Batch, heads_q, heads_kv, q_len, kv_len, head_dim."""
     causal: str
     """none, bottom-right, top-left or an offset."""
+    out: str | None = None
+    """Type of the answer where inputs are e4m3; that of others is their inputs'."""
+    scales: str | None = None
+    """Which rows of e4m3 inputs share a scale: tensor, head or a number of rows."""
 
     @staticmethod
     def of(fields: dict[str, Any]) -> "Call":
@@ -40,7 +50,14 @@ class Call:
             raise ValueError(f"shape: {shape!r}, allowed: six whole numbers above 0")
         if shape[1] % shape[2]:
             raise ValueError(f"shape: {shape[1]} query heads, allowed: multiples of the {shape[2]} key heads")
-        call = Call(dtype, tuple(shape), str(causal))
+        out, scales = fields.get("out"), fields.get("scales")
+        if dtype == "e4m3" and out not in OUT_TYPES:
+            raise ValueError(f"out: {out!r}, allowed: {', '.join(OUT_TYPES)}")
+        if dtype == "e4m3" and scales not in ("tensor", "head") and not str(scales).isdecimal():
+            raise ValueError(f"scales: {scales!r}, allowed: tensor, head, a number of rows")
+        if dtype != "e4m3" and (out, scales) != (None, None):
+            raise ValueError(f"dtype: {dtype!r} with out or scales, allowed: e4m3")
+        call = Call(dtype, tuple(shape), str(causal), out, scales)
         try:
             call.diagonal
         except ValueError:
@@ -48,7 +65,19 @@ class Call:
         return call
 
     def __str__(self) -> str:
-        return f"{self.dtype} {','.join(map(str, self.shape))} {self.causal}"
+        quantized = f" to {self.out}, scales: {self.scales}," if self.scales else ""
+        return f"{self.dtype}{quantized} {','.join(map(str, self.shape))} {self.causal}"
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The JSON object of the call."""
+        quantized = {"out": self.out, "scales": self.scales} if self.scales else {}
+        return {"dtype": self.dtype, "shape": list(self.shape), "causal": self.causal} | quantized
+
+    @property
+    def answer_dtype(self) -> str:
+        """Type of the answer."""
+        return self.out or self.dtype
 
     @property
     def lengths(self) -> tuple[int, int]:
@@ -71,7 +100,8 @@ class Call:
     def bytes(self) -> int:
         """Of q, k, v and the answer."""
         batch, heads_q, heads_kv, q_len, kv_len, head_dim = self.shape
-        return 2 * batch * (heads_q * q_len + heads_kv * kv_len) * head_dim * BYTES[self.dtype]
+        queries, keys = batch * heads_q * q_len * head_dim, batch * heads_kv * kv_len * head_dim
+        return (queries + 2 * keys) * BYTES[self.dtype] + queries * BYTES[self.answer_dtype]
 
     @property
     def flops(self) -> int:
@@ -125,7 +155,7 @@ def time_record(setup: dict, peer: str, call: Call, method: dict, device_us: lis
         "kind": "time",
         "setup": setup,
         "implementation": peer,
-        "call": {"dtype": call.dtype, "shape": list(call.shape), "causal": call.causal},
+        "call": call.fields,
         "method": method,
         "device_us": quantiles(device_us),
         "call_us": quantiles(call_us),

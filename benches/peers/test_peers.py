@@ -5,6 +5,7 @@ import io
 import json
 import re
 import unittest
+import unittest.mock
 from pathlib import Path
 
 import peers
@@ -16,6 +17,10 @@ SCHEMA = Path(__file__).parents[2] / "src/cli/record.rs"
 
 def call(shape=(1, 8, 8, 512, 512, 64), causal="none", dtype="bf16") -> Call:
     return Call(dtype, shape, causal)
+
+
+def e4m3(shape=(1, 8, 8, 512, 512, 64), causal="none", out="bf16", scales="head") -> Call:
+    return Call("e4m3", shape, causal, out, scales)
 
 
 def line(**fields) -> str:
@@ -38,7 +43,11 @@ class Calls(unittest.TestCase):
 
     def test_a_line_that_holds_no_call_is_named_with_its_number_and_field(self):
         wrong = {
-            "dtype: 'fp8', allowed: bf16, f16, f32": line(dtype="fp8"),
+            "dtype: 'fp8', allowed: bf16, f16, f32, e4m3": line(dtype="fp8"),
+            "dtype: 'bf16' with out or scales, allowed: e4m3": line(scales="head"),
+            "out: None, allowed: bf16, f16": line(dtype="e4m3", scales="head"),
+            "out: 'f32', allowed: bf16, f16": line(dtype="e4m3", out="f32", scales="head"),
+            "scales: 'row', allowed: tensor, head, a number": line(dtype="e4m3", out="f16", scales="row"),
             "shape: [1, 2, 3], allowed: six": line(shape=[1, 2, 3]),
             "shape: [1, 8, 8, 0, 512, 64]": line(shape=[1, 8, 8, 0, 512, 64]),
             "shape: 8 query heads, allowed: multiples of the 3 key heads": line(shape=[1, 8, 3, 512, 512, 64]),
@@ -51,6 +60,12 @@ class Calls(unittest.TestCase):
             with self.subTest(text), self.assertRaises(ValueError) as raised:
                 read_calls([line(), text])
             self.assertIn(f"line 2: {reason}", str(raised.exception))
+
+    def test_calls_of_e4m3_inputs_are_told_from_others_and_from_each_other(self):
+        lines = [line(), line(dtype="e4m3", out="bf16", scales="head"), line(dtype="e4m3", out="f16", scales="64")]
+        self.assertEqual(read_calls(lines), [call(), e4m3(), e4m3(out="f16", scales="64")])
+        self.assertEqual(str(e4m3()), "e4m3 to bf16, scales: head, 1,8,8,512,512,64 none")
+        self.assertEqual([json.loads(text) for text in lines[:2]], [call().fields, e4m3().fields])
 
     def test_every_mask_is_a_diagonal(self):
         masks = {"none": None, "bottom-right": 20, "top-left": 0, "-7": -7, "3": 3}
@@ -86,12 +101,17 @@ class Method(unittest.TestCase):
         self.assertEqual([buffer_sets(small, 50 * mib, cold) for cold in (False, True)], [1, 75])
         self.assertEqual([buffer_sets(large, 50 * mib, cold) for cold in (False, True)], [1, 2])
         self.assertEqual(call((1, 8, 2, 64, 128, 32)).bytes, 2 * 32 * (2 * 8 * 64 + 2 * 2 * 128))
+        # Of e4m3 inputs, the answer alone has two bytes a number.
+        self.assertEqual(e4m3((1, 8, 2, 64, 128, 32)).bytes, 32 * (3 * 8 * 64 + 2 * 2 * 128))
+
+
+def takers(problem: Call) -> set[str]:
+    return {name for name, peer in PEERS.items() if peer.refusal(problem) is None}
 
 
 class Masks(unittest.TestCase):
     def takers(self, causal: str, q_len: int, kv_len: int) -> set[str]:
-        problem = call((1, 2, 2, q_len, kv_len, 64), causal)
-        return {name for name, peer in PEERS.items() if peer.takes(problem)}
+        return takers(call((1, 2, 2, q_len, kv_len, 64), causal))
 
     def test_without_a_mask_every_peer_computes_the_same(self):
         self.assertEqual(self.takers("none", 3, 5), set(PEERS))
@@ -108,6 +128,30 @@ class Masks(unittest.TestCase):
         self.assertEqual(self.takers("-1", 64, 64), {"flex"})
 
 
+class Quantised(unittest.TestCase):
+    def test_e4m3_inputs_are_for_flash_attention_3_alone_with_its_scales_and_output(self):
+        self.assertEqual(takers(e4m3()), {"fa3"})
+        self.assertEqual(takers(e4m3(scales="tensor", causal="bottom-right")), {"fa3"})
+        for other in (e4m3(scales="64"), e4m3(out="f16"), e4m3((1, 2, 2, 3, 5, 64), "top-left")):
+            self.assertEqual(takers(other), set())
+        self.assertEqual(PEERS["cudnn"].refusal(e4m3()), "takes no e4m3 inputs")
+        self.assertIn("scales: 64", PEERS["fa3"].refusal(e4m3(scales="64")))
+
+    def test_flash_attention_3_gets_the_scales_by_name(self):
+        seen = []
+
+        def flash_attn_func(q, k, v, **options):
+            seen.append((q, k, v, options))
+            return "answer", "lse"
+
+        module = type("module", (), {"flash_attn_func": staticmethod(flash_attn_func)})
+        with unittest.mock.patch("libraries.first_module", lambda names: module):
+            run = PEERS["fa3"].make(e4m3(causal="bottom-right"), contextlib.ExitStack())
+            self.assertEqual([run(*"qkv"), run(*"qkvabc")], ["answer", "answer"])
+        scales = {"q_descale": "a", "k_descale": "b", "v_descale": "c"}
+        self.assertEqual(seen, [("q", "k", "v", {"causal": True}), ("q", "k", "v", {"causal": True} | scales)])
+
+
 class Records(unittest.TestCase):
     SETUP = {"device": "a GPU"}
 
@@ -116,7 +160,8 @@ class Records(unittest.TestCase):
         record = time_record(self.SETUP, "cudnn", call(), method, [9.0, 8.0], [40.0], None)
         self.assertEqual(record.pop("kind"), "time")
         self.assertEqual(set(record), rust_fields("Time"))
-        self.assertEqual(set(record["call"]), rust_fields("Call"))
+        self.assertEqual(set(record["call"]), rust_fields("Call") - {"out", "scales"})
+        self.assertEqual(set(e4m3().fields), rust_fields("Call"))
         self.assertEqual(set(record["method"]), rust_fields("Method"))
         self.assertEqual(set(record["device_us"]), rust_fields("Quantiles"))
         self.assertEqual((record["device_us"]["p50"], record["call_us"]["p50"]), (8.0, 40.0))

@@ -87,7 +87,7 @@ impl Fp8 {
         Self { q: blocks, k: blocks, v: blocks }
     }
 
-    /// Each tensor's blocks with its name and that of its scales.
+    /// Each tensor's blocks, with the name of its scales.
     pub(crate) const fn tensors(&self) -> [(&'static str, ScaleBlocks); 3] {
         [("q_scales", self.q), ("k_scales", self.k), ("v_scales", self.v)]
     }

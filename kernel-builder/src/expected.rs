@@ -132,17 +132,15 @@ fn sm90(config: FwdSm90) -> Counts {
 /// The same with operands in e4m3.
 fn fp8_sm90(config: FwdSm90) -> Counts {
     let when = |holds: bool, count: u32| if holds { count } else { 0 };
-    let (takes_turns, stages_output) = (config.groups() > 1, config.stages_output());
+    let stages_output = config.stages_output();
     // A first step alone, a step, the last product of a tile beside the first one of the next, and that product alone; the
     // output is stored behind the last two.
     let (first, ways, last, stores) = (1, 2, 1, 2);
     let (q_fills, k_fills, v_fills) = (2, 3, 2);
     let products = first + 2 * ways + last;
     Counts {
-        // At the start; before products; around the output tile.
-        bar_sync: 1 + when(takes_turns, ways) + when(stages_output, 2 * stores),
-        // Before the first turn; behind products.
-        bar_arrive: when(takes_turns, 1 + ways),
+        // At the start; around the output tile.
+        bar_sync: 1 + when(stages_output, 2 * stores),
         // Behind the number of a tile.
         bar_warp_sync: q_fills,
         // Key rows of a tile: producer and consumers, first tile and later ones; the number of a tile, likewise of consumers;
@@ -153,14 +151,14 @@ fn fp8_sm90(config: FwdSm90) -> Counts {
             + 4 * (first + ways)
             + 4 * stores
             + when(!stages_output, stores * 2 * (config.head_dim / 32) * 4),
-        // Whether a base moves; whether outputs have to be rescaled.
-        vote_sync: first + ways + 1,
+        // Whether a base moves or is far away, then whether it is far away; whether outputs have to be rescaled.
+        vote_sync: 2 * (first + ways) + 1,
         stmatrix: when(stages_output, stores * config.head_dim / 16),
         // Transposed values are one box.
         bulk_copies: config.spans() * (q_fills + k_fills) + v_fills + when(stages_output, stores * config.out_spans()),
         bulk_commit: when(stages_output, stores),
         bulk_wait: when(stages_output, stores + 1),
-        mbarrier_init: 2 * config.q_stages() + 4 * config.stages + 1,
+        mbarrier_init: 2 * config.q_stages() + 4 * config.stages,
         // The producer: queries or the end; keys; values. Consumers: keys, values, queries.
         mbarrier_arrive: 2 * q_fills + k_fills + v_fills + (first + ways) + (ways + last) + 1,
         // The same, and two that wait for the queries of a tile.

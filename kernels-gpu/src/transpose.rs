@@ -4,6 +4,7 @@
 //! A row of the output is a column of the values. Sixteen keys in it lie as the products of queries and keys leave their
 //! probabilities in the lanes of a warp: byte `4 t + i` is key `2 t + i % 2 + 8 (i / 2)`.
 
+use crate::config::WARP;
 use crate::params::Strides;
 
 /// `transpose_e4m3`. A thread turns four columns of sixteen keys.
@@ -34,10 +35,21 @@ impl Transpose {
         keys.next_multiple_of(Self::ROW_KEYS)
     }
 
-    /// Blocks of a head: threads beyond its last key have nothing to do.
+    /// Keys of a warp.
+    pub const PATCH_KEYS: u32 = 4 * Self::KEYS;
+
+    /// Columns of a warp.
+    pub const PATCH_COLUMNS: u32 = 8 * Self::COLUMNS;
+
+    /// Warps side by side in a row.
+    pub const fn patches(head_dim: u32) -> u32 {
+        head_dim.div_ceil(Self::PATCH_COLUMNS)
+    }
+
+    /// Blocks of a head: warps beyond its last key have nothing to do.
     pub const fn blocks(params: &TransposeParams) -> u32 {
-        let items = Self::row_bytes(params.keys) as u64 / Self::KEYS as u64 * (params.head_dim / Self::COLUMNS) as u64;
-        items.div_ceil(Self::THREADS as u64) as u32
+        let warps = Self::row_bytes(params.keys) / Self::PATCH_KEYS * Self::patches(params.head_dim);
+        warps.div_ceil(Self::THREADS / WARP)
     }
 
     /// The key whose value is byte `byte` of sixteen.

@@ -232,7 +232,8 @@ pub(crate) struct BulkLoad {
     pub multicast: Option<Word>,
 }
 
-/// An address in shared memory, and whose: [`Space::Shared`] for the own block's, [`Space::Cluster`].
+/// An address in shared memory, and whose: [`Space::Shared`] for the own block's, [`Space::Cluster`] for that of any
+/// block of the cluster.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     pub address: Address,

@@ -78,11 +78,7 @@ pub struct QuantizedAnswer {
 impl DeviceArgs {
     /// Opens the device that these options ask for.
     pub fn open(&self) -> Result<Device> {
-        if self.device != Choice::Sim
-            && let Some(field) = self.sim.given()
-        {
-            bail!("{field}: an option of the simulator, allowed: with --device sim");
-        }
+        self.check_simulator_options()?;
         match self.device {
             Choice::Auto => match self.open_gpu("auto: the first one") {
                 Ok(device) => Ok(device),
@@ -97,8 +93,18 @@ impl DeviceArgs {
     /// The device that is asked for by name, or the CPU, which `what` can be had on without a device.
     pub fn open_or_cpu(&self, what: &str) -> Result<Device> {
         match self.device {
-            Choice::Auto if self.sim.given().is_none() => self.open_cpu(what),
+            Choice::Auto => self.check_simulator_options().and_then(|()| self.open_cpu(what)),
             _ => self.open(),
+        }
+    }
+
+    /// The simulator has its options to itself.
+    fn check_simulator_options(&self) -> Result<()> {
+        match self.sim.given() {
+            Some(field) if self.device != Choice::Sim => {
+                bail!("{field}: an option of the simulator, allowed: with --device sim")
+            }
+            _ => Ok(()),
         }
     }
 

@@ -6,6 +6,7 @@ mod file;
 mod findings;
 mod fp8;
 mod gpu;
+mod heading;
 mod inspect;
 mod prediction;
 mod profile;

@@ -1,13 +1,16 @@
 //! Results of measurements, one JSON object a line: what `bench` and the peers' script write and `report` reads.
 
+use super::fp8::{parse_scales, scales_option};
 use super::{mask_name, parse_dtype, parse_mask};
-use anyhow::{Context, Result, ensure};
-use evo_sdpa::Problem;
+use anyhow::{Context, Result, bail, ensure};
+use evo_sdpa::{Fp8, Problem};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Our own name as an implementation.
 pub const OURS: &str = "evo-sdpa";
+/// The type of quantised queries, keys and values.
+const E4M3: &str = "e4m3";
 
 /// One line of a results file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,12 +84,18 @@ pub struct Setup {
 /// One attention call on contiguous tensors.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Call {
-    /// f16, bf16 or f32.
+    /// Type of queries, keys and values: f16, bf16, f32, or e4m3.
     pub dtype: String,
     /// \[batch, heads_q, heads_kv, q_len, kv_len, head_dim\].
     pub shape: [usize; 6],
     /// none, bottom-right, top-left or an offset.
     pub causal: String,
+    /// Type of the output of e4m3 inputs, f16 or bf16; that of others is the type of the inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out: Option<String>,
+    /// Which rows of e4m3 inputs share a scale: tensor, head or a number of rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scales: Option<String>,
 }
 
 /// How a call was timed.
@@ -199,13 +208,21 @@ impl Record {
 }
 
 impl Call {
-    /// The call that a problem on contiguous tensors makes.
+    /// The call that a problem on contiguous tensors makes. Scales are those of the queries, which are of the same
+    /// blocks as those of keys and values in all that the program times.
     pub fn of(problem: &Problem) -> Self {
         let [batch, heads_q, q_len, head_dim] = problem.q.shape();
+        let dtype = problem.dtype.to_string();
+        let (dtype, out, scales) = match problem.fp8 {
+            None => (dtype, None, None),
+            Some(fp8) => (E4M3.into(), Some(dtype), Some(scales_option(fp8.q))),
+        };
         Self {
-            dtype: problem.dtype.to_string(),
+            dtype,
             shape: [batch, heads_q, problem.heads_kv(), q_len, problem.kv_len(), head_dim],
             causal: mask_name(problem.causal),
+            out,
+            scales,
         }
     }
 
@@ -214,11 +231,32 @@ impl Call {
     /// # Errors
     /// Names the field that no problem has.
     pub fn problem(&self) -> Result<Problem> {
-        let dtype = parse_dtype(&self.dtype).context("dtype")?;
+        let (dtype, fp8) = match (self.dtype.as_str(), &self.out, &self.scales) {
+            (E4M3, Some(out), Some(scales)) => {
+                let scales = parse_scales(scales).context("scales")?;
+                (parse_dtype(out).context("out")?, Some(Fp8::uniform(scales)))
+            }
+            (E4M3, ..) => bail!("dtype: e4m3 without the fields out and scales, allowed: e4m3 with both"),
+            (dtype, None, None) => (parse_dtype(dtype).context("dtype")?, None),
+            (dtype, ..) => bail!("dtype: {dtype} with the field out or scales, allowed: e4m3"),
+        };
         let causal = parse_mask(&self.causal).context("causal")?;
-        let problem = Problem::contiguous(dtype, self.shape).with_causal(causal).with_lse(true);
+        let problem = Problem::contiguous(dtype, self.shape).with_causal(causal).with_fp8(fp8).with_lse(true);
         problem.validate()?;
         Ok(problem)
+    }
+
+    /// Whether its inputs were quantised.
+    pub fn is_quantized(&self) -> bool {
+        self.scales.is_some()
+    }
+
+    /// The type of the inputs, and of quantised ones all else that tells such calls of one shape and mask apart.
+    pub fn type_name(&self) -> String {
+        match (&self.out, &self.scales) {
+            (Some(out), Some(scales)) => format!("{} to {out}, scales: {scales}", self.dtype),
+            _ => self.dtype.clone(),
+        }
     }
 }
 
@@ -250,7 +288,7 @@ fn check_positive<'a>(field: &str, values: impl IntoIterator<Item = &'a f64>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use evo_sdpa::{Causal, DType};
+    use evo_sdpa::{Causal, DType, ScaleBlocks};
 
     #[test]
     fn quantiles_are_by_nearest_rank() {
@@ -265,7 +303,32 @@ mod tests {
         for causal in [None, Some(Causal::BottomRight), Some(Causal::TopLeft), Some(Causal::Offset(-3))] {
             let problem = Problem::contiguous(DType::F16, [2, 8, 4, 3, 5, 64]).with_causal(causal).with_lse(true);
             assert_eq!(Call::of(&problem).problem().unwrap(), problem);
+            for blocks in [ScaleBlocks::Tensor, ScaleBlocks::Head, ScaleBlocks::Rows(128)] {
+                let problem = problem.with_fp8(Some(Fp8::uniform(blocks)));
+                assert_eq!(Call::of(&problem).problem().unwrap(), problem);
+            }
         }
+    }
+
+    #[test]
+    fn a_call_says_that_its_inputs_are_e4m3_or_nothing_about_it() {
+        let plain = Problem::contiguous(DType::Bf16, [1, 8, 8, 512, 512, 64]);
+        let line = |problem: &Problem| serde_json::to_string(&Call::of(problem)).unwrap();
+        assert_eq!(line(&plain), r#"{"dtype":"bf16","shape":[1,8,8,512,512,64],"causal":"none"}"#);
+        let quantized = plain.with_fp8(Some(Fp8::uniform(ScaleBlocks::Rows(64))));
+        let expected = r#"{"dtype":"e4m3","shape":[1,8,8,512,512,64],"causal":"none","out":"bf16","scales":"64"}"#;
+        assert_eq!(line(&quantized), expected);
+        assert_eq!(Call::of(&plain).type_name(), "bf16");
+        assert_eq!(Call::of(&quantized).type_name(), "e4m3 to bf16, scales: 64");
+        let refused = |from: &str, to: &str| {
+            let call: Call = serde_json::from_str(&expected.replace(from, to)).unwrap();
+            format!("{:#}", call.problem().unwrap_err())
+        };
+        assert!(refused(",\"scales\":\"64\"", "").starts_with("dtype: e4m3 without the fields out and scales"));
+        assert!(refused("\"e4m3\"", "\"bf16\"").starts_with("dtype: bf16 with the field out or scales"));
+        assert!(refused("\"64\"", "\"63\"").starts_with("scales: "));
+        assert!(refused("\"bf16\"", "\"f32\"").contains("dtype: f32"));
+        assert!(refused("\"bf16\"", "\"fp8\"").starts_with("out: "));
     }
 
     #[test]

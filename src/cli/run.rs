@@ -4,6 +4,7 @@ use super::device::{Device, DeviceArgs};
 use super::file::{self, Answers, File};
 use super::findings;
 use super::fp8::{self, QuantizeArgs};
+use super::heading::Heading;
 use super::table::Table;
 use super::{Mask, parse_mask};
 use anyhow::{Context, Result};
@@ -52,28 +53,27 @@ impl Run {
     /// Computes and reports. `Ok(false)` when an answer is not the expected one, or the simulator found a defect.
     pub fn run(self, out: &mut impl Write) -> Result<bool> {
         let Some(path) = &self.input else { return self.run_acceptance(out) };
-        let name = path.display();
+        let name = &path.display().to_string();
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
-        let file = File::parse(&bytes).with_context(|| name.to_string())?;
+        let file = File::parse(&bytes).with_context(|| name.clone())?;
         if let Some(quantization) = self.quantize.quantization() {
             let device = self.device.open_or_cpu("the error of e4m3")?;
-            let report = with_element!(file.dtype(), T => self.quantize_file::<T>(&file, &quantization, &device))
-                .with_context(|| name.to_string())?;
-            return report.write(&name.to_string(), self.json, out).map(|()| report.right());
+            let report = with_element!(file.dtype(), T => self.quantize_file::<T>(name, &file, &quantization, &device))
+                .with_context(|| name.clone())?;
+            return report.write(self.json, out).map(|()| report.right());
         }
         let device = self.device.open()?;
         let report =
-            with_element!(file.dtype(), T => self.run_file::<T>(&file, &device).with_context(|| name.to_string()))?;
+            with_element!(file.dtype(), T => self.run_file::<T>(name, &file, &device)).with_context(|| name.clone())?;
         if self.json {
-            writeln!(out, "{}", report.json(&name.to_string()))?;
+            writeln!(out, "{}", report.json())?;
         } else {
-            writeln!(out, "input    {name}")?;
             report.write(out)?;
         }
         Ok(report.right() != Some(false))
     }
 
-    fn run_file<T: Element>(&self, file: &File, device: &Device) -> Result<Report> {
+    fn run_file<T: Element>(&self, name: &str, file: &File, device: &Device) -> Result<Report> {
         let (scale, scale_source) = self.scale(file);
         let inputs = file.inputs::<T>(self.causal, scale)?;
         let shape = inputs.q_layout.shape();
@@ -82,18 +82,12 @@ impl Run {
         if let Some(path) = &self.out {
             file::write(path, shape, &answer.output.out, &answer.output.lse)?;
         }
-        let all = || inputs.q.iter().chain(&inputs.k).chain(&inputs.v);
         Ok(Report {
-            problem: inputs.problem().to_string(),
-            kv_lens: inputs.kv_lens.clone(),
-            scale: inputs.problem().scale(),
-            scale_source,
-            device: device.about.clone(),
+            heading: Heading::new(name, &inputs, scale_source, &device.about),
             kernel: answer.plan.map(|plan| plan.kernel.to_string()),
             plan: answer.plan.map(|plan| plan.to_string()),
             seconds: answer.seconds,
             kernel_seconds: device.kernel_seconds(&inputs, self.device.kernel)?,
-            non_finite: all().filter(|x| !x.to_f32().is_finite()).count(),
             out: compare_file_out(&expected, &inputs, &answer.output)?,
             lse: expected.lse.map(|exact| compare_lse(&answer.output.lse, &exact)),
             simulation: answer.report,
@@ -102,13 +96,15 @@ impl Run {
 
     fn quantize_file<T: Element>(
         &self,
+        name: &str,
         file: &File,
         quantization: &Quantization,
         device: &Device,
     ) -> Result<fp8::Report> {
         let (scale, scale_source) = self.scale(file);
         let inputs = file.inputs::<T>(self.causal, scale)?;
-        fp8::Report::new(&inputs, quantization, scale_source, device, self.device.kernel)
+        let heading = Heading::new(name, &inputs, scale_source, &device.about);
+        fp8::Report::new(heading, &inputs, quantization, device, self.device.kernel)
     }
 
     /// The factor on the scores, and where it comes from.
@@ -226,16 +222,11 @@ fn compare_file_out<T: Element>(
 
 /// All that is said about a run on a file.
 struct Report {
-    problem: String,
-    kv_lens: Option<Vec<i32>>,
-    scale: f32,
-    scale_source: &'static str,
-    device: String,
+    heading: Heading,
     kernel: Option<String>,
     plan: Option<String>,
     seconds: f64,
     kernel_seconds: Option<f64>,
-    non_finite: usize,
     out: Option<Comparison>,
     lse: Option<Comparison>,
     simulation: Option<sim::Report>,
@@ -251,15 +242,7 @@ impl Report {
     }
 
     fn write(&self, out: &mut impl Write) -> Result<()> {
-        writeln!(out, "problem  {}", self.problem)?;
-        if let Some(lens) = &self.kv_lens {
-            writeln!(out, "kv_len   {lens:?}")?;
-        }
-        if self.non_finite > 0 {
-            writeln!(out, "inputs   {} of them not finite", self.non_finite)?;
-        }
-        writeln!(out, "scale    {} ({})", self.scale, self.scale_source)?;
-        writeln!(out, "device   {}", self.device)?;
+        self.heading.write(out)?;
         writeln!(out, "kernel   {}", self.kernel.as_deref().unwrap_or("cpu"))?;
         writeln!(out, "plan     {}", self.plan.as_deref().unwrap_or("none, the CPU needs none"))?;
         writeln!(
@@ -284,24 +267,18 @@ impl Report {
         self.simulation.as_ref().map_or(Ok(()), |report| findings::write(report, "checks   ", out))
     }
 
-    fn json(&self, input: &str) -> Value {
-        json!({
-            "input": input,
-            "problem": self.problem,
-            "kv_lens": self.kv_lens,
-            "scale": self.scale,
-            "scale_source": self.scale_source,
-            "device": self.device,
-            "kernel": self.kernel,
-            "plan": self.plan,
-            "seconds": self.seconds,
-            "kernel_seconds": self.kernel_seconds,
-            "non_finite_inputs": self.non_finite,
-            "out": self.out.as_ref().map(comparison_json),
-            "lse": self.lse.as_ref().map(comparison_json),
-            "findings": self.simulation.as_ref().map(findings::json),
-            "right": self.right(),
-        })
+    fn json(&self) -> Value {
+        let mut object = self.heading.json();
+        object["kernel"] = json!(self.kernel);
+        object["plan"] = json!(self.plan);
+        object["seconds"] = json!(self.seconds);
+        object["kernel_seconds"] = json!(self.kernel_seconds);
+        object["non_finite_inputs"] = json!(self.heading.non_finite);
+        object["out"] = json!(self.out.as_ref().map(comparison_json));
+        object["lse"] = json!(self.lse.as_ref().map(comparison_json));
+        object["findings"] = json!(self.simulation.as_ref().map(findings::json));
+        object["right"] = json!(self.right());
+        object
     }
 }
 

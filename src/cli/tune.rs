@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 /// Make a tuned table from results of `evo-sdpa bench --kernel all --json`
 ///
 /// For each device and problem the table has the kernel with the least median time; from then on plans take it. A
-/// problem counts when the planner's own choice was timed and at least one other kernel; times with cold caches and of
-/// dependent launches do not.
+/// problem counts when the planner's own choice was timed and at least one other kernel; times with cold caches, of
+/// dependent launches and of e4m3 inputs do not.
 /// EVO_SDPA_TUNED=FILE puts the table to use.
 #[derive(Args)]
 pub struct Tune {
@@ -84,11 +84,13 @@ fn read_records(path: &Path) -> Result<Vec<Record>> {
     Record::read_all(&name, &fs::read_to_string(path).with_context(|| name.clone())?)
 }
 
-/// Takes in a time, if it is one of a plain launch of a kernel of ours with warm caches.
+/// Takes in a time, if it is one of a plain launch of a kernel of ours with warm caches. Tables have no place for e4m3
+/// inputs.
 fn add(all: &mut BTreeMap<(String, TunedProblem), Timed>, time: &Time) -> Result<()> {
     // The name of a dependent launch is no kernel's.
     let counts = |kernel: &&KernelRecord| {
-        time.implementation == OURS && !time.method.cold && Kernel::parse(&kernel.name).is_some()
+        let is_plain = !time.method.cold && !time.call.is_quantized();
+        time.implementation == OURS && is_plain && Kernel::parse(&kernel.name).is_some()
     };
     let Some(kernel) = time.kernel.as_ref().filter(counts) else {
         return Ok(());

@@ -22,6 +22,19 @@ fn bench_lists_what_it_would_time() {
 }
 
 #[test]
+fn quantised_calls_are_listed_with_their_output_and_scales() {
+    let ran = evo(&["bench", "--list", "--shape", "1,4,2,7,9,64", "--quantize", "e4m3", "--dtype", "f16"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let mut expected = serde_json::json!({ "dtype": "e4m3", "shape": [1, 4, 2, 7, 9, 64], "causal": "none" });
+    expected["out"] = "f16".into();
+    expected["scales"] = "head".into();
+    assert_eq!(serde_json::from_str::<Value>(&ran.stdout).expect("one JSON object"), expected);
+    let all = evo(&["bench", "--list", "--quantize", "e4m3", "--scales", "128"]);
+    assert_eq!(all.stdout.lines().count(), evo(&["bench", "--list"]).stdout.lines().count());
+    assert!(all.stdout.lines().all(|line| line.ends_with(r#""out":"bf16","scales":"128"}"#)), "{}", all.stdout);
+}
+
+#[test]
 fn bench_refuses_what_it_cannot_time() {
     let bench = |args: &[&str]| evo(&[&["bench"], args].concat());
     let refused = |args: &[&str], reason: &str| {
@@ -36,6 +49,13 @@ fn bench_refuses_what_it_cannot_time() {
     refused(&["--shape", "1,2,3"], "six whole numbers");
     refused(&["--ladder", "--shape", "1,8,8,512,512,64"], "cannot be used with");
     refused(&["--tolerance", "5"], "--baseline");
+    let quantised = |args: &[&str]| bench(&[&["--list", "--quantize", "e4m3"], args].concat());
+    assert_refused(&quantised(&["--dtype", "f32"]), &["dtype: f32", "f16 or bf16"]);
+    assert_refused(&quantised(&["--shape", "1,8,8,512,512,72"]), &["head_dim: 72", "multiples of 16"]);
+    refused(&["--quantize", "e4m3", "--scales", "65"], "scales: a scale for 65 rows");
+    refused(&["--quantize", "e5m2"], "[possible values: e4m3]");
+    refused(&["--scales", "64"], "--quantize");
+    refused(&["--quantize", "e4m3", "--ladder"], "cannot be used with");
 }
 
 #[cfg(not(feature = "gpu"))]

@@ -58,7 +58,7 @@ fn what_cannot_be_quantised_is_refused() {
     refused(&["--scales", "65"], &["scales: a scale for 65 rows", "powers of two from 64"]);
     refused(&["--scales", "rows"], &["`rows`", "tensor, head"]);
     refused(&["--arch", "sm_80", "--device", "sim"], &["device: compute capability 80", "89 or later"]);
-    refused(&["--exact"], &["exact: ", "--device sim"]);
+    refused(&["--seed", "7"], &["seed: ", "--device sim"]);
     refused(&["--kernel", "fwd_sm80_f16_d32_q64_kv64_w4_s2"], &["kernel: "]);
     refused(&["--out", "answer.safetensors"], &["--out", "--quantize"]);
     for alone in [&["--scales", "64"][..], &["--subtract-mean"]] {

@@ -50,6 +50,47 @@ fn the_summary_is_one_table() {
     assert_eq!(evo(&["report", "--summary", "--out", "nowhere", OUR_RESULTS]).code, 2);
 }
 
+/// The first call of our results in e4m3 as well, twice as fast, and 10 us by library A.
+#[test]
+fn times_of_e4m3_inputs_stand_apart_from_others_and_from_other_scales() {
+    let e4m3 = |results: &str, name: &str, scales: &str| {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(results)).expect("test data");
+        let first =
+            text.lines().find(|line| line.contains("[1,8,8,512,512,64],\"causal\":\"none\"")).expect("the call");
+        let causal = format!("\"causal\":\"none\",\"out\":\"bf16\",\"scales\":\"{scales}\"");
+        let line = first.replace("\"dtype\":\"bf16\"", "\"dtype\":\"e4m3\"").replace("\"causal\":\"none\"", &causal);
+        let line = line.replace("fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1", "fwd_fp8_bf16_d64_q64_kv64_w4_s2");
+        let line = line
+            .replace("\"min\":4.95,\"p50\":5.0", "\"min\":2.4,\"p50\":2.5")
+            .replace(&"1".repeat(64), &"9".repeat(64));
+        let path = scratch(name);
+        std::fs::write(&path, format!("{line}\n")).expect("the scratch folder can be written");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let files = [
+        e4m3(OUR_RESULTS, "e4m3-head.jsonl", "head"),
+        e4m3(OUR_RESULTS, "e4m3-64.jsonl", "64"),
+        e4m3(PEER_RESULTS, "e4m3-peer.jsonl", "head"),
+    ];
+    let files = files.each_ref().map(String::as_str);
+    let ran = evo(&[&["report", OUR_RESULTS, PEER_RESULTS], &files[..]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for line in [
+        "## Times, bf16",
+        "## Times, e4m3 to bf16, scales: head",
+        "## Times, e4m3 to bf16, scales: 64",
+        "- **3 of 5**: calls on which we are ahead of every peer",
+        "| (1,8,512,64) | none | `sm80_d64_q32_kv128_w8_x4_s1` | 5.10 | 10.2 | 8.20 | library B | **0.62** | 105 | - | 13 % |",
+        // No rate of e4m3 products was measured, and that of bf16 is none.
+        "| (1,8,512,64) | none | `fp8_d64_q64_kv64_w4_s2` | 2.50 | 10.0 | library A | **0.25** | 215 |",
+        "| (1,8,512,64) | none | `fp8_d64_q64_kv64_w4_s2` | 2.50 | 215 |",
+    ] {
+        assert!(ran.stdout.lines().any(|found| found == line), "no line {line}:\n{}", ran.stdout);
+    }
+    let summary = evo(&[&["report", "--summary", OUR_RESULTS, PEER_RESULTS], &files[..]].concat());
+    assert!(summary.stdout.contains("| none | e4m3 to bf16, scales: 64 | `fp8_d64"), "{}", summary.stdout);
+}
+
 #[test]
 fn the_page_of_a_report_needs_nothing_else_and_runs_nothing() {
     let peers = changed(PEER_RESULTS, "hostile.jsonl", "library B\",\"call", "<script>b('x')</script>|`*\",\"call");

@@ -12,12 +12,13 @@ use evo_sdpa::sim::ptx_sim::{Kind, Options};
 use evo_sdpa::verify::{self, Case, Expected, Inputs};
 use evo_sdpa::{
     Causal, DType, Decode, DeviceSpec, Element, Fp8, FwdSm90, KERNELS, Kernel, Layout, PTX_SM80, PTX_SM89, PTX_SM90A,
-    ScaleBlocks, Simulator, cpu, with_element,
+    ScaleBlocks, Simulator, Transpose, cpu, with_element,
 };
 use mutants::{Mutant, Operator, single_entry, spared};
 use paged::Paged;
 use rayon::prelude::*;
 use std::collections::HashSet;
+use std::sync::LazyLock;
 
 mod mutants;
 #[path = "../paged/mod.rs"]
@@ -142,10 +143,13 @@ fn ptx_of(kernel: Kernel) -> &'static str {
     }
 }
 
+/// The kernels of the texts, and the one that transposes values for some.
 fn simulator(texts: &[&str]) -> Simulator {
     let options = Options { max_instructions: MAX_INSTRUCTIONS, ..Options::default() };
     let spec = DeviceSpec { sm_count: 1, ..DeviceSpec::H200 };
-    Simulator::new(texts).unwrap().with_spec(spec).with_options(options)
+    static TRANSPOSE: LazyLock<String> = LazyLock::new(|| single_entry(PTX_SM90A, Transpose::NAME));
+    let texts: Vec<_> = texts.iter().copied().chain([TRANSPOSE.as_str()]).collect();
+    Simulator::new(&texts).unwrap().with_spec(spec).with_options(options)
 }
 
 /// What gave a mutant away.
@@ -241,10 +245,11 @@ fn try_mutants<T: Element>(kernel: Kernel, places: impl Fn(Kernel, Operator) -> 
     let cases = cases(kernel);
     let tensors_of = |case: &Case| {
         let inputs = inputs::<T>(case);
-        if !matches!(kernel, Kernel::FwdFp8(_)) {
+        if !kernel.takes_e4m3() {
             return Tensors::Contiguous(inputs);
         }
-        let blocks = Fp8::uniform(ScaleBlocks::Rows(64));
+        let rows = if matches!(kernel, Kernel::FwdSm90(_)) { 128 } else { 64 };
+        let blocks = Fp8::uniform(ScaleBlocks::Rows(rows));
         let call = Call::new(inputs.views().unwrap(), blocks, false, &inputs.options()).unwrap();
         Tensors::Fp8(inputs, Box::new(call))
     };

@@ -50,7 +50,7 @@ pub fn with_e4m3_probabilities<T: Element>(
     })
 }
 
-/// The same with the arithmetic that a textbook implementation in `T` has: products and sums in f32, scores,
+/// [`attention`] with the arithmetic that a textbook implementation in `T` has: products and sums in f32, scores,
 /// probabilities and output rounded to `T`. Contiguous \[batch, heads_q, q_len, head_dim\].
 ///
 /// # Errors

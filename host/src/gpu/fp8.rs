@@ -1,6 +1,8 @@
 //! Calls with e4m3 inputs on a [`Gpu`].
 
+use super::attention::Call;
 use super::open::Gpu;
+use super::session::Memory;
 use crate::cpu;
 use crate::error::Result;
 use crate::fp8;
@@ -21,22 +23,24 @@ impl Gpu {
         options: &Options,
         kernel: Option<Kernel>,
     ) -> Result<(cpu::Output<T>, Plan)> {
-        let problem = fp8::problem(tensors, T::DTYPE, options)?;
-        let [q, k, v] = tensors.map(|tensor| self.copy(tensor.reached()));
-        let [q_scales, k_scales, v_scales] = tensors.map(|tensor| self.copy(tensor.scales()));
-        let (q, k, v, q_scales, k_scales, v_scales) = (q?, k?, v?, q_scales?, k_scales?, v_scales?);
-        let operands = DevicePointers {
-            q: q.address(),
-            k: k.address(),
-            v: v.address(),
-            q_scales: q_scales.address(),
-            k_scales: k_scales.address(),
-            v_scales: v_scales.address(),
-            ..DevicePointers::default()
-        };
-        // The memory lives until `run` has waited.
-        let call = self.call_on::<T>(&problem, operands, options, kernel)?;
+        // The operands live until `run` has waited.
+        let (call, _operands) = self.fp8_call::<T>(tensors, options, kernel)?;
         call.poison()?;
         self.run(call)?.download()
+    }
+
+    /// [`Gpu::call`] of tensors in e4m3, and the memory of their codes and scales, which has to outlive its launches.
+    pub(super) fn fp8_call<T: Element>(
+        &self,
+        tensors: [&Quantized; 3],
+        options: &Options,
+        kernel: Option<Kernel>,
+    ) -> Result<(Call<T>, Vec<Memory>)> {
+        let problem = fp8::problem(tensors, T::DTYPE, options)?;
+        let copies = tensors.iter().flat_map(|tensor| [self.copy(tensor.reached()), self.copy(tensor.scales())]);
+        let copies = copies.collect::<Result<Vec<_>>>()?;
+        let [q, q_scales, k, k_scales, v, v_scales] = [0, 1, 2, 3, 4, 5].map(|i| copies[i].address());
+        let operands = DevicePointers { q, k, v, q_scales, k_scales, v_scales, ..DevicePointers::default() };
+        Ok((self.call_on(&problem, operands, options, kernel)?, copies))
     }
 }

@@ -21,8 +21,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The kernels of PTX texts in a CUDA context that is borrowed: it belongs to the caller and is never destroyed.
 ///
-/// The driver compiles a kernel when it is first used, which takes some tenths of a second unless the driver's own cache
-/// has it; [`Kernels::prepare`] does it beforehand. Kernels stay loaded until the value is dropped. All methods may be
+/// The driver compiles a kernel when it is first used, which takes some tenths of a second unless the driver's own
+/// cache has it; [`Kernels::prepare`] does it beforehand. Kernels stay loaded until the value is dropped. All methods may be
 /// called from any thread, whatever context is current there.
 pub struct Kernels {
     context: CUcontext,
@@ -62,8 +62,8 @@ unsafe impl Send for Kernels {}
 unsafe impl Sync for Kernels {}
 
 impl Kernels {
-    /// The kernels of the PTX texts `ptx` in `context`. Nothing is compiled yet. A kernel whose name is in several texts is
-    /// that of the first.
+    /// The kernels of the PTX texts `ptx` in `context`. Nothing is compiled yet. A kernel whose name is in several
+    /// texts is that of the first.
     ///
     /// # Safety
     /// `context` is a CUDA context, and outlives the value.
@@ -98,8 +98,8 @@ impl Kernels {
     ///
     /// # Errors
     /// [`Error::SharedMemory`] when the device has too little for it, [`Error::Unsupported`] when it is none of
-    /// [`KERNELS`](crate::KERNELS), no PTX text holds it or its code is for other devices, [`Error::DriverTooOld`] when the driver does not
-    /// know its PTX version, [`Error::Driver`] with the compiler's log when it does not compile.
+    /// [`KERNELS`](crate::KERNELS), no PTX text holds it or its code is for other devices, [`Error::DriverTooOld`] when
+    /// the driver does not know its PTX version, [`Error::Driver`] with the compiler's log when it does not compile.
     pub fn prepare(&self, kernel: Kernel) -> Result<()> {
         self.prepare_with(kernel, LaunchOptions::default())
     }
@@ -164,15 +164,15 @@ impl Kernels {
         if let Some((grid, params)) = plan.transposition(&fwd) {
             let shape = Shape { grid, block: Transpose::THREADS, shared_bytes: 0 };
             let mut arguments = [bytes(&params).as_ptr().cast_mut().cast()];
-            // SAFETY: the function takes one TransposeParams by value; the caller vouches for the stream and for what the
-            // addresses point at.
+            // SAFETY: the function takes one TransposeParams by value; the caller vouches for the stream and for what
+            // the addresses point at.
             unsafe { self.load_entry(Entry::Transpose)?.launch(shape, &mut arguments, stream) }?;
         }
         let shape = Shape { grid: plan.grid, block: plan.block, shared_bytes: plan.shared_bytes };
         // The driver copies the block, and writes nothing.
         let mut arguments = [params.bytes().as_ptr().cast_mut().cast()];
-        // SAFETY: the function takes one block of the plan's parameters by value; the caller vouches for the stream and for
-        // what the addresses point at; the dependent variant waits for launches ahead of it.
+        // SAFETY: the function takes one block of the plan's parameters by value; the caller vouches for the stream and
+        // for what the addresses point at; the dependent variant waits for launches ahead of it.
         unsafe {
             if options.dependent {
                 dependent::launch(function, shape, &mut arguments, stream)

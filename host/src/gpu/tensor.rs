@@ -48,6 +48,11 @@ impl<T: Element> GpuTensor<T> {
         self.memory.fill(0xff)
     }
 
+    /// What holds the elements, without their layout.
+    pub(super) fn into_memory(self) -> Memory {
+        self.memory
+    }
+
     /// Shape and strides.
     pub fn layout(&self) -> &Layout {
         &self.layout

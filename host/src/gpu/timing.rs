@@ -4,12 +4,15 @@ use super::attention::Call;
 use super::dependent::LaunchOptions;
 use super::graph::Graph;
 use super::open::Gpu;
+use super::session::Memory;
 use super::tensor::GpuTensor;
 use crate::cpu;
 use crate::error::Result;
+use crate::fp8;
 use crate::nvtx::Range;
 use crate::plan::Plan;
 use crate::problem::{Options, Problem};
+use crate::quantize::Quantized;
 use crate::tensor::{Element, TensorView};
 use cust::sys::CUstream;
 use evo_sdpa_kernels::config::Kernel;
@@ -54,7 +57,7 @@ pub struct TimedCall<'a, T> {
 /// The tensors of one call.
 struct TensorSet<T> {
     call: Call<T>,
-    _inputs: [GpuTensor<T>; 3],
+    _inputs: Vec<Memory>,
 }
 
 impl<T> TensorSet<T> {
@@ -98,18 +101,53 @@ impl Gpu {
         cold: bool,
         launch: LaunchOptions,
     ) -> Result<TimedCall<'_, T>> {
+        let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
+        self.timed_on(problem, options.splits, kernel, cold, launch, || {
+            let (q, k, v) = (self.upload(q)?, self.upload(k)?, self.upload(v)?);
+            let call = self.call(&q, &k, &v, options, kernel)?;
+            Ok((call, [q, k, v].map(GpuTensor::into_memory).into()))
+        })
+    }
+
+    /// [`Gpu::timed_with`] of queries, keys and values in e4m3, with an output of type `T`. They are on the device in
+    /// e4m3 beforehand: no time is that of quantising.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::timed_with`].
+    pub fn timed_fp8<T: Element>(
+        &self,
+        tensors: [&Quantized; 3],
+        options: &Options,
+        kernel: Option<Kernel>,
+        cold: bool,
+        launch: LaunchOptions,
+    ) -> Result<TimedCall<'_, T>> {
+        let problem = fp8::problem(tensors, T::DTYPE, options)?;
+        self.timed_on(problem, options.splits, kernel, cold, launch, || self.fp8_call(tensors, options, kernel))
+    }
+
+    /// [`Gpu::timed_with`] of a problem. Each time that `make` is called it gives a call on tensors of its own, and their
+    /// memory.
+    fn timed_on<T: Element>(
+        &self,
+        problem: Problem,
+        splits: Option<u32>,
+        kernel: Option<Kernel>,
+        cold: bool,
+        launch: LaunchOptions,
+        make: impl Fn() -> Result<(Call<T>, Vec<Memory>)>,
+    ) -> Result<TimedCall<'_, T>> {
         let set = || {
-            let inputs = [self.upload(q)?, self.upload(k)?, self.upload(v)?];
-            let [q, k, v] = &inputs;
+            let (call, inputs) = make()?;
             // The graph runs on a stream of its own.
-            let call = self.call(q, k, v, options, kernel)?.with_own_workspace(&self.session)?;
+            let call = call.with_own_workspace(&self.session)?;
             call.poison()?;
             Ok(TensorSet { call, _inputs: inputs })
         };
-        let bytes = 2 * (q.layout().elements() + k.layout().elements()) * size_of::<T>();
-        let wanted = if cold { (COLD_FACTOR * self.l2_bytes()?).div_ceil(bytes.max(1) as u64).max(2) } else { 1 };
+        // Of queries, keys, values and output.
+        let bytes = (problem.bytes() as u64).max(1);
+        let wanted = if cold { (COLD_FACTOR * self.l2_bytes()?).div_ceil(bytes).max(2) } else { 1 };
         let sets = (0..wanted).map(|_| set()).collect::<Result<Vec<_>>>()?;
-        let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
         let plan = sets[0].call.plan();
         self.kernels().prepare_with(plan.kernel, launch)?;
         self.synchronize()?;
@@ -128,7 +166,6 @@ impl Gpu {
         let graph = capture(calls)?;
         graph.warm_up(WARM_UP)?;
         let replay_us = call_us * f64::from(calls);
-        let splits = options.splits;
         Ok(TimedCall { gpu: self, graph, calls, problem, kernel, splits, launch, sets, replay_us })
     }
 }

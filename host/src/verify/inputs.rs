@@ -5,6 +5,7 @@ use super::rng::Rng;
 use crate::error::Result;
 use crate::layout::Layout;
 use crate::problem::{Causal, Options, Problem};
+use crate::quantize::{Call, Quantized};
 use crate::tensor::{Element, TensorView};
 use rayon::prelude::*;
 
@@ -101,6 +102,15 @@ impl<T: Element> Inputs<T> {
     pub fn options(&self) -> Options<'_> {
         let kv_lens = self.kv_lens.as_deref();
         Options { causal: self.causal, scale: self.scale, kv_lens, splits: self.splits, ..Options::default() }
+    }
+
+    /// The call with the numbers that `call`, to which its tensors were quantised, stands for.
+    pub(super) fn dequantized(&self, call: &Call) -> Inputs<f32> {
+        let [q, k, v] = [&call.q, &call.k, &call.v].map(Quantized::dequantize);
+        let [q_layout, k_layout, v_layout] =
+            [&call.q, &call.k, &call.v].map(|tensor| Layout::bhsd(tensor.layout().shape()));
+        let Self { causal, scale, ref kv_lens, splits, .. } = *self;
+        Inputs { q, k, v, q_layout, k_layout, v_layout, causal, scale, kv_lens: kv_lens.clone(), splits }
     }
 
     /// Views of q, k and v.

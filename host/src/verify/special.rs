@@ -22,7 +22,7 @@ pub enum Special {
     Constant,
     /// Normal numbers, and among the keys and values of the second head one of 30,000 each.
     Outlier,
-    /// A head of zeros, one of one-hot rows, one of normal numbers in the thousands and one of normal numbers of 1e-3.
+    /// A head of zeros, one of one-hot rows, and two of normal numbers, whose values are 1e3 and 1e-3 times as large.
     Mixed,
 }
 

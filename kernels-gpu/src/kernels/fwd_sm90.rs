@@ -126,7 +126,7 @@ pub unsafe fn run<I: Instance>(params: impl Parameters<I>, address: u64) {
     // SAFETY: barriers are made before anybody uses them; each warpgroup is converged in its role.
     unsafe {
         if thread == 0 {
-            shared.init(I::CONFIG.groups() * 4);
+            shared.init::<I>();
         }
         barrier::sync_threads();
         if thread < FwdSm90::GROUP_THREADS {

@@ -1,5 +1,8 @@
 //! `transpose_e4m3`: a thread loads four columns of sixteen keys, a word a key, and stores sixteen keys of four columns.
+//!
+//! A warp has eight words of a row and 64 keys: whole sectors of 32 bytes on both ways.
 
+use crate::config::WARP;
 use crate::params::quotient;
 use crate::ptx::bits::{even_bytes, odd_bytes};
 use crate::ptx::ld_st::{load_global_4, store_global_16};
@@ -13,11 +16,13 @@ use crate::transpose::{Transpose, TransposeParams};
 #[inline(always)]
 pub unsafe fn run(params: TransposeParams) {
     let (batch, head) = (sreg::block_idx_z(), sreg::block_idx_y());
-    let item = sreg::block_idx_x() * Transpose::THREADS + sreg::thread_idx_x();
-    let (quads, row_bytes) = (params.head_dim / Transpose::COLUMNS, Transpose::row_bytes(params.keys));
-    let first_key = quotient(item, quads) * Transpose::KEYS;
-    let column = (item - quotient(item, quads) * quads) * Transpose::COLUMNS;
-    if first_key >= row_bytes {
+    let (thread, row_bytes) = (sreg::thread_idx_x(), Transpose::row_bytes(params.keys));
+    let (warp, lane) = (sreg::block_idx_x() * (Transpose::THREADS / WARP) + thread / WARP, thread % WARP);
+    let patches = Transpose::patches(params.head_dim);
+    let first = quotient(warp, patches);
+    let column = (warp - first * patches) * Transpose::PATCH_COLUMNS + lane % 8 * Transpose::COLUMNS;
+    let first_key = first * Transpose::PATCH_KEYS + lane / 8 * Transpose::KEYS;
+    if first_key >= row_bytes || column >= params.head_dim {
         return;
     }
     // SAFETY: the caller's promise: keys below the length exist, a sequence has a length, and a row of the output has room

@@ -1,4 +1,5 @@
-//! The shadow of the shared memory of a cluster: who touched each piece last, and whether that is ordered before what follows.
+//! The shadow of the shared memory of a cluster: who touched each piece last, and whether that is ordered before what
+//! follows.
 //!
 //! A happens-before detector with epochs, after FastTrack (Flanagan and Freund 2009). Unlike it, the last read of every
 //! warp is kept, so that no write after a read is missed, and lanes are told apart within a warp.
@@ -104,8 +105,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The shadow of the shared memory of the blocks of a cluster, one behind the other in whole lines. Accesses lie in the memory, are of 16 bytes at most and aligned to their
-/// width.
+/// The shadow of the shared memory of the blocks of a cluster, one behind the other in whole lines. Accesses lie in the
+/// memory, are of 16 bytes at most and aligned to their width.
 #[derive(Debug)]
 pub(crate) struct Shadow {
     warps: usize,
@@ -157,8 +158,8 @@ impl Shadow {
         fault.or_else(|| self.check_atomics(&present, piece, Order::ReadAfterWrite))
     }
 
-    /// Reads of a whole line of 16 bytes each, by a warp as a whole, named by the lanes from that of `at` on. False when there is more to say: then
-    /// nothing has been remembered, and each must be [`read`](Self::read).
+    /// Reads of a whole line of 16 bytes each, by a warp as a whole, named by the lanes from that of `at` on. False when
+    /// there is more to say: then nothing has been remembered, and each must be [`read`](Self::read).
     pub fn read_lines(&mut self, at: Site, now: &Now, offsets: &[u32]) -> bool {
         let (present, _) = self.begin(Site { whole: true, ..at }, now, 0, 1);
         if self.atomics.is_some() || !offsets.iter().all(|&offset| self.writes.is_line_settled(&present, offset)) {

@@ -164,13 +164,12 @@ fn shared_b64(cx: &mut Operands) -> Result<()> {
 
 /// The same, of an mbarrier that may be another block's.
 fn cluster_b64(cx: &mut Operands) -> Result<Space> {
-    let space = if cx.op.take("shared::cluster") { Space::Cluster } else { Space::Shared };
-    if space == Space::Shared {
-        cx.op.expect(&["shared", "shared::cta"])?;
+    if !cx.op.take("shared::cluster") {
+        return shared_b64(cx).map(|()| Space::Shared);
     }
     cx.op.expect(&["b64"])?;
     cx.op.finish()?;
-    Ok(space)
+    Ok(Space::Cluster)
 }
 
 /// An address in the block's shared memory.

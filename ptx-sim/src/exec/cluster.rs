@@ -183,9 +183,15 @@ impl Machine<'_> {
     }
 
     /// `mapa`.
-    pub(super) fn map_address(&mut self, warp: &mut Warp, step: Step, d: (AnyReg, AnyReg), rank: Word, generic: bool) {
+    pub(super) fn map_address(
+        &mut self,
+        warp: &mut Warp,
+        step: Step,
+        (d, a): (AnyReg, AnyReg),
+        rank: Word,
+        generic: bool,
+    ) {
         let ranks = *warp.registers.get(rank);
-        let (d, a) = d;
         let blocks = self.blocks.len() as u32;
         for lane in lanes(step.active).filter(|lane| ranks[*lane] >= blocks).take(1) {
             let at = self.place(warp.index, lane, step.pc);

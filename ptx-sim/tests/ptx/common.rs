@@ -1,14 +1,17 @@
 //! Runs pieces of PTX and hands back what came out.
 
-use ptx_sim::{Buffer, Device, Finding, Kind, Launch, LaunchError, Module, Options, Report, Swizzle, TensorMap};
+use ptx_sim::{
+    Buffer, Delivery, Device, Finding, Kind, Launch, LaunchError, Module, Options, Reconvergence, Report, Swizzle,
+    TensorMap, WarpOrder,
+};
 use std::fmt::Debug;
 
 /// The first lines of a text.
 pub const HEADER: &str = ".version 8.7\n.target sm_90a\n.address_size 64\n";
 
-/// A kernel around a few instructions. They find the registers `%t` (the thread of the block), `%lane`, `%warp`, `%cta`, the address `%in` of
-/// the input, the address `%out` of 16 bytes of their own for results, and `%p<8>`, `%h<16>`, `%r<32>`, `%f<16>`,
-/// `%d<16>` to use freely.
+/// A kernel around a few instructions. They find the registers `%t` (the thread of the block), `%lane`, `%warp`, `%cta`,
+/// the address `%in` of the input, the address `%out` of 16 bytes of their own for results, and `%p<8>`, `%h<16>`,
+/// `%r<32>`, `%f<16>`, `%d<16>` to use freely.
 #[derive(Clone)]
 pub struct Kernel {
     body: String,
@@ -98,6 +101,27 @@ impl Kernel {
     pub fn options(mut self, change: impl FnOnce(&mut Options)) -> Self {
         change(&mut self.options);
         self
+    }
+
+    /// The same in each order of warps, with each delivery.
+    pub fn schedules(&self) -> impl Iterator<Item = Self> {
+        let meeting = self.options.reconvergence;
+        self.orders([(Delivery::Late, meeting), (Delivery::Immediate, meeting)])
+    }
+
+    /// As [`Kernel::schedules`], the lanes of warps meeting again early with one delivery and late with the other.
+    pub fn schedules_of_lanes(&self) -> impl Iterator<Item = Self> {
+        self.orders([(Delivery::Late, Reconvergence::Early), (Delivery::Immediate, Reconvergence::Late)])
+    }
+
+    fn orders(&self, ways: [(Delivery, Reconvergence); 2]) -> impl Iterator<Item = Self> {
+        [WarpOrder::RoundRobin, WarpOrder::Reverse, WarpOrder::Random].into_iter().flat_map(move |order| {
+            ways.map(|(delivery, meeting)| {
+                self.clone().options(|options| {
+                    (options.warp_order, options.delivery, options.reconvergence) = (order, delivery, meeting);
+                })
+            })
+        })
     }
 
     /// A tensor map, which the body finds at the generic address in `%map0`, `%map1`, ...

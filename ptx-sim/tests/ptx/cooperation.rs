@@ -1,7 +1,7 @@
 //! Whole kernels whose blocks work together, and every way to break them.
 
 use crate::common::{Kernel, Map, kernel};
-use ptx_sim::{Delivery, Kind, Reconvergence, Swizzle, WarpOrder};
+use ptx_sim::{Kind, Swizzle};
 
 /// Clusters of four blocks add up their numbers: warps by shuffles, blocks in their own memory, the cluster in that of block
 /// 0, which hands the sum to all.
@@ -82,25 +82,12 @@ fn sharing(body: &str) -> Kernel {
     kernel(body).module(module).threads(96).blocks(2).cluster([2, 1, 1]).input(&input).map(map)
 }
 
-fn schedules(kernel: &Kernel) -> impl Iterator<Item = Kernel> {
-    let orders = [WarpOrder::RoundRobin, WarpOrder::Reverse, WarpOrder::Random];
-    orders.into_iter().flat_map(move |order| {
-        [(Delivery::Late, Reconvergence::Early), (Delivery::Immediate, Reconvergence::Late)].map(
-            |(delivery, meeting)| {
-                kernel.clone().options(|options| {
-                    (options.warp_order, options.delivery, options.reconvergence) = (order, delivery, meeting);
-                })
-            },
-        )
-    })
-}
-
 #[test]
 fn four_blocks_add_up_their_numbers() {
     let square = |number: u32| number * number;
     let sums = [(0..256).map(square).sum::<u32>(), (256..512).map(square).sum()];
     let expected: Vec<u32> = (0..512).map(|thread| sums[thread / 256]).collect();
-    for kernel in schedules(&reduction(REDUCTION)) {
+    for kernel in reduction(REDUCTION).schedules_of_lanes() {
         assert_eq!(kernel.clean().results(), expected);
     }
 }
@@ -113,7 +100,7 @@ fn two_blocks_share_their_copies() {
     let of = |block: u32, at: u32| sum(at).wrapping_add(if at.is_multiple_of(4) { block } else { 0 });
     let block = |block: u32| [0; 128].into_iter().chain((0..256).map(move |at| of(block, at)));
     let expected: Vec<u32> = block(0).chain(block(1)).collect();
-    for kernel in schedules(&sharing(SHARING)) {
+    for kernel in sharing(SHARING).schedules_of_lanes() {
         assert_eq!(kernel.clean().out, expected);
     }
 }
@@ -127,7 +114,7 @@ fn all_are_found(text: &str, mutations: &[Mutation], kernel: fn(&str) -> Kernel)
     for (from, to, kinds) in mutations {
         assert!(text.contains(from), "{from}");
         let body = text.replacen(from, to, 1);
-        for kernel in schedules(&kernel(&body).options(|options| options.max_instructions = 1 << 20)) {
+        for kernel in kernel(&body).options(|options| options.max_instructions = 1 << 20).schedules_of_lanes() {
             let report = kernel.run().report;
             if !report.findings.iter().any(|finding| kinds.contains(&finding.kind)) {
                 missed.push(format!("{from} -> {to}, expected one of {kinds:?}\n{report}"));

@@ -1,7 +1,7 @@
 //! Distributed shared memory: what threads of one block do in the memory of another.
 
 use crate::common::{Kernel, Run, kernel};
-use ptx_sim::{Delivery, Kind, WarpOrder};
+use ptx_sim::{Delivery, Kind};
 
 /// Two blocks of a cluster: the address of dynamic shared memory in `%r1`, 4 bytes there of each thread in `%r2`, those of
 /// the same thread of the other block in `%r3`, and the other block's rank in `%r4`. `%p1` holds in block 0.
@@ -18,19 +18,10 @@ fn pair(body: &str) -> Kernel {
 const MEET: &str = "barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;\n";
 const HAND_OUT: &str = "st.global.u32 [%out], %r5;\n";
 
-fn schedules(kernel: &Kernel) -> impl Iterator<Item = Kernel> {
-    let orders = [WarpOrder::RoundRobin, WarpOrder::Reverse, WarpOrder::Random];
-    orders.into_iter().flat_map(move |order| {
-        [Delivery::Late, Delivery::Immediate].map(|delivery| {
-            kernel.clone().options(|options| (options.warp_order, options.delivery) = (order, delivery))
-        })
-    })
-}
-
 /// The same in every schedule, with nothing found.
 #[track_caller]
 fn gives(body: &str, threads: u32, expected: impl Fn(u32) -> u32) {
-    for kernel in schedules(&pair(body).threads(threads)) {
+    for kernel in pair(body).threads(threads).schedules() {
         assert_eq!(kernel.clean().results(), (0..2 * threads).map(&expected).collect::<Vec<_>>());
     }
 }
@@ -39,7 +30,7 @@ fn gives(body: &str, threads: u32, expected: impl Fn(u32) -> u32) {
 #[track_caller]
 fn finds(body: &str, kind: Kind) -> Vec<Run> {
     let kernel = pair(body);
-    let runs = schedules(&kernel).map(|kernel| {
+    let runs = kernel.schedules().map(|kernel| {
         let run = kernel.run();
         let at = |line: u32| !body.contains("//!!") || line == run.line("//!!");
         let found = |finding: &&ptx_sim::Finding| finding.kind == kind && at(finding.at.line);

@@ -165,6 +165,13 @@ fn variables_begin_with_their_initial_values() {
     assert_eq!(run(generic)[..2], [10, 0x3f80_0000]);
 }
 
+#[track_caller]
+fn launch_one_thread(device: &mut Device, module: &Module, params: &[u8]) {
+    let (one, options) = ([1; 3], Options::default());
+    let launch = Launch { entry: "kernel", grid: one, block: one, cluster: None, shared_bytes: 0, params, options };
+    assert!(device.launch(module, &launch).expect("a good launch").is_clean());
+}
+
 /// As on a GPU, the variables of a module live as long as the module: a second launch sees what the first one left.
 #[test]
 fn variables_last_from_launch_to_launch_on_one_device() {
@@ -176,17 +183,7 @@ fn variables_last_from_launch_to_launch_on_one_device() {
     let launch = |device: &mut Device| {
         let out = device.alloc(4);
         let params = out.address().to_le_bytes();
-        let options = Options::default();
-        let launch = Launch {
-            entry: "kernel",
-            grid: [1; 3],
-            block: [1; 3],
-            cluster: None,
-            shared_bytes: 0,
-            params: &params,
-            options,
-        };
-        assert!(device.launch(&module, &launch).expect("a good launch").is_clean());
+        launch_one_thread(device, &module, &params);
         words(device, out)[0]
     };
     let mut device = Device::new();
@@ -213,17 +210,7 @@ fn parameters_lie_at_their_alignment() {
     params[4..8].copy_from_slice(&77u32.to_le_bytes());
     params[32..36].copy_from_slice(&88u32.to_le_bytes());
     params[40..].copy_from_slice(&out.address().to_le_bytes());
-    let options = Options::default();
-    let launch = Launch {
-        entry: "kernel",
-        grid: [1; 3],
-        block: [1; 3],
-        cluster: None,
-        shared_bytes: 0,
-        params: &params,
-        options,
-    };
-    assert!(device.launch(&module, &launch).expect("a good launch").is_clean());
+    launch_one_thread(&mut device, &module, &params);
     assert_eq!(words(&device, out), [200, -5i32 as u32, 77, 88]);
 }
 

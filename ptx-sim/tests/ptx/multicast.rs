@@ -1,7 +1,7 @@
 //! mbarriers and bulk copies of a cluster: arrivals from other blocks, copies to them.
 
 use crate::common::{Kernel, kernel, refused};
-use ptx_sim::{Delivery, Kind, WarpOrder};
+use ptx_sim::{Delivery, Kind};
 
 /// Two blocks, each with an mbarrier in `%r0` that expects one arrival and 512 bytes in `%r1`, of which each thread has 4 in
 /// `%r2`; the other block's are `%r5`, `%r6`, `%r7`, and its rank is `%r4`. `%p1` holds in thread 0 of each block, `%p2` in
@@ -25,18 +25,9 @@ fn pair(body: &str) -> Kernel {
 const WAIT: &str = "W: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 %p4, [%r0], 0; @!%p4 bra W;\n";
 const HAND_OUT: &str = "ld.shared.u32 %r8, [%r2]; st.global.u32 [%out], %r8; //! read\n";
 
-fn schedules(kernel: &Kernel) -> impl Iterator<Item = Kernel> {
-    let orders = [WarpOrder::RoundRobin, WarpOrder::Reverse, WarpOrder::Random];
-    orders.into_iter().flat_map(move |order| {
-        [Delivery::Late, Delivery::Immediate].map(|delivery| {
-            kernel.clone().options(|options| (options.warp_order, options.delivery) = (order, delivery))
-        })
-    })
-}
-
 #[track_caller]
 fn gives(kernel: &Kernel, expected: impl Fn(u32) -> u32) {
-    for kernel in schedules(kernel) {
+    for kernel in kernel.schedules() {
         let results = kernel.clean().results();
         assert_eq!(results, (0..results.len() as u32).map(&expected).collect::<Vec<_>>());
     }
@@ -50,7 +41,7 @@ fn finds(kernel: &Kernel, kinds: &[Kind]) -> Vec<String> {
         let found = report.findings.iter().find(|finding| kinds.contains(&finding.kind));
         found.map(|finding| finding.message.clone()).unwrap_or_else(|| panic!("none of {kinds:?}\n{report}"))
     };
-    schedules(kernel).map(message).collect()
+    kernel.schedules().map(message).collect()
 }
 
 /// Every thread writes to the other block and one of each block says so.

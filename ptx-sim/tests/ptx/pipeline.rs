@@ -1,7 +1,7 @@
 //! A pipeline as kernels for Hopper have it, and every way to break it.
 
 use crate::common::{Kernel, Map, kernel};
-use ptx_sim::{Delivery, Kind, Reconvergence, Swizzle, WarpOrder};
+use ptx_sim::{Kind, Swizzle};
 
 /// Tiles of 16 rows of 128 bytes, whose sum is wanted, word by word.
 const TILES: u32 = 5;
@@ -62,25 +62,12 @@ fn pipeline(body: &str) -> Kernel {
     kernel(body).module(module).threads(96).input(&input).map(source).map(target)
 }
 
-fn schedules(kernel: &Kernel) -> impl Iterator<Item = Kernel> {
-    let orders = [WarpOrder::RoundRobin, WarpOrder::Reverse, WarpOrder::Random];
-    orders.into_iter().flat_map(move |order| {
-        [(Delivery::Late, Reconvergence::Early), (Delivery::Immediate, Reconvergence::Late)].map(
-            |(delivery, meeting)| {
-                kernel.clone().options(|options| {
-                    (options.warp_order, options.delivery, options.reconvergence) = (order, delivery, meeting);
-                })
-            },
-        )
-    })
-}
-
 #[test]
 fn a_pipeline_is_clean_and_right() {
     let expected: Vec<u32> = (0..12 * 32)
         .map(|word| (0..TILES).map(|tile| tile * 512 + word).fold(0u32, |sum, i| sum.wrapping_add(i.wrapping_mul(i))))
         .collect();
-    for kernel in schedules(&pipeline(PIPELINE)) {
+    for kernel in pipeline(PIPELINE).schedules_of_lanes() {
         let run = kernel.clean();
         assert_eq!(run.out, expected);
     }
@@ -169,7 +156,7 @@ fn every_single_mutation_is_found() {
     for (from, to, kinds) in MUTATIONS {
         assert!(PIPELINE.contains(from), "{from}");
         let body = PIPELINE.replacen(from, to, 1);
-        for kernel in schedules(&pipeline(&body).options(|options| options.max_instructions = 1 << 20)) {
+        for kernel in pipeline(&body).options(|options| options.max_instructions = 1 << 20).schedules_of_lanes() {
             let report = kernel.run().report;
             let found = report.findings.iter().any(|finding| kinds.contains(&finding.kind));
             if !found {

@@ -1,7 +1,7 @@
 //! The generic and the asynchronous proxy: what must be fenced, and who sees what.
 
 use crate::common::{Kernel, kernel};
-use ptx_sim::{Delivery, Finding, Kind, WarpOrder};
+use ptx_sim::{Finding, Kind, WarpOrder};
 
 /// 64 threads, of which thread 0 may do bulk copies; an mbarrier in `%r0` that expects one arrival, and 256 bytes behind
 /// `%r1`, of which each thread has 4 in `%r2`.
@@ -27,26 +27,15 @@ const FENCE: &str = "fence.proxy.async.shared::cta;\n";
 const BARRIER: &str = "bar.sync 0;\n";
 const READ: &str = "ld.shared.u32 %r3, [%r2]; st.global.u32 [%out], %r3; //! read\n";
 
-/// Every order of warps and each delivery.
-fn schedules(parts: &[&str]) -> impl Iterator<Item = Kernel> {
-    let kernel = block(&parts.concat());
-    [WarpOrder::RoundRobin, WarpOrder::Reverse].into_iter().flat_map(move |order| {
-        let kernel = kernel.clone();
-        [Delivery::Late, Delivery::Immediate].map(|delivery| {
-            kernel.clone().options(|options| (options.warp_order, options.delivery) = (order, delivery))
-        })
-    })
-}
-
 #[track_caller]
 fn clean(parts: &[&str]) {
-    schedules(parts).for_each(|kernel| drop(kernel.clean()));
+    block(&parts.concat()).schedules().for_each(|kernel| drop(kernel.clean()));
 }
 
 /// Finds this and nothing else, in every schedule, at the instruction marked `at`.
 #[track_caller]
 fn finds(parts: &[&str], kind: Kind, at: &str) {
-    for kernel in schedules(parts) {
+    for kernel in block(&parts.concat()).schedules() {
         let run = kernel.run();
         assert_eq!(run.finding(kind).at.line, run.line(&format!("//! {at}")), "{}", run.report);
     }
@@ -61,7 +50,7 @@ fn writes_need_a_fence_and_a_barrier_before_a_bulk_store() {
     finds(&[WRITE, BARRIER, "@%p1 fence.proxy.async.shared::cta;\n", STORE], Kind::ProxyFence, "store");
     finds(&[WRITE, "fence.proxy.async.global;\n", BARRIER, STORE], Kind::ProxyFence, "store");
     finds(&[WRITE, "@%p1 fence.proxy.async.shared::cta;\n", BARRIER, STORE], Kind::ProxyFence, "store");
-    for kernel in schedules(&[WRITE, FENCE, STORE]) {
+    for kernel in block(&[WRITE, FENCE, STORE].concat()).schedules() {
         assert!(!kernel.run().report.is_clean());
     }
 }
@@ -101,7 +90,7 @@ fn only_who_waits_sees_a_bulk_load() {
     // One warp waits, and the other one meets it.
     clean(&[LOAD, "setp.lt.u32 %p3, %t, 32; @!%p3 bra met;\n", WAIT, "met: bar.sync 0;\n", READ]);
     let first = ["setp.lt.u32 %p3, %t, 32; @!%p3 bra met;\n", WAIT, "met:\n"].concat();
-    for kernel in schedules(&[LOAD, &first, READ]) {
+    for kernel in block(&[LOAD, &first, READ].concat()).schedules() {
         let run = kernel.run();
         let load = run.line("//! load");
         let of_load = |finding: &&Finding| {

@@ -10,14 +10,17 @@ mod ladder;
 mod session;
 #[cfg(feature = "gpu")]
 mod setup;
+#[cfg(feature = "gpu")]
+mod subject;
 
+use super::fp8::{Format, parse_scales};
 use super::record::Call;
 use super::{Mask, Shape, parse_dtype, parse_kernel, parse_mask, parse_shape};
 use anyhow::{Result, ensure};
 use clap::Args;
 use evo_sdpa::shapes::{ACCEPTANCE, measured};
 use evo_sdpa::verify::Case;
-use evo_sdpa::{DType, Kernel};
+use evo_sdpa::{DType, Fp8, Kernel, Problem, ScaleBlocks};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -27,7 +30,8 @@ use std::path::PathBuf;
 /// reference in f64, and then it is timed; the first gate that fails ends its run and gives exit code 1. A device time
 /// is the mean over the launches of one CUDA graph, back to back; a call time is what a caller waits for one answer,
 /// planning included; a launch time is what the host takes for one launch with the plan at hand, without waiting.
-/// Without --shape, every shape that the project is measured by is timed.
+/// Without --shape, every shape that the project is measured by is timed. With --quantize, kernels that take e4m3 are
+/// timed on tensors that were quantised beforehand; the reference is of the numbers that these stand for.
 #[derive(Args)]
 pub struct Bench {
     /// Sizes of a problem; may be given several times
@@ -36,9 +40,15 @@ pub struct Bench {
     /// Mask of these problems: none, bottom-right, top-left or an offset
     #[arg(long, default_value = "none", requires = "shapes", allow_hyphen_values = true, value_parser = parse_mask)]
     causal: Mask,
-    /// Type of the tensors: f16, bf16 or f32
+    /// Type of the tensors: f16, bf16 or f32; with --quantize of the output alone, f16 or bf16
     #[arg(long, default_value = "bf16", value_parser = parse_dtype)]
     dtype: DType,
+    /// Quantise q, k and v to this type on the host, and time kernels that take it
+    #[arg(long, value_enum, value_name = "TYPE")]
+    quantize: Option<Format>,
+    /// Which rows share a scale: tensor, head, or that many rows of a head, a power of two from 64 on
+    #[arg(long, value_name = "BLOCKS", default_value = "head", requires = "quantize", value_parser = parse_scales)]
+    scales: ScaleBlocks,
     /// Kernel to time in place of the planner's choice, or `all` for each that takes the problem
     #[arg(long, value_name = "NAME|all", value_parser = parse_kernels)]
     kernel: Option<Kernels>,
@@ -64,7 +74,7 @@ pub struct Bench {
     #[arg(long, value_name = "PERCENT", default_value_t = 3.0, requires = "baseline")]
     tolerance: f64,
     /// Time every rung of the ladder, from plain cores to today's kernel, on the first acceptance shape
-    #[arg(long, conflicts_with_all = ["shapes", "kernel", "baseline", "list"])]
+    #[arg(long, conflicts_with_all = ["shapes", "kernel", "baseline", "list", "quantize"])]
     ladder: bool,
     /// Print what would be timed, one JSON object a line, and time nothing
     #[arg(long)]
@@ -95,17 +105,27 @@ impl Bench {
         );
         let cases = self.cases();
         for case in &cases {
-            let problem = case.problem();
+            let problem = self.problem(case);
             problem.validate()?;
             ensure!(problem.flops() > 0.0, "shape: {problem} has nothing to compute, allowed: visible keys");
         }
         if self.list {
             for case in &cases {
-                writeln!(out, "{}", serde_json::to_string(&Call::of(&case.problem()))?)?;
+                writeln!(out, "{}", serde_json::to_string(&Call::of(&self.problem(case)))?)?;
             }
             return Ok(true);
         }
         self.measure(&cases, out)
+    }
+
+    /// Which rows share a scale, where inputs are quantised.
+    fn fp8(&self) -> Option<Fp8> {
+        self.quantize.map(|Format::E4m3| Fp8::uniform(self.scales))
+    }
+
+    /// What is computed of a case.
+    fn problem(&self, case: &Case) -> Problem {
+        case.problem().with_fp8(self.fp8()).with_lse(true)
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -4,13 +4,15 @@ use super::clocks::Clocks;
 use super::gates::{self, Failure, Gate};
 use super::ladder::RUNGS;
 use super::setup::setup;
+use super::subject::Subject;
 use super::{Bench, Kernels};
+use crate::cli::fp8::scales_option;
 use crate::cli::record::{Call, KernelRecord, Limits, Method, OURS, Quantiles, Record, Setup, Time};
 use crate::cli::table::Table;
 use crate::cli::{gpu, parse_kernel};
 use anyhow::{Context, Result, ensure};
 use evo_sdpa::gpu::{Gpu, LaunchOptions};
-use evo_sdpa::verify::{Case, Expected, Inputs};
+use evo_sdpa::verify::Case;
 use evo_sdpa::{DType, Element, Kernel, Plan, Problem, with_element};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
@@ -62,7 +64,7 @@ impl<'a> Session<'a> {
             .with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} problems, {eta} left  {msg}")?);
         self.write_setup(out)?;
         for case in cases {
-            let problem = case.problem().with_lse(true);
+            let problem = self.options.problem(case);
             bar.set_message(problem.to_string());
             let kernels = self.kernels(&problem)?;
             for (kernel, outcome) in self.time_case(case, &kernels)? {
@@ -137,11 +139,10 @@ impl<'a> Session<'a> {
     /// Takes each kernel through the gates, on the same tensors.
     fn time_case(&mut self, case: &Case, kernels: &[Kernel]) -> Result<Vec<(Kernel, Outcome)>> {
         with_element!(case.dtype, T => {
-            let inputs = Inputs::<T>::generate(case);
-            let expected = Expected::compute(&inputs)?;
+            let subject = Subject::<T>::new(case, self.options.fp8())?;
             let mut outcomes = Vec::new();
             for &kernel in kernels {
-                let outcome = self.time_kernel(case, &inputs, &expected, kernel)?;
+                let outcome = self.time_kernel(case, &subject, kernel)?;
                 if let Ok(time) = &outcome {
                     self.keep(&Record::Time(Box::new(time.clone())))?;
                 }
@@ -152,14 +153,8 @@ impl<'a> Session<'a> {
     }
 
     /// The gates. What is wrong with the kernel is an [`Outcome`], what is wrong with the call an error.
-    fn time_kernel<T: Element>(
-        &self,
-        case: &Case,
-        inputs: &Inputs<T>,
-        expected: &Expected,
-        kernel: Kernel,
-    ) -> Result<Outcome> {
-        let problem = inputs.problem().with_lse(true);
+    fn time_kernel<T: Element>(&self, case: &Case, subject: &Subject<T>, kernel: Kernel) -> Result<Outcome> {
+        let problem = subject.problem();
         let candidates = Plan::candidates(&problem, self.gpu.spec())?;
         let predicted = candidates.iter().find(|(candidate, _)| *candidate == kernel);
         let predicted_us =
@@ -168,22 +163,19 @@ impl<'a> Session<'a> {
         let chosen = !launch.dependent && self.gpu.plan(&problem, None)?.kernel == kernel;
         let name = label(kernel, launch);
         let baseline = self.baseline_us(&Call::of(&problem), &name);
-        let views = inputs.views()?;
         let pass = || -> Outcome {
             let kernels = self.gpu.kernels();
             kernels.prepare_with(kernel, launch).map_err(|error| Gate::Compile.failed(error))?;
             let found = kernels.resources_with(kernel, launch).map_err(|error| Gate::Resources.failed(error))?;
             gates::resources(kernel, &found, self.gpu.spec())?;
-            let [q, k, v] = views;
-            let answer = self.gpu.attention_host(q, k, v, &inputs.options(), Some(kernel));
+            let answer = subject.answer(&self.gpu, kernel);
             let (answer, plan) = answer.map_err(|error| Gate::Correctness.failed(error))?;
-            let verdict = expected.check(&answer);
+            let verdict = subject.expected.check(&answer);
             gates::correctness(&verdict)?;
             let failed = |error| Gate::Speed.failed(error);
-            let timed = self.gpu.timed_with(views, &inputs.options(), Some(kernel), self.options.cold, launch);
-            let timed = timed.map_err(failed)?;
+            let timed = subject.timed(&self.gpu, kernel, self.options.cold, launch).map_err(failed)?;
             // What the graph's launches wrote, one after the other or overlapping.
-            let verdict = expected.check(&timed.answer().map_err(|error| Gate::Correctness.failed(error))?);
+            let verdict = subject.expected.check(&timed.answer().map_err(|error| Gate::Correctness.failed(error))?);
             gates::correctness(&verdict)?;
             let none = || Gate::Speed.failed("no time was taken");
             let runs = self.options.runs;
@@ -245,9 +237,17 @@ impl<'a> Session<'a> {
         let caches = if self.options.cold { "cold caches" } else { "the same tensors again and again" };
         writeln!(
             out,
-            "method    {} replays of a CUDA graph{launches}, {caches}, seed {}\n",
+            "method    {} replays of a CUDA graph{launches}, {caches}, seed {}",
             self.options.runs, self.options.seed
         )?;
+        if self.options.quantize.is_some() {
+            writeln!(
+                out,
+                "e4m3      q, k and v, on the device beforehand; scales: {}",
+                scales_option(self.options.scales)
+            )?;
+        }
+        writeln!(out)?;
         out.flush()?;
         Ok(())
     }
@@ -298,7 +298,7 @@ fn label(kernel: Kernel, launch: LaunchOptions) -> String {
 /// The least time of a problem, microseconds: its operations at the rate of matrix products, or its bytes at the rate of
 /// a copy, whichever takes longer. `None` for a type whose rate was not measured.
 fn floor_us(limits: &Limits, problem: &Problem) -> Option<f64> {
-    let tflops = limits.matrix_tflops.get(problem.dtype.name())?;
+    let tflops = limits.matrix_tflops.get(&Call::of(problem).dtype)?;
     Some((problem.flops() / tflops / 1e6).max(problem.bytes() / limits.copy_gbs / 1e3))
 }
 

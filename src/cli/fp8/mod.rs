@@ -1,4 +1,4 @@
-//! What e4m3 costs: the options and words that `run --quantize` and `verify --dtype` share.
+//! What e4m3 costs: the options and words that `run --quantize`, `verify --dtype` and `bench --quantize` share.
 
 mod report;
 mod verify;
@@ -43,7 +43,7 @@ impl QuantizeArgs {
 }
 
 /// `tensor`, `head` or a number of rows.
-fn parse_scales(text: &str) -> Result<ScaleBlocks> {
+pub fn parse_scales(text: &str) -> Result<ScaleBlocks> {
     let blocks = match text {
         "tensor" => ScaleBlocks::Tensor,
         "head" => ScaleBlocks::Head,
@@ -55,14 +55,20 @@ fn parse_scales(text: &str) -> Result<ScaleBlocks> {
     Ok(blocks)
 }
 
+/// What [`parse_scales`] reads.
+pub fn scales_option(blocks: ScaleBlocks) -> String {
+    match blocks {
+        ScaleBlocks::Tensor => "tensor".into(),
+        ScaleBlocks::Head => "head".into(),
+        ScaleBlocks::Rows(rows) => rows.to_string(),
+    }
+}
+
 /// The blocks of the queries, which are those of keys and values in all that the program does, and what becomes of the
 /// keys' mean.
 fn scales_name(quantization: &Quantization) -> String {
-    let blocks = match quantization.fp8.q {
-        ScaleBlocks::Tensor => "tensor".into(),
-        ScaleBlocks::Head => "head".into(),
-        ScaleBlocks::Rows(rows) => format!("{rows} rows"),
-    };
+    let rows = if let ScaleBlocks::Rows(_) = quantization.fp8.q { " rows" } else { "" };
+    let blocks = scales_option(quantization.fp8.q) + rows;
     if quantization.subtract_mean { format!("{blocks}, keys less mean") } else { blocks }
 }
 
@@ -80,6 +86,9 @@ mod tests {
         assert_eq!(parse_scales("tensor").unwrap(), ScaleBlocks::Tensor);
         assert_eq!(parse_scales("head").unwrap(), ScaleBlocks::Head);
         assert_eq!(parse_scales("128").unwrap(), ScaleBlocks::Rows(128));
+        for blocks in [ScaleBlocks::Tensor, ScaleBlocks::Head, ScaleBlocks::Rows(64)] {
+            assert_eq!(parse_scales(&scales_option(blocks)).unwrap(), blocks);
+        }
         for (text, reason) in [("row", "allowed: tensor, head"), ("-64", "allowed: tensor"), ("96", "powers of two")] {
             assert!(parse_scales(text).unwrap_err().to_string().contains(reason), "{text}");
         }

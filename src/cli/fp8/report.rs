@@ -2,6 +2,7 @@
 
 use super::super::device::{Device, QuantizedAnswer};
 use super::super::findings;
+use super::super::heading::Heading;
 use super::super::table::Table;
 use super::{scales_name, total};
 use anyhow::Result;
@@ -13,12 +14,8 @@ use std::io::Write;
 
 /// All that is said about a call in e4m3.
 pub struct Report {
-    problem: String,
+    heading: Heading,
     heads_q: usize,
-    kv_lens: Option<Vec<i32>>,
-    scale: f32,
-    scale_source: &'static str,
-    device: String,
     quantization: Quantization,
     checked_part: f64,
     predicted: Predicted,
@@ -28,13 +25,12 @@ pub struct Report {
 impl Report {
     /// Computes the answer with and without quantisation, and that of the device.
     pub fn new<T: Element>(
+        heading: Heading,
         inputs: &Inputs<T>,
         quantization: &Quantization,
-        scale_source: &'static str,
         device: &Device,
         kernel: Option<Kernel>,
     ) -> Result<Self> {
-        let problem = inputs.problem();
         let exact = Unquantized::compute(inputs)?;
         let predicted = exact.predict(quantization)?;
         let answer = device.quantized_attention(inputs, quantization, kernel)?;
@@ -43,12 +39,8 @@ impl Report {
             (answer, measured)
         });
         Ok(Self {
-            problem: problem.to_string(),
-            heads_q: problem.heads_q(),
-            kv_lens: inputs.kv_lens.clone(),
-            scale: problem.scale(),
-            scale_source,
-            device: device.about.clone(),
+            heading,
+            heads_q: inputs.problem().heads_q(),
             quantization: *quantization,
             checked_part: exact.checked_part(),
             predicted,
@@ -64,18 +56,12 @@ impl Report {
     }
 
     /// Writes what was found, as one JSON object or in words.
-    pub fn write(&self, input: &str, json: bool, out: &mut impl Write) -> Result<()> {
+    pub fn write(&self, json: bool, out: &mut impl Write) -> Result<()> {
         if json {
-            writeln!(out, "{}", self.json(input))?;
+            writeln!(out, "{}", self.json())?;
             return Ok(());
         }
-        writeln!(out, "input    {input}")?;
-        writeln!(out, "problem  {}", self.problem)?;
-        if let Some(lens) = &self.kv_lens {
-            writeln!(out, "kv_len   {lens:?}")?;
-        }
-        writeln!(out, "scale    {} ({})", self.scale, self.scale_source)?;
-        writeln!(out, "device   {}", self.device)?;
+        self.heading.write(out)?;
         if let Some((answer, _)) = &self.measured {
             writeln!(out, "kernel   {}", answer.kernel)?;
         }
@@ -123,26 +109,19 @@ impl Report {
         Some([of(heads), of(from_prediction)])
     }
 
-    fn json(&self, input: &str) -> Value {
+    fn json(&self) -> Value {
         let heads = self.predicted.heads.iter().enumerate().map(|(index, deviation)| {
             let mut head = figures(deviation, self.of_device(|heads| heads[index]));
             head["batch"] = (index / self.heads_q).into();
             head["head"] = (index % self.heads_q).into();
             head
         });
-        let mut object = json!({
-            "input": input,
-            "problem": self.problem,
-            "kv_lens": self.kv_lens,
-            "scale": self.scale,
-            "scale_source": self.scale_source,
-            "device": self.device,
-            "dtype": "e4m3",
-            "scales": scales_name(&self.quantization),
-            "rows_checked": self.checked_part,
-            "heads": heads.collect::<Vec<_>>(),
-            "total": figures(&total(&self.predicted.heads), self.of_device(total)),
-        });
+        let mut object = self.heading.json();
+        object["dtype"] = "e4m3".into();
+        object["scales"] = scales_name(&self.quantization).into();
+        object["rows_checked"] = self.checked_part.into();
+        object["heads"] = heads.collect();
+        object["total"] = figures(&total(&self.predicted.heads), self.of_device(total));
         if let Some((answer, _)) = &self.measured {
             object["kernel"] = answer.kernel.to_string().into();
             object["right"] = self.right().into();

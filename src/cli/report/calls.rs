@@ -10,8 +10,8 @@ pub fn table(rows: &[&Row]) -> Table {
     let mut table = Table::default();
     table.column(&shape_header(rows), rows.iter().map(|row| Cell::Text(shape(row))));
     table.column("mask", rows.iter().map(|row| Cell::Text(mask(row))));
-    if rows.iter().any(|row| row.call.dtype != rows[0].call.dtype) {
-        table.column("type", rows.iter().map(|row| Cell::Text(row.call.dtype.clone())));
+    if rows.iter().any(|row| row.call.type_name() != rows[0].call.type_name()) {
+        table.column("type", rows.iter().map(|row| Cell::Text(row.call.type_name())));
     }
     if rows.iter().any(|row| row.cold != rows[0].cold) {
         table.column("cache", rows.iter().map(|row| Cell::Text(cache(row).into())));
@@ -60,12 +60,12 @@ pub fn name(row: &Row, with_cache: bool) -> String {
 }
 
 /// The name of a kernel without what all names of a type have in common.
-pub fn kernel_name(name: &str, dtype: &str) -> String {
+pub fn kernel_name(name: &str, row: &Row) -> String {
     let name = name.strip_prefix("fwd_").unwrap_or(name);
-    name.replacen(&format!("_{dtype}_"), "_", 1)
+    name.replacen(&format!("_{}_", row.problem.dtype), "_", 1)
 }
 
 /// [`kernel_name`] in a table.
 pub fn kernel(ours: Option<&Ours>, row: &Row) -> Cell {
-    ours.map_or(Cell::Text("-".into()), |ours| Cell::Code(kernel_name(&ours.kernel.name, &row.call.dtype)))
+    ours.map_or(Cell::Text("-".into()), |ours| Cell::Code(kernel_name(&ours.kernel.name, row)))
 }

@@ -14,7 +14,7 @@ const SHORT_US: f64 = 20.0;
 /// The whole report.
 pub fn document(results: &Results) -> Document {
     let names: Vec<_> = results.names().collect();
-    let mut sections: Vec<_> = results.dtypes().into_iter().map(|dtype| times(results, dtype)).collect();
+    let mut sections: Vec<_> = results.types().iter().map(|of_type| times(results, of_type)).collect();
     sections.extend(latency(results));
     sections.push(repeatability(results));
     sections.push(quantiles(results));
@@ -54,7 +54,7 @@ pub fn summary(results: &Results) -> Result<Table> {
 fn headlines(results: &Results) -> Vec<Headline> {
     let mut headlines = Vec::new();
     let mut say = |figure: String, meaning: String| headlines.push(Headline { figure, meaning });
-    let full_name = |row: &Row| format!("{} {}", row.call.dtype, calls::name(row, results.has_both_caches()));
+    let full_name = |row: &Row| format!("{} {}", row.call.type_name(), calls::name(row, results.has_both_caches()));
     let ours = || results.rows.iter().filter_map(|row| Some((row, &row.ours.as_ref()?.time)));
     if let Some((row, time)) = ours().next() {
         let peer =
@@ -78,8 +78,9 @@ fn headlines(results: &Results) -> Vec<Headline> {
 }
 
 /// The main table of one type.
-fn times(results: &Results, dtype: &str) -> Section {
-    let rows = results.rows_of(dtype);
+fn times(results: &Results, of_type: &str) -> Section {
+    let rows = results.rows_of(of_type);
+    let dtype = rows.first().map_or("", |row| &row.call.dtype);
     let roofline = Roofline::of(&results.limits, dtype);
     let have_ours = rows.iter().any(|row| row.ours.is_some());
     let mut table = calls::table(&rows);
@@ -108,9 +109,14 @@ fn times(results: &Results, dtype: &str) -> Section {
                      once. Kernels are named without fwd and the type.";
         blocks.push(Block::Text(about.into()));
     }
+    if rows.iter().any(|row| row.call.is_quantized()) {
+        let about = "Queries, keys and values are e4m3 numbers with scales when a call begins: no time is that of \
+                     quantising.";
+        blocks.push(Block::Text(about.into()));
+    }
     blocks.extend(roofline.map(|roofline| Block::Text(describe(&roofline, dtype))));
     blocks.push(Block::Table(table));
-    Section { title: format!("Times, {dtype}"), blocks }
+    Section { title: format!("Times, {of_type}"), blocks }
 }
 
 /// What our times amount to.
@@ -216,7 +222,7 @@ fn largest_spread(results: &Results, implementation: &str, within: fn(f64) -> bo
     let spreads = results.rows.iter().filter_map(|row| Some((row, repeated(row, implementation)?)));
     let (row, time) = spreads.filter(|(_, time)| within(time.p50)).max_by(|a, b| a.1.spread.total_cmp(&b.1.spread))?;
     let name = calls::name(row, results.has_both_caches());
-    Some((time.spread, format!("{} {name}, {} times", row.call.dtype, time.times)))
+    Some((time.spread, format!("{} {name}, {} times", row.call.type_name(), time.times)))
 }
 
 /// Every time with its quantiles.

@@ -71,17 +71,17 @@ pub struct Measured {
 }
 
 impl Results {
-    /// The element types, by name.
-    pub fn dtypes(&self) -> Vec<&str> {
-        let mut dtypes: Vec<_> = self.rows.iter().map(|row| row.call.dtype.as_str()).collect();
-        dtypes.sort();
-        dtypes.dedup();
-        dtypes
+    /// The types of calls, by name: see [`Call::type_name`].
+    pub fn types(&self) -> Vec<String> {
+        let mut types: Vec<_> = self.rows.iter().map(|row| row.call.type_name()).collect();
+        types.sort();
+        types.dedup();
+        types
     }
 
     /// The rows of one type.
-    pub fn rows_of(&self, dtype: &str) -> Vec<&Row> {
-        self.rows.iter().filter(|row| row.call.dtype == dtype).collect()
+    pub fn rows_of(&self, of_type: &str) -> Vec<&Row> {
+        self.rows.iter().filter(|row| row.call.type_name() == of_type).collect()
     }
 
     /// Whether some calls were timed with a cold cache and others with a warm one.
@@ -219,8 +219,9 @@ impl Seen {
         let kernel = time.kernel.as_ref().with_context(|| format!("{file}: kernel is missing in a time of {OURS}"))?;
         self.only(file, format!("sha256 of {}", kernel.name), &kernel.sha256)?;
         if kernel.chosen {
+            let scales = time.call.scales.as_ref().map_or(String::new(), |scales| format!(", scales: {scales}"));
             let problem = time.call.problem()?;
-            self.only(file, format!("kernel chosen for {problem}"), &kernel.name)?;
+            self.only(file, format!("kernel chosen for {problem}{scales}"), &kernel.name)?;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ pub fn section(results: &Results) -> Option<Section> {
     table.column("predicted us", entries.iter().map(|(_, ours)| Cell::Number(rate(ours.kernel.predicted_us))));
     table.column("predicted / measured", errors.iter().map(|&error| Cell::Number(ratio(error))));
     let kernel = |(row, l4): (&&Row, &Option<(Kernel, f64)>)| match l4 {
-        Some((kernel, _)) => Cell::Code(calls::kernel_name(&kernel.to_string(), &row.call.dtype)),
+        Some((kernel, _)) => Cell::Code(calls::kernel_name(&kernel.to_string(), row)),
         None => Cell::Text("-".into()),
     };
     table.column("L4: kernel", rows.iter().zip(&l4).map(kernel));

@@ -1,6 +1,6 @@
 //! `fwd_fp8_sm90`: [`super`] with operands in e4m3 and scales of blocks of rows.
 //!
-//! Tiles, roles, barriers and the producer are the same. A consumer's step is
+//! Tiles, roles, the producer and its barriers are the same; warpgroups take no turns. A consumer's step is
 //!
 //! ```text
 //! start S = Q K(j)^T     start T = P V(j+1)     wait S     P = softmax(S)     wait T     O += v T     pack P
@@ -14,7 +14,7 @@
 //!   row is a logarithm ([`move_base`]).
 
 use super::shared::{Shared, Turn};
-use super::softmax::{Softmax, exponentiate, max_of_row, maxima, rescale};
+use super::softmax::{Scores, Softmax, exponentiate, max_of_row, maxima, rescale};
 use super::tile::{Lane, Tile, hide_keys};
 use super::{Instance, Maps, Parameters, epilogue, start_keys};
 use crate::config::FwdSm90;
@@ -33,6 +33,10 @@ const LARGEST: f32 = 6.0;
 
 /// Logarithm of the largest probability before a base moves: below 448, the largest number of e4m3.
 const BOUND: f32 = 8.5;
+
+/// Bound of a base below which a score and its factor may be multiplied without rounding: the base, which was rounded, is
+/// then off by no more than 2^-4.
+const FAR: f32 = (1 << 20) as f32;
 
 impl<I: Instance> Parameters<I> for FwdFp8Sm90Params {
     #[inline(always)]
@@ -76,7 +80,6 @@ impl<'a, I: Instance> Consumer<'a, I> {
                 out: I::OutFrags::splat([0.0; 4]),
                 p: I::PFrags::splat([0; 4]),
             };
-            this.at.begin_turns(I::CONFIG.groups());
             shared.q.wait_full(q_turn);
             let mut tile = Tile::get::<I>(fwd, order, shared.tile_index(q_turn, this.at.lane));
             let mut factors = this.factors(params, &tile);
@@ -174,15 +177,12 @@ impl<'a, I: Instance> Consumer<'a, I> {
     /// Starts `S = Q K^T` and the product with the values of the step before, and waits for the scores.
     #[inline(always)]
     unsafe fn products(&mut self, q: u32) -> (I::ScoreFrags, I::OutFrags) {
-        let groups = I::CONFIG.groups();
-        // SAFETY: waits for what the products read; the warpgroups take turns.
+        // SAFETY: waits for what the products read.
         unsafe {
             self.shared.k.wait_full(self.k_turn);
-            self.at.take_turn(groups);
             let mut scores = start_keys::<I, I::ScoreFrags>(self.shared, &self.at, self.k_turn, q);
             self.shared.v.wait_full(self.v_turn);
             let sums = self.start_values();
-            self.at.pass_turn(groups);
             wgmma::wait_group::<1>();
             self.end_keys(&mut scores);
             (scores, sums)
@@ -193,14 +193,13 @@ impl<'a, I: Instance> Consumer<'a, I> {
     #[inline(always)]
     unsafe fn exponentiate(&mut self, scores: &mut I::ScoreFrags, factor: f32) -> [f32; 2] {
         // SAFETY: converged.
-        let factors = unsafe { move_base(&mut self.softmax, scores, factor) };
-        let shift = self.softmax.base.map(|base| -finite_base(base));
+        let Logarithm { factor, shift, rescale } = unsafe { move_base(&mut self.softmax, scores, factor) };
         let sums = exponentiate(scores, factor, shift);
         self.softmax.row_sum[0] += sums[0];
         self.softmax.row_sum[1] += sums[1];
         // SAFETY: the thread's own.
         unsafe { self.shared.pin(self.at.thread, sums[0] + sums[1]) };
-        factors
+        rescale
     }
 
     /// The first step of the first tile, with no product with values beside it.
@@ -216,7 +215,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
             self.end_keys(&mut scores);
             hide_keys::<I, _>(self.params, tile, &self.at, step, &mut scores);
             self.exponentiate(&mut scores, factor);
-            self.pack(&scores);
+            self.p = packed::<I>(&scores);
         }
     }
 
@@ -234,10 +233,11 @@ impl<'a, I: Instance> Consumer<'a, I> {
                 hide_keys::<I, _>(self.params, tile, &self.at, step, &mut scores);
             }
             let moved = self.exponentiate(&mut scores, factor);
+            let p = packed::<I>(&scores);
             wgmma::wait_group::<0>();
             self.end_values(sums, scale);
             rescale::<I>(&mut self.out, moved);
-            self.pack(&scores);
+            self.p = p;
         }
     }
 
@@ -261,9 +261,10 @@ impl<'a, I: Instance> Consumer<'a, I> {
             self.softmax = Softmax::new(1.0);
             hide_keys::<I, _>(self.params, next, &self.at, step, &mut scores);
             self.exponentiate(&mut scores, factor);
+            let p = packed::<I>(&scores);
             wgmma::wait_group::<0>();
             self.end_values(sums, scale);
-            self.pack(&scores);
+            self.p = p;
             normal
         }
     }
@@ -282,44 +283,67 @@ impl<'a, I: Instance> Consumer<'a, I> {
             normal
         }
     }
-
-    /// The probabilities in e4m3, as operands of the product with values: a lane has two keys of each eight, and a word
-    /// those of sixteen.
-    #[inline(always)]
-    fn pack(&mut self, scores: &I::ScoreFrags) {
-        for i in 0..I::CONFIG.tile_kv / I::CONFIG.keys_of_step() {
-            let word = |first: u32, half: usize| {
-                let (left, right) = (scores.get(4 * i + first), scores.get(4 * i + first + 1));
-                pack_e4m3([left[2 * half], left[2 * half + 1], right[2 * half], right[2 * half + 1]])
-            };
-            *self.p.at(i) = [word(0, 0), word(0, 1), word(2, 0), word(2, 1)];
-        }
-    }
 }
 
-/// Moves the base of a row of which a probability would pass 2^[`BOUND`], so that its largest one is 2^[`LARGEST`]. Gives the
-/// factors of sums and outputs so far; sums are rescaled here.
+/// The probabilities in e4m3, as operands of the product with values: a lane has two keys of each eight,
+/// and a word those of sixteen.
+#[inline(always)]
+fn packed<I: Instance>(scores: &I::ScoreFrags) -> I::PFrags {
+    let mut p = I::PFrags::splat([0; 4]);
+    for i in 0..I::CONFIG.tile_kv / I::CONFIG.keys_of_step() {
+        let word = |first: u32, half: usize| {
+            let (left, right) = (scores.get(4 * i + first), scores.get(4 * i + first + 1));
+            pack_e4m3([left[2 * half], left[2 * half + 1], right[2 * half], right[2 * half + 1]])
+        };
+        *p.at(i) = [word(0, 0), word(0, 1), word(2, 0), word(2, 1)];
+    }
+    p
+}
+
+/// How scores become logarithms of probabilities.
+struct Logarithm {
+    factor: f32,
+    /// For each of the two rows.
+    shift: [f32; 2],
+    /// By what sums and outputs so far are rescaled; sums have been.
+    rescale: [f32; 2],
+}
+
+/// Moves the base of a row of which a probability would pass 2^[`BOUND`], so that its largest one is 2^[`LARGEST`]. `factor`
+/// makes logarithms of scores.
 ///
 /// # Safety
 /// All lanes of the warp are converged.
 #[inline(always)]
-unsafe fn move_base<S: super::Scores>(softmax: &mut Softmax, scores: &S, factor: f32) -> [f32; 2] {
+unsafe fn move_base<S: Scores>(softmax: &mut Softmax, scores: &mut S, factor: f32) -> Logarithm {
     let maxima = maxima(scores, [f32::NEG_INFINITY; 2]).map(|score| score * factor);
     let passes = |softmax: &Softmax, row: usize, x: f32| x > softmax.base[row] + BOUND;
-    let mut factors = [1.0; 2];
+    let is_far = |softmax: &Softmax, row: usize| finite_base(softmax.base[row]).abs() > FAR;
+    let calls = |row| passes(softmax, row, maxima[row]) | is_far(softmax, row);
+    let mut rescale = [1.0; 2];
     // SAFETY: the caller's promise.
     unsafe {
-        if any(passes(softmax, 0, maxima[0]) | passes(softmax, 1, maxima[1])) {
+        if any(calls(0) | calls(1)) {
             for row in 0..2 {
                 let largest = max_of_row(maxima[row]);
                 if passes(softmax, row, largest) {
                     let base = largest - LARGEST;
-                    factors[row] = ex2(softmax.base[row] - base);
+                    rescale[row] = ex2(softmax.base[row] - base);
                     softmax.base[row] = base;
-                    softmax.row_sum[row] *= factors[row];
+                    softmax.row_sum[row] *= rescale[row];
                 }
+            }
+            if any(is_far(softmax, 0) | is_far(softmax, 1)) {
+                // Rounded like the base before it is subtracted: exact at the maximum.
+                for tile in 0..S::LEN {
+                    let s = scores.at(tile);
+                    for i in 0..4 {
+                        s[i] = s[i] * factor - finite_base(softmax.base[i / 2]);
+                    }
+                }
+                return Logarithm { factor: 1.0, shift: [0.0; 2], rescale };
             }
         }
     }
-    factors
+    Logarithm { factor, shift: softmax.base.map(|base| -finite_base(base)), rescale }
 }

@@ -146,13 +146,16 @@ impl Shared {
     /// # Safety
     /// One thread of the block does it, before all others use them.
     #[inline(always)]
-    pub unsafe fn init(&self, readers: u32) {
+    pub unsafe fn init<I: Instance>(&self) {
+        let readers = I::CONFIG.groups() * 4;
         // SAFETY: the caller's promise.
         unsafe {
             self.q.init(readers);
             self.k.init(readers);
             self.v.init(readers);
-            mbarrier::init(self.patch(), 1);
+            if !I::CONFIG.e4m3 {
+                mbarrier::init(self.patch(), 1);
+            }
             mbarrier::fence_init();
         }
     }

@@ -4,9 +4,9 @@ use super::{Fault, Site};
 use crate::check::Order;
 use crate::check::clock::{AGENTS, Actor, Now, Passes};
 
-/// An access in one word, from the top: in flight (1 bit), by the asynchronous proxy (1), clock (26), pc (20), agent (9),
-/// whole (1), several (1), lane (5). Greater words have greater clocks; writes of the asynchronous proxy are greater than others,
-/// and copies in flight greater than everything else.
+/// An access in one word, from the top: in flight (1 bit), by the asynchronous proxy (1), clock (26), pc (20), agent
+/// (9), whole (1), several (1), lane (5). Greater words have greater clocks; writes of the asynchronous proxy are
+/// greater than others, and copies in flight greater than everything else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Event(u64);
 

@@ -55,9 +55,9 @@ impl Quantity {
 }
 
 /// Two plots for each family of queries on as many keys, of one type, that has two lengths.
-pub fn plots(results: &Results, dtype: &str) -> Result<Vec<Plot>> {
+pub fn plots(results: &Results, of_type: &str) -> Result<Vec<Plot>> {
     let mut families = BTreeMap::<_, BTreeMap<usize, &Row>>::new();
-    for row in results.rows_of(dtype) {
+    for row in results.rows_of(of_type) {
         let problem = &row.problem;
         if problem.q_len() != problem.kv_len() || !looks(results).iter().any(|(name, _)| tflops(row, name).is_some()) {
             continue;
@@ -74,13 +74,13 @@ pub fn plots(results: &Results, dtype: &str) -> Result<Vec<Plot>> {
     let quantities = [Quantity::Time, Quantity::Rate];
     let plots = families
         .iter()
-        .flat_map(|(family, rows)| quantities.map(|quantity| plot(results, dtype, family, rows, quantity)));
+        .flat_map(|(family, rows)| quantities.map(|quantity| plot(results, of_type, family, rows, quantity)));
     plots.collect()
 }
 
 fn plot(
     results: &Results,
-    dtype: &str,
+    of_type: &str,
     family: &Family,
     rows: &BTreeMap<usize, &Row>,
     quantity: Quantity,
@@ -123,6 +123,6 @@ fn plot(
         (true, false) => ", warm cache",
     };
     let title =
-        format!("{} by sequence length: {dtype}, head dim {}, {mask}{cache}", quantity.title(), family.head_dim);
+        format!("{} by sequence length: {of_type}, head dim {}, {mask}{cache}", quantity.title(), family.head_dim);
     Ok(Plot { title, caption, svg, wide: false })
 }

@@ -30,11 +30,11 @@ pub struct Plot {
 /// None but those of the drawing itself.
 pub fn all(results: &Results) -> Result<Vec<Plot>> {
     let mut plots = Vec::new();
-    for dtype in results.dtypes() {
-        plots.extend(ratio::plot(results, dtype)?);
-        plots.extend(shape::plot(results, dtype)?);
-        plots.extend(length::plots(results, dtype)?);
-        plots.extend(roofline::plot(results, dtype)?);
+    for of_type in &results.types() {
+        plots.extend(ratio::plot(results, of_type)?);
+        plots.extend(shape::plot(results, of_type)?);
+        plots.extend(length::plots(results, of_type)?);
+        plots.extend(roofline::plot(results, of_type)?);
     }
     Ok(plots)
 }

@@ -16,14 +16,14 @@ const AXIS: RGBColor = RGBColor(0x1d, 0x1f, 0x23);
 const PEER: usize = 18;
 
 /// Bars around 1, of one type; none without a call that has both times.
-pub fn plot(results: &Results, dtype: &str) -> Result<Option<Plot>> {
+pub fn plot(results: &Results, of_type: &str) -> Result<Option<Plot>> {
     let both_caches = results.has_both_caches();
     let bar = |row: &Row| {
         let ratio = row.ratio().filter(|&ratio| is_drawable(ratio))?;
         let (peer, _) = row.best_peer()?;
         Some((calls::name(row, both_caches), ratio, shorten(peer, PEER)))
     };
-    let bars: Vec<_> = results.rows_of(dtype).into_iter().filter_map(bar).collect();
+    let bars: Vec<_> = results.rows_of(of_type).into_iter().filter_map(bar).collect();
     if bars.is_empty() {
         return Ok(None);
     }
@@ -42,5 +42,5 @@ pub fn plot(results: &Results, dtype: &str) -> Result<Option<Plot>> {
         canvas.line(&[(1.0, -0.6), (1.0, bars.len() as f64 - 0.4)], AXIS, 1)
     })?;
     let caption = "Bars to the left are calls on which we are faster. On the right the fastest peer.";
-    Ok(Some(Plot { title: format!("Our time / best peer's, {dtype}"), caption: caption.into(), svg, wide: false }))
+    Ok(Some(Plot { title: format!("Our time / best peer's, {of_type}"), caption: caption.into(), svg, wide: false }))
 }

@@ -14,10 +14,11 @@ const CEILING: RGBColor = RGBColor(0x1d, 0x1f, 0x23);
 const LOWER: RGBColor = RGBColor(0x8a, 0x8f, 0x98);
 
 /// All calls of one type; none where no rates of the device were measured.
-pub fn plot(results: &Results, dtype: &str) -> Result<Option<Plot>> {
+pub fn plot(results: &Results, of_type: &str) -> Result<Option<Plot>> {
+    let rows = results.rows_of(of_type);
+    let Some(dtype) = rows.first().map(|row| row.call.dtype.as_str()) else { return Ok(None) };
     let Some(roofline) = Roofline::of(&results.limits, dtype) else { return Ok(None) };
     let looks = looks(results);
-    let rows = results.rows_of(dtype);
     let points = looks.iter().flat_map(|(name, look)| {
         rows.iter().filter_map(move |row| Some(((row.intensity(), tflops(row, name)?), look)))
     });
@@ -59,5 +60,5 @@ pub fn plot(results: &Results, dtype: &str) -> Result<Option<Plot>> {
         rate(roofline.copy_gbs),
         roofline.copy_source
     );
-    Ok(Some(Plot { title: format!("Roofline, {dtype}"), caption, svg, wide: true }))
+    Ok(Some(Plot { title: format!("Roofline, {of_type}"), caption, svg, wide: true }))
 }

@@ -12,10 +12,10 @@ use plotters::style::RGBColor;
 const THREAD: RGBColor = RGBColor(0xc9, 0xc6, 0xc0);
 
 /// Dots on a line a call, of one type; none where no call has a rate.
-pub fn plot(results: &Results, dtype: &str) -> Result<Option<Plot>> {
+pub fn plot(results: &Results, of_type: &str) -> Result<Option<Plot>> {
     let looks = looks(results);
     let rates = |row| looks.iter().filter_map(move |(name, look)| Some((tflops(row, name)?, look)));
-    let rows: Vec<_> = results.rows_of(dtype).into_iter().filter(|row| rates(row).next().is_some()).collect();
+    let rows: Vec<_> = results.rows_of(of_type).into_iter().filter(|row| rates(row).next().is_some()).collect();
     let Some(largest) = rows.iter().flat_map(|row| rates(row)).map(|(rate, _)| rate).reduce(f64::max) else {
         return Ok(None);
     };
@@ -32,5 +32,5 @@ pub fn plot(results: &Results, dtype: &str) -> Result<Option<Plot>> {
         Ok(())
     })?;
     let caption = "Operations of the two products that the mask leaves, by the median time on the device.";
-    Ok(Some(Plot { title: format!("TFLOP/s by call, {dtype}"), caption: caption.into(), svg, wide: false }))
+    Ok(Some(Plot { title: format!("TFLOP/s by call, {of_type}"), caption: caption.into(), svg, wide: false }))
 }
