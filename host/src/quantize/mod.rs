@@ -17,6 +17,8 @@ mod deviation;
 mod e4m3;
 mod mean;
 mod plan;
+#[cfg(any(feature = "gpu", feature = "sim"))]
+mod read;
 
 pub use call::Call;
 pub use deviation::Deviation;

@@ -1,6 +1,5 @@
 //! Quantising the tensors of a call on a device: what has to fit, and the launches as plain data.
 
-use super::{Call, E4m3, Quantized, TokenMean};
 use crate::error::Result;
 use crate::fp8::{Fp8, ScaleBlocks};
 use crate::layout::Layout;
@@ -43,8 +42,8 @@ pub struct QuantizePlan {
     pub params: QuantizeParams,
     /// Parameters of `token_sums` and `token_mean`, likewise; `None` where the keys keep their mean.
     pub mean: Option<TokenMeanParams>,
-    inputs: Problem,
-    places: Places,
+    pub(super) inputs: Problem,
+    pub(super) places: Places,
 }
 
 /// One launch of a [`QuantizePlan`], with blocks of [`Entry::threads`] threads and [`Entry::shared_bytes`].
@@ -96,11 +95,11 @@ pub struct QuantizePointers {
 
 /// Byte offsets in the workspace, for q, k and v.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Places {
-    codes: [usize; 3],
-    scales: [usize; 3],
+pub(super) struct Places {
+    pub codes: [usize; 3],
+    pub scales: [usize; 3],
     amax: [usize; 3],
-    mean: usize,
+    pub mean: usize,
     sums: usize,
     bytes: usize,
 }
@@ -216,31 +215,7 @@ impl QuantizePlan {
         self.mean.map(|_| workspace + self.places.mean as u64)
     }
 
-    /// What the launches left in the workspace.
-    #[cfg(any(feature = "gpu", feature = "sim"))]
-    pub(crate) fn read(&self, workspace: &[u8]) -> Result<Call> {
-        let floats = |place: usize, count: usize| -> Vec<f32> {
-            let bytes = &workspace[place..place + count * size_of::<f32>()];
-            bytes.chunks_exact(size_of::<f32>()).map(bytemuck::pod_read_unaligned).collect()
-        };
-        let quantized = |i: usize, field, blocks| {
-            let layout = Layout::bhsd(self.tensors()[i].shape());
-            let codes = workspace[self.places.codes[i]..].iter().take(layout.elements());
-            let scales = floats(self.places.scales[i], scale_count(&layout, blocks));
-            Quantized::new(field, codes.copied().map(E4m3::from_bits).collect(), layout, scales, blocks)
-        };
-        let mean = |mean: TokenMeanParams| {
-            TokenMean::from_values(self.inputs.k.shape(), floats(self.places.mean, mean.mean_threads() as usize))
-        };
-        Ok(Call {
-            q: quantized(0, "q", self.fp8.q)?,
-            k: quantized(1, "k", self.fp8.k)?,
-            v: quantized(2, "v", self.fp8.v)?,
-            k_mean: self.mean.map(mean),
-        })
-    }
-
-    fn tensors(&self) -> [Layout; 3] {
+    pub(super) fn tensors(&self) -> [Layout; 3] {
         [self.inputs.q, self.inputs.k, self.inputs.v]
     }
 
@@ -271,7 +246,7 @@ impl QuantizePlan {
 }
 
 /// Scales of a tensor.
-fn scale_count(layout: &Layout, blocks: ScaleBlocks) -> usize {
+pub(super) fn scale_count(layout: &Layout, blocks: ScaleBlocks) -> usize {
     blocks.scales(layout.shape()).into_iter().product()
 }
 
