@@ -237,8 +237,8 @@ fn special_tensors_have_the_answer_that_the_cpu_predicts() {
             let out: Vec<f64> = answer.output.out.iter().map(|x| x.to_f64()).collect();
             let found = exact.measure(&predicted, &out);
             assert!(found.within(&predicted), "{special:?} {blocks:?}: {found:?} {predicted:?}");
-            // The very same operands: what differs is how probabilities, of other sizes, and the output were rounded. Either
-            // rounding costs 2.6e-2, and both together by the root of two as much.
+            // The very same operands: what differs is how probabilities, of other sizes, and the output were rounded.
+            // Either rounding costs 2.6e-2, and both together by the root of two as much.
             for (head, deviation) in found.from_prediction.iter().enumerate() {
                 assert!(deviation.relative() < 4e-2, "{special:?} {blocks:?} {head}: {deviation:?}");
             }

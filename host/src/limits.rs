@@ -126,7 +126,8 @@ pub fn validate_quantize(inputs: &Problem, fp8: &Fp8) -> Result<()> {
     tensors.into_iter().try_for_each(|(field, layout)| check_strides(field, layout, inputs.dtype.size()))
 }
 
-/// The most blocks of a launch that quantises, and the most threads of one that finds the mean, which are 32-bit numbers.
+/// The most blocks of a launch that quantises, and the most threads of one that finds the mean, which are 32-bit
+/// numbers.
 pub fn check_quantize_grid(blocks: u64, threads: u64) -> Result<()> {
     let refused = |field, value: String, allowed| Err(Error::Unsupported { field, value, allowed });
     if blocks > MAX_GRID_X.into() {

@@ -1,10 +1,10 @@
-//! `token_sums`, `token_mean`, `amax` and `quantize`: tensors become e4m3 with scales of blocks of rows. What the host and
-//! the kernels must agree on.
+//! `token_sums`, `token_mean`, `amax` and `quantize`: tensors become e4m3 with scales of blocks of rows. What the host
+//! and the kernels must agree on.
 //!
-//! A launch has up to three tensors, in a grid along x: first the blocks of the first one. A unit is the rows that a block
-//! of threads rounds, 64 or 128 of one head. Where a scale has one unit, `quantize` finds its magnitude itself. Else
-//! `amax` comes before it: units of a scale are in parts, each of which leaves its largest magnitude in a place of its own,
-//! so that nothing has to be zero beforehand.
+//! A launch has up to three tensors, in a grid along x: first the blocks of the first one. A unit is the rows that a
+//! block of threads rounds, 64 or 128 of one head. Where a scale has one unit, `quantize` finds its magnitude itself.
+//! Else `amax` comes before it: units of a scale are in parts, each of which leaves its largest magnitude in a place of
+//! its own, so that nothing has to be zero beforehand.
 
 use crate::config::DType;
 use crate::params::{Strides, quotient};
@@ -87,8 +87,8 @@ pub struct QuantizedTensor {
     pub pad: u32,
 }
 
-/// Parameters of `amax` and `quantize`, passed by value (`.param` space), 8-byte aligned. A tensor that is not there has
-/// no units.
+/// Parameters of `amax` and `quantize`, passed by value (`.param` space), 8-byte aligned. A tensor that is not there
+/// has no units.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QuantizeParams {
@@ -126,9 +126,9 @@ impl TokenParts {
 
 /// Parameters of `token_sums` and `token_mean`, passed by value (`.param` space), 8-byte aligned.
 ///
-/// The mean of a column, all in f32: numbers that are not finite count as 0; the tokens of a part are added to 0 in their
-/// order, the sums of the parts to 0 in theirs, and that is divided by the number of valid tokens. 0 where there are
-/// none, or where the mean would not be finite.
+/// The mean of a column, all in f32: numbers that are not finite count as 0; the tokens of a part are added to 0 in
+/// their order, the sums of the parts to 0 in theirs, and that is divided by the number of valid tokens. 0 where there
+/// are none, or where the mean would not be finite.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokenMeanParams {

@@ -156,8 +156,8 @@ impl Device {
         Ok(Answer { output, plan, report, seconds: start.elapsed().as_secs_f64() })
     }
 
-    /// Computes a call that is quantised on the device, with an output in the inputs' type, bf16 where they are f32; none on
-    /// the CPU, which has a prediction only.
+    /// Computes a call that is quantised on the device, with an output in the inputs' type, bf16 where they are f32;
+    /// none on the CPU, which has a prediction only.
     pub fn quantized_attention<T: Element>(
         &self,
         inputs: &Inputs<T>,

@@ -23,9 +23,9 @@ use std::path::PathBuf;
 /// valid keys of each sequence. Where it also holds out or lse (out_causal and lse_causal for a causal run), the answer
 /// is compared with them, and a wrong one gives exit code 1, as does a defect that the simulator finds. Without a file,
 /// seeded tensors of the acceptance shapes are computed and compared with a reference in f64. With --quantize the answer
-/// in e4m3, as the CPU predicts it and, with --device gpu or sim, as the device computes it from its own quantised tensors,
-/// is compared with the one without it, head by head; a device that is further off than twice what is predicted and 1e-2
-/// gives exit code 1.
+/// in e4m3, as the CPU predicts it and, with --device gpu or sim, as the device computes it from its own quantised
+/// tensors, is compared with the one without it, head by head; a device that is further off than twice what is
+/// predicted and 1e-2 gives exit code 1.
 #[derive(Args)]
 pub struct Run {
     /// File with the tensors q, k and v

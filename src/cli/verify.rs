@@ -29,8 +29,8 @@ const NAMED_FAILURES: usize = 10;
 /// Every case is computed with the device's own choice and, on a GPU, with each kernel that takes it. Exit code 1 when
 /// an answer is wrong. The simulator computes every case that is not too large with each kernel that takes it; a defect
 /// that it finds counts as a wrong answer. With --dtype e4m3 the error of e4m3 is measured instead, by operands, scales
-/// and kinds of tensors: as the CPU predicts it and, with --device gpu or sim, of the device's answers from tensors that it
-/// quantised itself; one that rounding does not explain gives exit code 1.
+/// and kinds of tensors: as the CPU predicts it and, with --device gpu or sim, of the device's answers from tensors
+/// that it quantised itself; one that rounding does not explain gives exit code 1.
 #[derive(Args)]
 pub struct Verify {
     /// A part of the grid that takes seconds
@@ -42,8 +42,8 @@ pub struct Verify {
     /// Only cases whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     filter: String,
-    /// In place of the grid: what it costs to round q, k, v and probabilities to this type, on the CPU in f64, and on the
-    /// GPU or in the simulator where --device says so
+    /// In place of the grid: what it costs to round q, k, v and probabilities to this type, on the CPU in f64, and on
+    /// the GPU or in the simulator where --device says so
     #[arg(long, value_enum, value_name = "TYPE", conflicts_with = "filter")]
     dtype: Option<fp8::Format>,
     #[command(flatten)]

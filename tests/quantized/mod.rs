@@ -144,8 +144,8 @@ fn a_graph_quantises_and_attends_on_a_workspace_that_holds_anything() {
     let (mut graph, mut executable) = (std::ptr::null_mut(), std::ptr::null_mut());
     let stream = gpu.stream();
     let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-    // SAFETY: the stream is of the kernels' context, which the graph belongs to; the tensors have the plans' layouts and
-    // live until the stream has been waited for.
+    // SAFETY: the stream is of the kernels' context, which the graph belongs to; the tensors have the plans' layouts
+    // and live until the stream has been waited for.
     unsafe {
         let mut context = std::ptr::null_mut();
         done(sys::cuStreamGetCtx(stream, &mut context));

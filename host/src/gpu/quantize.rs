@@ -20,8 +20,8 @@ use evo_sdpa_kernels::entry::Entry;
 
 impl Gpu {
     /// Quantises q, k and v, the keys less the mean of their tokens where `subtract_mean` is set, and computes
-    /// `softmax(scale * q k^T + mask) v` of what they become, with an output of type `O`, f16 or bf16; returns when it is
-    /// done.
+    /// `softmax(scale * q k^T + mask) v` of what they become, with an output of type `O`, f16 or bf16; returns when it
+    /// is done.
     ///
     /// Shapes are those of [`Gpu::attention`]. With scales of 64 or 128 rows and keys that keep their mean that is two
     /// launches. Where the keys are less their mean, the log-sum-exp is that of such keys: see
@@ -41,8 +41,8 @@ impl Gpu {
         self.run_quantized(self.quantized_call(plan, pointers, options, None)?)
     }
 
-    /// [`Gpu::quantized_attention`] from and to host memory, with a kernel of the caller's choice or the planner's. `out`
-    /// and `lse` are filled with NaN before the launch.
+    /// [`Gpu::quantized_attention`] from and to host memory, with a kernel of the caller's choice or the planner's.
+    /// `out` and `lse` are filled with NaN before the launch.
     ///
     /// # Errors
     /// Those of [`Gpu::quantized_attention`] and [`Plan::with_kernel`].
@@ -79,8 +79,8 @@ impl Gpu {
         let workspace = Memory::new(&self.session, plan.workspace_bytes())?;
         let kv_lens = kv_lens.as_ref().map_or(0, Memory::address);
         let pointers = QuantizePointers { kv_lens, workspace: workspace.address(), ..pointers };
-        // SAFETY: the stream is of the kernels' context; the tensors have the plan's layouts, and all memory lives until
-        // the stream has been waited for.
+        // SAFETY: the stream is of the kernels' context; the tensors have the plan's layouts, and all memory lives
+        // until the stream has been waited for.
         unsafe { self.kernels().launch_quantize(&plan, &pointers, self.stream()) }?;
         let mut bytes = vec![0u8; plan.workspace_bytes()];
         workspace.read(&mut bytes)?;
@@ -123,8 +123,8 @@ impl Gpu {
 
     /// Launches and waits.
     fn run_quantized<O: Element>(&self, call: QuantizedCall<O>) -> Result<GpuOutput<O>> {
-        // SAFETY: the stream is of the kernels' context; the tensors have the plan's layouts, and all memory lives until
-        // `run` has waited for the stream.
+        // SAFETY: the stream is of the kernels' context; the tensors have the plan's layouts, and all memory lives
+        // until `run` has waited for the stream.
         unsafe { self.kernels().launch_quantize(&call.plan, &call.pointers, self.stream()) }?;
         self.run(call.attention)
     }
@@ -151,14 +151,14 @@ impl Kernels {
 
     /// Puts the launches of `plan` on `stream` (null for the default stream), one behind the other, and returns.
     ///
-    /// They allocate nothing on the device, set nothing to zero, do not synchronise and can be captured in a CUDA graph,
-    /// provided that [`Kernels::prepare_quantize`] has loaded the kernels. Nothing is launched where
-    /// [`QuantizePlan::is_empty`]. [`Kernels::launch`] of a [`Plan`] for [`QuantizePlan::attention`], with the addresses
-    /// of [`QuantizePlan::operands`], may come next on the stream.
+    /// They allocate nothing on the device, set nothing to zero, do not synchronise and can be captured in a CUDA
+    /// graph, provided that [`Kernels::prepare_quantize`] has loaded the kernels. Nothing is launched where
+    /// [`QuantizePlan::is_empty`]. [`Kernels::launch`] of a [`Plan`] for [`QuantizePlan::attention`], with the
+    /// addresses of [`QuantizePlan::operands`], may come next on the stream.
     ///
     /// # Errors
-    /// Those of [`Kernels::prepare_quantize`] and [`QuantizePlan::bind`], and [`Error::Driver`] when the driver refuses a
-    /// launch. An earlier failure on the device, somebody else's too, can show here.
+    /// Those of [`Kernels::prepare_quantize`] and [`QuantizePlan::bind`], and [`Error::Driver`] when the driver refuses
+    /// a launch. An earlier failure on the device, somebody else's too, can show here.
     ///
     /// # Safety
     /// `stream` belongs to the borrowed context. `pointers` are addresses in device memory that the context can reach;

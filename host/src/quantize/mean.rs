@@ -20,10 +20,10 @@ pub struct TokenMean {
 impl TokenMean {
     /// The mean of the tokens of `view`, \[batch, heads, seq, head_dim\], of which `kv_lens` says how many are valid.
     ///
-    /// It is a device's to the bit. All operations are in f32: a column is added up in parts of 32 tokens, or of the least
-    /// power of two of them with which a head of `seq` tokens has at most 64 parts; the tokens of a part are added to 0 in
-    /// their order, the sums of the parts to 0 in theirs, and that is divided by the number of valid tokens. Zero where
-    /// there are none, and where the mean would not be finite.
+    /// It is a device's to the bit. All operations are in f32: a column is added up in parts of 32 tokens, or of the
+    /// least power of two of them with which a head of `seq` tokens has at most 64 parts; the tokens of a part are
+    /// added to 0 in their order, the sums of the parts to 0 in theirs, and that is divided by the number of valid
+    /// tokens. Zero where there are none, and where the mean would not be finite.
     ///
     /// # Errors
     /// Those of [`super::quantize`].

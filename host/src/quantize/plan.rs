@@ -15,8 +15,8 @@ use evo_sdpa_kernels::quantize::{Quantize, QuantizeParams, QuantizedTensor, Toke
 /// The parts of a workspace begin at multiples of this many bytes.
 const PART_ALIGNMENT: usize = 128;
 
-/// The launches that quantise q, k and v, complete but for the addresses: at most `token_sums` and `token_mean`, where keys
-/// are less the mean of their tokens; `amax`, where a scale has more than 128 rows; and `quantize`.
+/// The launches that quantise q, k and v, complete but for the addresses: at most `token_sums` and `token_mean`, where
+/// keys are less the mean of their tokens; `amax`, where a scale has more than 128 rows; and `quantize`.
 ///
 /// Codes, scales and what launches leave for each other are in one workspace. No launch needs any of it to be zero, so
 /// that nothing has to be set before them, and a CUDA graph can repeat them.
@@ -105,12 +105,13 @@ pub(super) struct Places {
 }
 
 impl QuantizePlan {
-    /// The quantisation of the tensors of `inputs`, which are of the problem's type; keys less the mean of their tokens where
-    /// `subtract_mean` is set.
+    /// The quantisation of the tensors of `inputs`, which are of the problem's type; keys less the mean of their tokens
+    /// where `subtract_mean` is set.
     ///
     /// # Errors
-    /// Those of [`Problem::validate`] and [`ScaleBlocks::validate`]; [`Error::Unsupported`](crate::Error::Unsupported) for tensors that are e4m3
-    /// already or in pages, for a head dim that is no multiple of 16 or above 256, and for sizes beyond the grid;
+    /// Those of [`Problem::validate`] and [`ScaleBlocks::validate`]; [`Error::Unsupported`](crate::Error::Unsupported)
+    /// for tensors that are e4m3 already or in pages, for a head dim that is no multiple of 16 or above 256, and for
+    /// sizes beyond the grid;
     /// [`Error::Layout`](crate::Error::Layout) for rows that are not 16-byte aligned.
     pub fn new(inputs: &Problem, fp8: Fp8, subtract_mean: bool) -> Result<Self> {
         limits::validate_quantize(inputs, &fp8)?;
@@ -141,11 +142,12 @@ impl QuantizePlan {
         Ok(Self { dtype: inputs.dtype, fp8, params, mean, inputs: *inputs, places })
     }
 
-    /// The attention of the quantised tensors, which are contiguous \[batch, heads, seq, head_dim\], with an output of type
-    /// `dtype` and all else as the inputs' problem has it.
+    /// The attention of the quantised tensors, which are contiguous \[batch, heads, seq, head_dim\], with an output of
+    /// type `dtype` and all else as the inputs' problem has it.
     ///
-    /// Where the keys are less their mean, its log-sum-exp is that of such keys: less by `scale * (q . mean)` than that of
-    /// the keys themselves, so that it does not go with that of other keys, as [`MergePlan`](crate::MergePlan) asks for.
+    /// Where the keys are less their mean, its log-sum-exp is that of such keys: less by `scale * (q . mean)` than that
+    /// of the keys themselves, so that it does not go with that of other keys, as [`MergePlan`](crate::MergePlan) asks
+    /// for.
     pub fn attention(&self, dtype: DType) -> Problem {
         let [q, k, v] = self.tensors().map(|layout| Layout::bhsd(layout.shape()));
         Problem { dtype, q, k, v, fp8: Some(self.fp8), ..self.inputs }
@@ -201,16 +203,16 @@ impl QuantizePlan {
         Ok(self.launches_of(params, mean))
     }
 
-    /// Where codes and scales are in the workspace at this address: [`DevicePointers`] of [`QuantizePlan::attention`], but
-    /// for `out`, `lse`, `kv_lens` and a workspace of its own.
+    /// Where codes and scales are in the workspace at this address: [`DevicePointers`] of [`QuantizePlan::attention`],
+    /// but for `out`, `lse`, `kv_lens` and a workspace of its own.
     pub fn operands(&self, workspace: u64) -> DevicePointers {
         let at = |place: usize| workspace + place as u64;
         let ([q, k, v], [q_scales, k_scales, v_scales]) = (self.places.codes.map(at), self.places.scales.map(at));
         DevicePointers { q, k, v, q_scales, k_scales, v_scales, ..DevicePointers::default() }
     }
 
-    /// Where the mean of the keys is in the workspace at this address, f32 \[batch, heads_kv, head_dim\]; `None` where they
-    /// keep it.
+    /// Where the mean of the keys is in the workspace at this address, f32 \[batch, heads_kv, head_dim\]; `None` where
+    /// they keep it.
     pub fn k_mean(&self, workspace: u64) -> Option<u64> {
         self.mean.map(|_| workspace + self.places.mean as u64)
     }

@@ -54,8 +54,8 @@ impl Simulator {
         self.check_work(&plan).map(|()| plan)
     }
 
-    /// Launches a plan on operands that the device has, and reads the answer. What a null `kv_lens` and `block_table` stand
-    /// for comes from the options.
+    /// Launches a plan on operands that the device has, and reads the answer. What a null `kv_lens` and `block_table`
+    /// stand for comes from the options.
     pub(super) fn attend<T: Element>(
         &self,
         device: &mut Device,

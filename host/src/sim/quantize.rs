@@ -37,8 +37,8 @@ impl Simulator {
     /// reports.
     ///
     /// # Errors
-    /// Those of [`Options::problem`] and [`QuantizePlan::new`]; [`Error::Unsupported`](crate::Error::Unsupported) when the
-    /// launches take more than [`Simulator::max_work`] or the PTX text does not hold the kernels.
+    /// Those of [`Options::problem`] and [`QuantizePlan::new`]; [`Error::Unsupported`](crate::Error::Unsupported) when
+    /// the launches take more than [`Simulator::max_work`] or the PTX text does not hold the kernels.
     pub fn quantize<T: Element>(
         &self,
         tensors: [TensorView<T>; 3],
@@ -49,8 +49,8 @@ impl Simulator {
         self.prepare(tensors, Self::quantize_plan(&tensors, fp8, subtract_mean, options)?, options)?.read()
     }
 
-    /// [`Simulator::quantize`] and, on what it left on the device, [`Simulator::attention`] with an output of type `O`. Where
-    /// the keys are less their mean, the log-sum-exp is that of such keys: see [`QuantizePlan::attention`].
+    /// [`Simulator::quantize`] and, on what it left on the device, [`Simulator::attention`] with an output of type `O`.
+    /// Where the keys are less their mean, the log-sum-exp is that of such keys: see [`QuantizePlan::attention`].
     ///
     /// # Errors
     /// Those of [`Simulator::quantize`] and [`Simulator::attention`].

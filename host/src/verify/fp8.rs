@@ -70,8 +70,8 @@ pub fn within_rounding(heads: &[Deviation]) -> bool {
 /// What the CPU says of a quantised call.
 #[derive(Clone, Debug)]
 pub struct Predicted {
-    /// How far it is from the exact answer to the call that is not quantised, for each head of each sequence in the order
-    /// \[batch, heads_q\].
+    /// How far it is from the exact answer to the call that is not quantised, for each head of each sequence in the
+    /// order \[batch, heads_q\].
     pub heads: Vec<Deviation>,
     /// The checked rows, head after head.
     out: Vec<f64>,
@@ -90,8 +90,8 @@ pub struct Measured {
 const DEVICE_ALLOWANCE: f64 = 1e-2;
 
 impl Measured {
-    /// Whether no head's relative error is above twice the one that is predicted and an allowance of 1e-2 for rounding the
-    /// output: the rule by which every kernel is judged. NaN and infinity never are.
+    /// Whether no head's relative error is above twice the one that is predicted and an allowance of 1e-2 for rounding
+    /// the output: the rule by which every kernel is judged. NaN and infinity never are.
     pub fn within(&self, predicted: &Predicted) -> bool {
         let near = |(got, predicted): (&Deviation, &Deviation)| {
             got.max_abs.is_finite() && got.relative() <= 2.0 * predicted.relative() + DEVICE_ALLOWANCE
@@ -141,8 +141,8 @@ impl<'a, T: Element> Unquantized<'a, T> {
         Ok(Predicted { heads: self.by_head(&out, &self.out), out })
     }
 
-    /// How far a device's answer to the quantised call, contiguous \[batch, heads_q, q_len, head_dim\], is from this one
-    /// and from the prediction.
+    /// How far a device's answer to the quantised call, contiguous \[batch, heads_q, q_len, head_dim\], is from this
+    /// one and from the prediction.
     pub fn measure(&self, predicted: &Predicted, out: &[f64]) -> Measured {
         let out = self.shares.gather(out, self.inputs.q_layout.shape()[3]);
         Measured { heads: self.by_head(&out, &self.out), from_prediction: self.by_head(&out, &predicted.out) }

@@ -168,8 +168,8 @@ pub unsafe fn find_amax(config: Quantize, params: QuantizeParams) {
 /// The kernel `quantize`.
 ///
 /// # Safety
-/// Launched with a block for each unit, and parameters of tensors that exist; where `amax` is an address, that kernel has
-/// run.
+/// Launched with a block for each unit, and parameters of tensors that exist; where `amax` is an address, that kernel
+/// has run.
 #[inline(always)]
 pub unsafe fn run(config: Quantize, params: QuantizeParams) {
     let (tensor, unit) = tensor(&params, |tensor| tensor.units);

@@ -22,8 +22,8 @@ pub enum Format {
 /// Options about quantisation.
 #[derive(Args)]
 pub struct QuantizeArgs {
-    /// Round q, k, v and the probabilities to this type, and compare with the answer without that: on the CPU in f64, and on
-    /// the GPU or in the simulator where --device says so
+    /// Round q, k, v and the probabilities to this type, and compare with the answer without that: on the CPU in f64,
+    /// and on the GPU or in the simulator where --device says so
     #[arg(id = "quantize", long = "quantize", value_enum, value_name = "TYPE", requires = "input")]
     format: Option<Format>,
     /// Which rows share a scale: tensor, head, or that many rows of a head, a power of two from 64 on

@@ -128,8 +128,8 @@ impl<'a> Sweep<'a> {
         Ok(())
     }
 
-    /// The device's answer to a quantised call; none on the CPU, and where operands are rounded that a device has no way
-    /// to leave out.
+    /// The device's answer to a quantised call; none on the CPU, and where operands are rounded that a device has no
+    /// way to leave out.
     fn measure<T: Element>(
         &mut self,
         inputs: &Inputs<T>,
