@@ -1,4 +1,4 @@
-//! The time of `fwd_sm90`: persistent blocks, one on each SM, which take tile after tile.
+//! The time of `fwd_sm90` and `fwd_fp8_sm90`: persistent blocks, one on each SM, which take tile after tile.
 //!
 //! A step is both products by `wgmma` and the exponentials of all scores. Two or three warpgroups take turns, so that the
 //! products of one run beside the exponentials of another, but for a part. A tile adds what its first and last products do
@@ -16,6 +16,11 @@ use evo_sdpa_kernels::config::FwdSm90;
 /// Part of the shorter of products and exponentials that the longer one does not hide, with two warpgroups and with
 /// more. Fitted.
 const EXPOSED: [f64; 2] = [0.70, 0.62];
+/// What softmax takes for e4m3 products as a part of its exponentials: maxima, conversions and sums are in its way too. Fitted
+/// to clocks of head dims 64 and 128.
+const E4M3_SOFTMAX: f64 = 1.5;
+/// Bytes of values that the kernel ahead of e4m3 products reads and writes in a microsecond. Measured.
+const TRANSPOSED: f64 = 3.2e6;
 /// What a tile adds to its steps, microseconds: queries to wait for, the first scores, the last product, the output.
 /// Fitted.
 const TILE: f64 = 1.4;
@@ -35,6 +40,8 @@ pub struct Persistent {
     step: f64,
     /// Steps with a mask in a tile on the diagonal.
     masked: f64,
+    /// Whether a kernel ahead of it transposes values.
+    transposes: bool,
 }
 
 impl Persistent {
@@ -44,10 +51,16 @@ impl Persistent {
         // Operands of half the size, products at twice the rate.
         let rate = rates.wgmma * 2.0 / f64::from(config.operand_bytes());
         let tensor = 4.0 * rows * keys * columns / rate / rates.clock;
-        let exponentials = rows * keys / rates.exponentials / rates.clock;
+        let softmax = if config.e4m3 { E4M3_SOFTMAX } else { 1.0 };
+        let exponentials = softmax * rows * keys / rates.exponentials / rates.clock;
         let exposed = EXPOSED[usize::from(config.groups() > 2)];
         let step = tensor.max(exponentials) + exposed * tensor.min(exponentials);
-        Self { tensor, exponentials, step, masked: rows / keys }
+        Self { tensor, exponentials, step, masked: rows / keys, transposes: config.e4m3 }
+    }
+
+    /// The time of `launch` with the kernel ahead of it, if there is one, which moves so many bytes.
+    pub fn launch(&self, launch: f64, bytes: f64) -> f64 {
+        if self.transposes { 2.0 * launch + bytes / TRANSPOSED } else { launch }
     }
 
     /// The tiles, one for each of `rounds`, at full clock.

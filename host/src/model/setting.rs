@@ -116,6 +116,8 @@ impl<'a> Setting<'a> {
             }
             Pace::Persistent(persistent) => {
                 let rounds = query_blocks();
+                // Keys and values are as many bytes as values there and back.
+                let launch = persistent.launch(launch, self.kv_slices * f64::from(self.kv_len) * self.key);
                 let terms = persistent.terms(launch, &rounds, &walk, self.sm_count);
                 (rounds, terms, persistent.tensor, self.rates.wgmma_sustained)
             }
