@@ -132,15 +132,17 @@ fn sm90(config: FwdSm90) -> Counts {
 /// The same with operands in e4m3.
 fn fp8_sm90(config: FwdSm90) -> Counts {
     let when = |holds: bool, count: u32| if holds { count } else { 0 };
-    let stages_output = config.stages_output();
+    let (takes_turns, stages_output) = (config.groups() > 1, config.stages_output());
     // A first step alone, a step, the last product of a tile beside the first one of the next, and that product alone; the
     // output is stored behind the last two.
     let (first, ways, last, stores) = (1, 2, 1, 2);
     let (q_fills, k_fills, v_fills) = (2, 3, 2);
     let products = first + 2 * ways + last;
     Counts {
-        // At the start; around the output tile.
-        bar_sync: 1 + when(stages_output, 2 * stores),
+        // At the start; before products; around the output tile.
+        bar_sync: 1 + when(takes_turns, ways) + when(stages_output, 2 * stores),
+        // Before the first turn; behind products.
+        bar_arrive: when(takes_turns, 1 + ways),
         // Behind the number of a tile.
         bar_warp_sync: q_fills,
         // Key rows of a tile: producer and consumers, first tile and later ones; the number of a tile, likewise of consumers;

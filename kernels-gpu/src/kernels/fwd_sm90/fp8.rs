@@ -1,6 +1,6 @@
 //! `fwd_fp8_sm90`: [`super`] with operands in e4m3 and scales of blocks of rows.
 //!
-//! Tiles, roles, the producer and its barriers are the same; warpgroups take no turns. A consumer's step is
+//! Tiles, roles, barriers and the producer are the same. A consumer's step is
 //!
 //! ```text
 //! start S = Q K(j)^T     start T = P V(j+1)     wait S     P = softmax(S)     wait T     O += v T     pack P
@@ -80,6 +80,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
                 out: I::OutFrags::splat([0.0; 4]),
                 p: I::PFrags::splat([0; 4]),
             };
+            this.at.begin_turns(I::CONFIG.groups());
             shared.q.wait_full(q_turn);
             let mut tile = Tile::get::<I>(fwd, order, shared.tile_index(q_turn, this.at.lane));
             let mut factors = this.factors(params, &tile);
@@ -177,12 +178,15 @@ impl<'a, I: Instance> Consumer<'a, I> {
     /// Starts `S = Q K^T` and the product with the values of the step before, and waits for the scores.
     #[inline(always)]
     unsafe fn products(&mut self, q: u32) -> (I::ScoreFrags, I::OutFrags) {
-        // SAFETY: waits for what the products read.
+        let groups = I::CONFIG.groups();
+        // SAFETY: waits for what the products read; the warpgroups take turns.
         unsafe {
             self.shared.k.wait_full(self.k_turn);
+            self.at.take_turn(groups);
             let mut scores = start_keys::<I, I::ScoreFrags>(self.shared, &self.at, self.k_turn, q);
             self.shared.v.wait_full(self.v_turn);
             let sums = self.start_values();
+            self.at.pass_turn(groups);
             wgmma::wait_group::<1>();
             self.end_keys(&mut scores);
             (scores, sums)
@@ -233,11 +237,10 @@ impl<'a, I: Instance> Consumer<'a, I> {
                 hide_keys::<I, _>(self.params, tile, &self.at, step, &mut scores);
             }
             let moved = self.exponentiate(&mut scores, factor);
-            let p = packed::<I>(&scores);
             wgmma::wait_group::<0>();
             self.end_values(sums, scale);
             rescale::<I>(&mut self.out, moved);
-            self.p = p;
+            self.p = packed::<I>(&scores);
         }
     }
 
@@ -261,10 +264,9 @@ impl<'a, I: Instance> Consumer<'a, I> {
             self.softmax = Softmax::new(1.0);
             hide_keys::<I, _>(self.params, next, &self.at, step, &mut scores);
             self.exponentiate(&mut scores, factor);
-            let p = packed::<I>(&scores);
             wgmma::wait_group::<0>();
             self.end_values(sums, scale);
-            self.p = p;
+            self.p = packed::<I>(&scores);
             normal
         }
     }
@@ -285,8 +287,11 @@ impl<'a, I: Instance> Consumer<'a, I> {
     }
 }
 
-/// The probabilities in e4m3, as operands of the product with values: a lane has two keys of each eight,
-/// and a word those of sixteen.
+/// The probabilities in e4m3, as operands of the product with values: a lane has two keys of each eight, and a word those of
+/// sixteen.
+///
+/// Behind the wait for the product with the ones before: else ptxas of CUDA 13.0, which is the one in drivers, takes these
+/// registers for operands that are written too early, and serialises all products.
 #[inline(always)]
 fn packed<I: Instance>(scores: &I::ScoreFrags) -> I::PFrags {
     let mut p = I::PFrags::splat([0; 4]);
