@@ -13,8 +13,13 @@ use std::process::Command;
 
 /// Machine instructions that the main loop of a kernel with `wgmma` must not hold. Where ptxas takes a loop for divergent,
 /// it puts WARPSYNC before each product and brings the descriptors to uniform registers with R2UR; a MEMBAR comes with a
-/// release beyond the block.
+/// release beyond the block. Each counts beyond [`factors`].
 const STALLS: [&str; 3] = ["R2UR", "WARPSYNC", "MEMBAR"];
+
+/// How many R2UR bring factors, and no descriptors, to uniform registers: those of scores and of values for e4m3.
+fn factors(entry: Entry) -> u32 {
+    if matches!(entry, Entry::Forward(kernel) if kernel.takes_e4m3()) { 2 } else { 0 }
+}
 
 /// The main loop of an entry on a GPU.
 pub(crate) struct MainLoop<'a> {
@@ -95,15 +100,19 @@ impl Nvdisasm {
 impl<'a> MainLoop<'a> {
     /// That of `entry`, whose machine code this is, if it has a loop with matrix instructions.
     fn of(entry: &'a str, arch: &'static str, code: &[Instruction]) -> Option<Self> {
-        let wgmma = matches!(Entry::parse(entry), Some(Entry::Forward(Kernel::FwdSm90(_))));
+        let parsed = Entry::parse(entry)?;
+        let wgmma = matches!(parsed, Entry::Forward(Kernel::FwdSm90(_)));
         let is_hot = |instruction: &Instruction| Class::of(instruction) == Class::Tensor;
         // Beside the products of a warpgroup, the loop without a mask holds those of a warp that takes a step over again, in
         // a loop of their own.
-        let is_core = |instruction: &Instruction| is_hot(instruction) && (!wgmma || instruction.name() == "HGMMA");
+        let is_core = |instruction: &Instruction| {
+            is_hot(instruction) && (!wgmma || matches!(instruction.name(), "HGMMA" | "QGMMA"))
+        };
         let body = main_loop(code, is_core, is_hot)?;
         let count = |name: &str| body.iter().filter(|instruction| instruction.name() == name).count() as u32;
         let stalls = if wgmma { &STALLS[..] } else { &[] };
-        let stalls = stalls.iter().map(|name| (*name, count(name))).filter(|(_, count)| *count > 0).collect();
+        let beyond = |name| count(name).saturating_sub(if name == "R2UR" { factors(parsed) } else { 0 });
+        let stalls = stalls.iter().map(|name| (*name, beyond(name))).filter(|(_, count)| *count > 0).collect();
         Some(Self { entry, arch, mix: Mix::of(&body), stalls })
     }
 }
@@ -130,6 +139,18 @@ mod tests {
         assert_eq!(hopper.stalls, [("R2UR", 2)]);
         assert_eq!((hopper.mix.count(Class::Tensor), hopper.mix.count(Class::Special)), (1, 1));
         assert_eq!(main_loop("fwd_sm80_bf16_d64_q128_kv64_w4_s2").stalls, []);
+    }
+
+    #[test]
+    fn factors_of_e4m3_may_be_uniform_and_no_descriptor() {
+        let main_loop = |text: &str| {
+            let code = parse(text);
+            MainLoop::of("fwd_fp8_sm90_bf16_d128_q128_kv128_s4", "sm_90a", &code).unwrap().stalls
+        };
+        let of_e4m3 = LOOP.replace("HGMMA.64x128x16.F32.BF16", "QGMMA.64x128x32.F32.E4M3.E4M3");
+        assert_eq!(main_loop(&of_e4m3), []);
+        let descriptor = "/*0020*/                   R2UR UR6, R2 ;\n        /*0020*/";
+        assert_eq!(main_loop(&of_e4m3.replacen("/*0020*/", descriptor, 1)), [("R2UR", 1)]);
     }
 
     const PLAIN_AND_MASKED: &str = "\
