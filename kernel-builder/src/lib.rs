@@ -26,7 +26,7 @@ mod target;
 mod text;
 mod toolchain;
 
-pub use build::{Output, Verdict, build, check, measure};
+pub use build::{Output, Verdict, build, check, measure, measure_as_driver};
 pub use compile::{FLAGS, compile};
 pub use count::{Counts, count};
 pub use drift::{Drift, Versions, refuse_drift, refuse_growth};

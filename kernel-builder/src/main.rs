@@ -1,7 +1,7 @@
 //! `kernel-builder build` writes `ptx/`, `kernel-builder check` compares it with a fresh build.
 
 use evo_sdpa_kernel_builder::{
-    Error, Manifest, Output, Ptxas, Toolchain, Verdict, build, check, measure, refuse_growth,
+    Error, Manifest, Output, Ptxas, Toolchain, Verdict, build, check, measure, measure_as_driver, refuse_growth,
 };
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -56,6 +56,7 @@ struct Places {
     ptx: PathBuf,
     scratch: PathBuf,
     tools: PathBuf,
+    driver_tools: PathBuf,
 }
 
 impl Places {
@@ -66,6 +67,7 @@ impl Places {
             ptx: root.join("ptx"),
             scratch: target.join("device"),
             tools: root.join("target/cuda-tools"),
+            driver_tools: root.join("target/cuda-tools-13.0"),
         }
     }
 
@@ -86,6 +88,13 @@ impl Places {
                 measure(&mut output, &ptxas, &self.scratch)?;
             }
             None => println!("ptxas: none found (PyPI: nvidia-cuda-nvcc), so registers and spills are not checked"),
+        }
+        match Ptxas::packaged(&self.driver_tools) {
+            Some(ptxas) => {
+                println!("ptxas as in drivers: {}", ptxas.version);
+                measure_as_driver(&output, &ptxas, &self.scratch)?;
+            }
+            None => println!("ptxas as in drivers: none in {}, so it is not asked", self.driver_tools.display()),
         }
         Ok(output)
     }

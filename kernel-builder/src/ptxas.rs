@@ -38,13 +38,14 @@ impl Ptxas {
     /// that of `PATH`.
     pub fn find(tools: &Path) -> Option<Self> {
         let named = std::env::var_os("PTXAS").map(PathBuf::from);
-        let packaged = std::fs::read_dir(tools.join("nvidia"))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|package| package.path().join("bin/ptxas"))
-            .filter(|program| program.is_file());
-        named.into_iter().chain(packaged).chain([PathBuf::from("ptxas")]).find_map(Self::at)
+        named.and_then(Self::at).or_else(|| Self::packaged(tools)).or_else(|| Self::at(PathBuf::from("ptxas")))
+    }
+
+    /// The ptxas in `tools` alone.
+    pub fn packaged(tools: &Path) -> Option<Self> {
+        let packages = std::fs::read_dir(tools.join("nvidia")).into_iter().flatten().flatten();
+        let programs = packages.map(|package| package.path().join("bin/ptxas")).filter(|program| program.is_file());
+        programs.into_iter().find_map(Self::at)
     }
 
     fn at(program: PathBuf) -> Option<Self> {
