@@ -43,7 +43,8 @@ impl ScaleBlocks {
     pub const fn shift(self) -> u32 {
         match self {
             ScaleBlocks::Tensor | ScaleBlocks::Head => ALL_ROWS,
-            ScaleBlocks::Rows(rows) => rows.ilog2(),
+            // A block of no rows, which is refused, counts as one of one.
+            ScaleBlocks::Rows(rows) => (rows | 1).ilog2(),
         }
     }
 
@@ -53,7 +54,7 @@ impl ScaleBlocks {
         match self {
             ScaleBlocks::Tensor => [1, 1, 1],
             ScaleBlocks::Head => [batch, heads, if seq == 0 { 0 } else { 1 }],
-            ScaleBlocks::Rows(rows) => [batch, heads, seq.div_ceil(rows as usize)],
+            ScaleBlocks::Rows(rows) => [batch, heads, seq.div_ceil(if rows == 0 { 1 } else { rows as usize })],
         }
     }
 
@@ -126,6 +127,8 @@ mod tests {
             let error = ScaleBlocks::Rows(rows).validate("k_scales").unwrap_err().to_string();
             assert!(error.starts_with(&format!("k_scales: a scale for {rows} rows is not supported")), "{error}");
         }
+        // Asked all the same, a block of no rows has an answer.
+        assert_eq!((ScaleBlocks::Rows(0).shift(), ScaleBlocks::Rows(0).strides([1, 2, 3, 16])), (0, [6, 3]));
         for blocks in [ScaleBlocks::Tensor, ScaleBlocks::Head, ScaleBlocks::Rows(64), ScaleBlocks::Rows(1 << 30)] {
             assert_eq!(blocks.validate("k_scales"), Ok(()));
         }

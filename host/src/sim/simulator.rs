@@ -92,6 +92,7 @@ impl Simulator {
         let params = parameters(plan, fwd, pointers)?;
         let mut report = self.launch_entry(device, entry, plan.grid, params.bytes())?;
         report.findings.splice(0..0, before);
+        report.findings.sort_by_key(|finding| finding.kind);
         Ok(report)
     }
 
