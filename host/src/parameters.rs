@@ -78,7 +78,7 @@ pub(crate) fn bytes<T: Block>(params: &T) -> &[u8] {
 
 /// Address of the values that a transposition leaves in a workspace.
 fn transposed(workspace: u64) -> u64 {
-    workspace + Workspace::COUNTER_BYTES
+    workspace.wrapping_add(Workspace::COUNTER_BYTES)
 }
 
 impl Plan {
