@@ -45,7 +45,7 @@ use crate::params::{FwdParams, FwdSm90Params, TensorMap, TileOrder};
 use crate::ptx::ld_st::{store_shared_4, store_shared_16};
 use crate::ptx::wgmma::{self, Accumulators, Roles, descriptor};
 use crate::ptx::{barrier, mbarrier, opaque, sreg, tma};
-use keys::start_keys;
+use keys::{end_keys, start_keys};
 use shared::{Shared, Turn};
 use softmax::{Scores, Softmax, rescale};
 use tile::{Lane, Tile, hide_keys, next_tile};
@@ -343,17 +343,6 @@ impl<'a, I: Instance> Consumer<'a, I> {
         }
     }
 
-    /// The product with keys has ended.
-    #[inline(always)]
-    unsafe fn end_keys<S: Scores>(&mut self, scores: &mut S) {
-        for i in 0..S::LEN {
-            wgmma::settle(scores.at(i));
-        }
-        // SAFETY: the warp has read the tile.
-        unsafe { self.shared.k.release(self.k_turn, self.at.lane) };
-        self.k_turn.advance(&self.shared.k);
-    }
-
     /// The product with values of a step of `S` has ended.
     #[inline(always)]
     unsafe fn end_values<S: Scores>(&mut self) {
@@ -381,7 +370,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
             self.start_values::<B>();
             self.at.pass_turn(groups);
             wgmma::wait_group::<1>();
-            self.end_keys(&mut scores);
+            end_keys(self.shared, &self.at, &mut self.k_turn, &mut scores);
             scores
         }
     }
@@ -394,7 +383,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
             self.shared.k.wait_full(self.k_turn);
             let mut scores = start_keys::<I, I::ScoreFrags>(self.shared, &self.at, self.k_turn, q);
             wgmma::wait_group::<0>();
-            self.end_keys(&mut scores);
+            end_keys(self.shared, &self.at, &mut self.k_turn, &mut scores);
             hide_keys::<I, _>(self.params, tile, &self.at, tile.steps - 1, &mut scores);
             self.softmax.move_base(&mut scores);
             self.pack(&scores);

@@ -10,9 +10,9 @@
 
 use super::block::Instance;
 use super::registers::Registers;
-use super::statistics::{LIMIT, finite_base};
+use super::statistics::{LIMIT, finite_base, max_of_row, sum_of_row};
 use crate::ptx::math::{ex2, fma, max};
-use crate::ptx::shuffle::{all, butterfly};
+use crate::ptx::shuffle::all;
 
 /// Row statistics of a warp: entry `2 * row_frag + half` is row `16 * row_frag + 8 * half + lane / 4`.
 pub struct Softmax<I: Instance> {
@@ -69,11 +69,8 @@ impl<I: Instance> Softmax<I> {
                 let s = scores.get(frag * score_tiles + tile);
                 new = max(new, max(s[i], s[i + 1]));
             }
-            // SAFETY: the caller's promise. The four lanes of a row are neighbours.
-            unsafe {
-                new = max(new, butterfly(new, 1));
-                new = max(new, butterfly(new, 2));
-            }
+            // SAFETY: the caller's promise.
+            new = unsafe { max_of_row(new) };
             *self.base.at(row) = new;
             let finite = finite_base(new);
             let factor = ex2((old - finite) * self.scale_log2);
@@ -114,13 +111,8 @@ impl<I: Instance> Softmax<I> {
     #[inline(always)]
     pub unsafe fn finish(&mut self) {
         for row in 0..2 * I::CONFIG.row_frags() {
-            let mut sum = self.row_sum.get(row);
             // SAFETY: the caller's promise.
-            unsafe {
-                sum += butterfly(sum, 1);
-                sum += butterfly(sum, 2);
-            }
-            *self.row_sum.at(row) = sum;
+            *self.row_sum.at(row) = unsafe { sum_of_row(self.row_sum.get(row)) };
         }
     }
 }

@@ -7,10 +7,10 @@
 
 use super::Fp8;
 use crate::kernels::registers::Registers;
-use crate::kernels::statistics::finite_base;
+use crate::kernels::statistics::{finite_base, max_of_row, sum_of_row};
 use crate::ptx::cvt::pack_e4m3;
 use crate::ptx::math::{add_up, ex2, max};
-use crate::ptx::shuffle::{any, butterfly};
+use crate::ptx::shuffle::any;
 
 /// Logarithm of the largest probability.
 const LARGEST: f32 = 8.0;
@@ -76,11 +76,8 @@ impl<I: Fp8> Softmax<I> {
                 let s = scores.get(frag * tiles + tile);
                 row_max = max(row_max, max(s[i], s[i + 1]));
             }
-            // SAFETY: the caller's promise. The four lanes of a row are neighbours.
-            unsafe {
-                row_max = max(row_max, butterfly(row_max, 1));
-                row_max = max(row_max, butterfly(row_max, 2));
-            }
+            // SAFETY: the caller's promise.
+            row_max = unsafe { max_of_row(row_max) };
             *bases.at(row) = max(self.base.get(row), add_up(row_max, -LARGEST));
         }
         bases
@@ -123,13 +120,8 @@ impl<I: Fp8> Softmax<I> {
     #[inline(always)]
     pub unsafe fn finish(&mut self) {
         for row in 0..2 * I::CONFIG.row_frags() {
-            let mut sum = self.row_sum.get(row);
             // SAFETY: the caller's promise.
-            unsafe {
-                sum += butterfly(sum, 1);
-                sum += butterfly(sum, 2);
-            }
-            *self.row_sum.at(row) = sum;
+            *self.row_sum.at(row) = unsafe { sum_of_row(self.row_sum.get(row)) };
         }
     }
 }

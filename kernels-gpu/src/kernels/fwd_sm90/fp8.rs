@@ -14,13 +14,13 @@
 //!   row is a logarithm ([`move_base`]).
 
 use super::shared::{Shared, Turn};
-use super::softmax::{Scores, Softmax, exponentiate, max_of_row, maxima, rescale};
+use super::softmax::{Scores, Softmax, exponentiate, maxima, rescale};
 use super::tile::{Lane, Tile, hide_keys};
-use super::{Instance, Maps, Parameters, epilogue, start_keys};
+use super::{Instance, Maps, Parameters, end_keys, epilogue, start_keys};
 use crate::config::FwdSm90;
 use crate::kernels::registers::Registers;
 use crate::kernels::scales::Factors;
-use crate::kernels::statistics::finite_base;
+use crate::kernels::statistics::{finite_base, max_of_row};
 use crate::params::{FwdFp8Sm90Params, FwdParams, FwdSm90Params};
 use crate::ptx::cvt::pack_e4m3;
 use crate::ptx::math::{ex2, fma};
@@ -144,17 +144,6 @@ impl<'a, I: Instance> Consumer<'a, I> {
         sums
     }
 
-    /// The product with keys has ended.
-    #[inline(always)]
-    unsafe fn end_keys(&mut self, scores: &mut I::ScoreFrags) {
-        for i in 0..I::CONFIG.tile_kv / 8 {
-            wgmma::settle(scores.at(i));
-        }
-        // SAFETY: the warp has read the tile.
-        unsafe { self.shared.k.release(self.k_turn, self.at.lane) };
-        self.k_turn.advance(&self.shared.k);
-    }
-
     /// The product with values has ended: adds it to the output.
     #[inline(always)]
     unsafe fn end_values(&mut self, mut sums: I::OutFrags, scale: f32) {
@@ -188,7 +177,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
             let sums = self.start_values();
             self.at.pass_turn(groups);
             wgmma::wait_group::<1>();
-            self.end_keys(&mut scores);
+            end_keys(self.shared, &self.at, &mut self.k_turn, &mut scores);
             (scores, sums)
         }
     }
@@ -216,7 +205,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
             self.shared.k.wait_full(self.k_turn);
             let mut scores = start_keys::<I, I::ScoreFrags>(self.shared, &self.at, self.k_turn, q);
             wgmma::wait_group::<0>();
-            self.end_keys(&mut scores);
+            end_keys(self.shared, &self.at, &mut self.k_turn, &mut scores);
             hide_keys::<I, _>(self.params, tile, &self.at, step, &mut scores);
             self.exponentiate(&mut scores, factor);
             self.p = packed::<I>(&scores);

@@ -35,3 +35,17 @@ pub unsafe fn start_keys<I: Instance, S: Scores>(shared: &Shared, at: &Lane, tur
     }
     scores
 }
+
+/// The product has ended: its scores are there, and the tile of `turn` is free.
+///
+/// # Safety
+/// All lanes of the warp are here, behind the wait for the product.
+#[inline(always)]
+pub unsafe fn end_keys<S: Scores>(shared: &Shared, at: &Lane, turn: &mut Turn, scores: &mut S) {
+    for i in 0..S::LEN {
+        wgmma::settle(scores.at(i));
+    }
+    // SAFETY: the warp has read the tile.
+    unsafe { shared.k.release(*turn, at.lane) };
+    turn.advance(&shared.k);
+}

@@ -5,9 +5,9 @@
 
 use super::Instance;
 use crate::kernels::registers::Registers;
-use crate::kernels::statistics::{LIMIT, finite_base};
+use crate::kernels::statistics::{LIMIT, finite_base, max_of_row, sum_of_row};
 use crate::ptx::math::{ex2, fma, max};
-use crate::ptx::shuffle::{all, any, butterfly};
+use crate::ptx::shuffle::{all, any};
 use crate::ptx::wgmma::Accumulators;
 
 /// Scores of a step, then probabilities.
@@ -94,15 +94,8 @@ impl Softmax {
     /// All lanes of the warp are converged.
     #[inline(always)]
     pub unsafe fn row_sums(&self) -> [f32; 2] {
-        let mut sums = self.row_sum;
-        for sum in &mut sums {
-            // SAFETY: the caller's promise.
-            unsafe {
-                *sum += butterfly(*sum, 1);
-                *sum += butterfly(*sum, 2);
-            }
-        }
-        sums
+        // SAFETY: the caller's promise.
+        unsafe { [sum_of_row(self.row_sum[0]), sum_of_row(self.row_sum[1])] }
     }
 }
 
@@ -133,19 +126,6 @@ pub fn maxima<S: Scores>(scores: &S, least: [f32; 2]) -> [f32; 2] {
         }
     }
     maxima.map(|of_row| max(of_row[0], of_row[1]))
-}
-
-/// The largest number of the four lanes of a row, which are neighbours.
-///
-/// # Safety
-/// All lanes of the warp are converged.
-#[inline(always)]
-pub unsafe fn max_of_row(x: f32) -> f32 {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let pair = max(x, butterfly(x, 1));
-        max(pair, butterfly(pair, 2))
-    }
 }
 
 /// Rescales the outputs, where some row of the warp asks for it.
