@@ -132,34 +132,36 @@ fn sm90(config: FwdSm90) -> Counts {
 /// The same with operands in e4m3.
 fn fp8_sm90(config: FwdSm90) -> Counts {
     let when = |holds: bool, count: u32| if holds { count } else { 0 };
-    let (takes_turns, stages_output) = (config.groups() > 1, config.stages_output());
-    // A first step alone, a step, the last product of a tile beside the first one of the next, and that product alone; the
-    // output is stored behind the last two.
-    let (first, ways, last, stores) = (1, 2, 1, 2);
+    let stages_output = config.stages_output();
+    // A first step alone, a careful step, a plain one, the last product of a tile beside the first one of the next, and that
+    // product alone; the output is stored behind the last two.
+    let (first, ways, last, stores) = (1, 3, 1, 2);
+    // Weights of a plain step are others over again.
+    let (plain, maxima) = (1, first + ways);
     let (q_fills, k_fills, v_fills) = (2, 3, 2);
     let products = first + 2 * ways + last;
     Counts {
-        // At the start; before products; around the output tile.
-        bar_sync: 1 + when(takes_turns, ways) + when(stages_output, 2 * stores),
-        // Before the first turn; behind products.
-        bar_arrive: when(takes_turns, 1 + ways),
+        // At the start; before sums are parked; around the output tile.
+        bar_sync: 1 + when(stages_output, 1 + 2 * stores),
         // Behind the number of a tile.
         bar_warp_sync: q_fills,
         // Key rows of a tile: producer and consumers, first tile and later ones; the number of a tile, likewise of consumers;
-        // warpgroup and ticket. Four for the maxima of two rows where the base moves, four for their sums.
+        // warpgroup and ticket. Four for the maxima of two rows, four for the sums of weights that are lowered, and of rows.
         shfl_sync: 4
             + 2
             + 2
-            + 4 * (first + ways)
+            + 4 * (maxima + plain)
             + 4 * stores
             + when(!stages_output, stores * 2 * (config.head_dim / 32) * 4),
-        // Whether a base moves or is far away, then whether it is far away; whether outputs have to be rescaled.
-        vote_sync: 2 * (first + ways) + 1,
+        // Whether a base is far away; whether outputs have to be rescaled; whether the base served, and if weights are lost.
+        vote_sync: maxima + plain + 1 + 2 * plain,
+        // One k-step of the scores of a warp, in a loop, in two halves.
+        mma_sync: 2 * config.tile_kv / 8,
         stmatrix: when(stages_output, stores * config.head_dim / 16),
         // Transposed values are one box.
         bulk_copies: config.spans() * (q_fills + k_fills) + v_fills + when(stages_output, stores * config.out_spans()),
         bulk_commit: when(stages_output, stores),
-        bulk_wait: when(stages_output, stores + 1),
+        bulk_wait: when(stages_output, stores + 2),
         mbarrier_init: 2 * config.q_stages() + 4 * config.stages,
         // The producer: queries or the end; keys; values. Consumers: keys, values, queries.
         mbarrier_arrive: 2 * q_fills + k_fills + v_fills + (first + ways) + (ways + last) + 1,

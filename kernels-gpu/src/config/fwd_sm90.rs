@@ -142,9 +142,16 @@ impl FwdSm90 {
         if self.e4m3 { self.head_dim * Self::SPAN_BYTES } else { self.k_bytes() }
     }
 
+    /// Bytes that a warpgroup has for its rows of the output tile; with e4m3, for sums of them in f32 as well, one after the
+    /// other.
+    pub const fn group_out_bytes(self) -> u32 {
+        let columns_bytes = if self.e4m3 { self.head_dim * 4 } else { self.out_spans() * Self::SPAN_BYTES };
+        columns_bytes * Self::GROUP_ROWS
+    }
+
     /// Bytes of the output tile.
     pub const fn out_bytes(self) -> u32 {
-        self.out_spans() * self.tile_q * Self::SPAN_BYTES
+        self.groups() * self.group_out_bytes()
     }
 
     /// Steps of the product of queries and keys: 32 bytes of a row each.

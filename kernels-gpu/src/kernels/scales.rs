@@ -57,6 +57,18 @@ impl<'a> Factors<'a> {
         max(min(factor, MAX_FACTOR), f32::MIN_POSITIVE)
     }
 
+    /// Keys with one scale, a power of two.
+    #[inline(always)]
+    pub fn rows_of_keys(&self) -> u32 {
+        1 << self.k_scales.shift
+    }
+
+    /// Rows of values with one scale, a power of two.
+    #[inline(always)]
+    pub fn rows_of_values(&self) -> u32 {
+        1 << self.v_scales.shift
+    }
+
     /// The scale of the values of a step.
     ///
     /// # Safety

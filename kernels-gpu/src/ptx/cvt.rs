@@ -69,3 +69,18 @@ pub fn pack_e4m3(values: [f32; 4]) -> u32 {
     }
     word
 }
+
+/// `cvt.rn.f16x2.e4m3x2` of the lower half: its two e4m3 elements as f16.
+#[cfg(hopper)]
+#[inline(always)]
+pub fn unpack_e4m3(pair: u32) -> u32 {
+    let word;
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        asm!(
+            "{{ .reg .b16 low, high; mov.b32 {{low, high}}, {1}; cvt.rn.f16x2.e4m3x2 {0}, low; }}",
+            out(reg32) word, in(reg32) pair, options(nomem, nostack),
+        );
+    }
+    word
+}

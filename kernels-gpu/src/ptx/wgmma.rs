@@ -37,12 +37,6 @@ pub trait Accumulators {
     /// That of [`Accumulators::begin`].
     unsafe fn add(&mut self, operands: Operands, a: u32, b: u32);
 
-    /// `self = a b`: probabilities in registers, 32 keys of transposed values, e4m3 both.
-    ///
-    /// # Safety
-    /// That of [`Accumulators::begin`].
-    unsafe fn begin_values(&mut self, a: [u32; 4], b: u32);
-
     /// `self += a b`: probabilities in registers, values by their [`descriptor`]: 16 rows, or 32 keys of transposed ones
     /// where they are e4m3.
     ///
@@ -131,13 +125,6 @@ macro_rules! accumulators {
                             Operands::E4m3 => shared_product!("k32.f32.e4m3.e4m3", "", $n, "1", d, inout, a, b, $($i)*),
                         }
                     }
-                }
-
-                #[inline(always)]
-                unsafe fn begin_values(&mut self, a: [u32; 4], b: u32) {
-                    let d = self;
-                    // SAFETY: the caller's promise.
-                    unsafe { value_product!("k32.f32.e4m3.e4m3", "", $n, "0", d, out, a, b, $($i)*) }
                 }
 
                 #[inline(always)]

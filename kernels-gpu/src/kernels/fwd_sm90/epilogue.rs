@@ -79,8 +79,8 @@ unsafe fn store_boxes<I: Instance>(
     out: &I::OutFrags,
 ) {
     let config = I::CONFIG;
-    let group_rows = staged + at.group * FwdSm90::GROUP_ROWS * FwdSm90::SPAN_BYTES;
-    let span_bytes = config.tile_q * FwdSm90::SPAN_BYTES;
+    let group_rows = staged + at.group * config.group_out_bytes();
+    let span_bytes = FwdSm90::GROUP_ROWS * FwdSm90::SPAN_BYTES;
     let speaks = at.thread.is_multiple_of(FwdSm90::GROUP_THREADS);
     // SAFETY: the caller's promise; the barriers order the warpgroup's accesses to its rows.
     unsafe {

@@ -6,9 +6,11 @@
 
 use super::Instance;
 use super::tile::{Lane, Tile};
+use crate::config::DType;
 use crate::kernels::element::mma_m16n8k16;
 use crate::kernels::registers::Registers;
 use crate::params::{FwdParams, Strides};
+use crate::ptx::cvt::unpack_e4m3;
 use crate::ptx::ld_st::load_global_4;
 use crate::ptx::{fence_schedule, opaque};
 
@@ -28,29 +30,38 @@ pub unsafe fn scores<I: Instance>(params: &FwdParams, tile: &Tile, at: &Lane, fi
         if row < params.q_len { row } else { params.q_len - 1 }
     };
     // LLVM would unroll the loop.
-    let steps = opaque(config.head_dim / 16);
+    let steps = opaque(config.key_steps());
     let mut step = 0;
     while step < steps {
-        let column = 16 * step + at.lane % 4 * 2;
+        // Words of a row: a lane has one in each half of the 32 bytes of a step.
+        let word = 8 * step + at.lane % 4;
         // SAFETY: rows exist; columns beyond the head dim are not read.
         unsafe {
-            let pair = |base: u64, stride: &Strides, row: u32, column: u32| {
-                if column < params.head_dim {
-                    load_global_4(base + stride.row_offset(row) + u64::from(column * 2))
+            let load = |base: u64, stride: &Strides, row: u32, word: u32| {
+                if word * 4 < params.head_dim * config.operand_bytes() {
+                    load_global_4(base + stride.row_offset(row) + u64::from(word * 4))
                 } else {
                     0
                 }
             };
             let a = [
-                pair(q, &params.q_stride, row(0), column),
-                pair(q, &params.q_stride, row(1), column),
-                pair(q, &params.q_stride, row(0), column + 8),
-                pair(q, &params.q_stride, row(1), column + 8),
+                load(q, &params.q_stride, row(0), word),
+                load(q, &params.q_stride, row(1), word),
+                load(q, &params.q_stride, row(0), word + 4),
+                load(q, &params.q_stride, row(1), word + 4),
             ];
             for tile in 0..config.tile_kv / 8 {
                 let key = first_key + 8 * tile + at.lane / 4;
-                let b = [pair(k, &params.k_stride, key, column), pair(k, &params.k_stride, key, column + 8)];
-                mma_m16n8k16(config.dtype, scores.at(tile), a, b);
+                let b = [load(k, &params.k_stride, key, word), load(k, &params.k_stride, key, word + 4)];
+                if config.e4m3 {
+                    // As f16, which has all numbers of e4m3: two columns of each four, then the other two.
+                    for pair in 0..2 {
+                        let halves = |word: u32| unpack_e4m3(word >> (16 * pair));
+                        mma_m16n8k16(DType::F16, scores.at(tile), a.map(halves), b.map(halves));
+                    }
+                } else {
+                    mma_m16n8k16(config.dtype, scores.at(tile), a, b);
+                }
                 // Else ptxas loads all keys before it multiplies, and spills.
                 fence_schedule();
             }

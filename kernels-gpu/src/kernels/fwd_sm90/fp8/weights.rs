@@ -1,0 +1,189 @@
+//! Online softmax that makes weights in e4m3: probabilities times the scale of their values, over the unit that the output
+//! counts in.
+//!
+//! As in [`super::super::softmax`], a step first keeps the base of the steps before it. Weights are f32 until they are packed,
+//! so that a sum beyond [`LIMIT`] is no loss: the weights are lowered, and the base with them. Only where they passed the range
+//! of f32 does the warp need its scores again.
+
+use crate::kernels::fwd_sm90::softmax::{Scores, Softmax, exponentiate, maxima};
+use crate::kernels::scales::Factors;
+use crate::kernels::statistics::{finite_base, max_of_row};
+use crate::ptx::math::{ex2, fma, lg2, max, min};
+use crate::ptx::shuffle::any;
+
+/// Logarithm of the largest weight of a first step, at most: nine binades below it have all bits of e4m3, and 14 times the sum
+/// of a step of normal numbers is within [`LIMIT`].
+const LARGEST: f32 = 3.0;
+
+/// Logarithm of the largest weight before a base moves: below 448, the largest number of e4m3.
+const BOUND: f32 = 8.5;
+
+/// Bound of the sum of a lane's weights in a step that keeps its base: none of them is then more than 448.
+const LIMIT: f32 = 448.0;
+
+/// Bound of a base below which a score and its factor may be multiplied without rounding: the base, which was rounded, is
+/// then off by no more than 2^-4.
+const FAR: f32 = (1 << 20) as f32;
+
+/// Bound of the logarithm of a scale of values over the unit: sums stay finite.
+const MAX_GAIN: f32 = 100.0;
+
+/// Two rows of a lane.
+pub struct Weights {
+    /// The base is that of weights, a logarithm; sums are those of probabilities.
+    pub softmax: Softmax,
+    /// Whether a base of the warp is beyond [`FAR`].
+    pub far: bool,
+    /// The scale of values that the output counts in.
+    pub unit: f32,
+    /// What scores become logarithms by, to base 2.
+    factor: f32,
+    /// Logarithm of the scale of the step's values over the unit.
+    gain: f32,
+    /// 2^-gain.
+    inverse_gain: f32,
+}
+
+/// By what the outputs so far of a lane's rows have to be rescaled.
+pub type Rescale = [f32; 2];
+
+impl Weights {
+    /// Before the first step of a tile, which begins at `first_key`.
+    ///
+    /// # Safety
+    /// There is such a key.
+    #[inline(always)]
+    pub unsafe fn new(factors: &Factors, first_key: u32) -> Self {
+        // SAFETY: the caller's promise.
+        let (factor, unit) = unsafe { (factors.scores(first_key), factors.values(first_key)) };
+        Self { softmax: Softmax::new(1.0), far: false, unit, factor, gain: 0.0, inverse_gain: 1.0 }
+    }
+
+    /// Keys with one scale of their own and one of their values, a power of two.
+    #[inline(always)]
+    pub fn block_keys(&self, factors: &Factors) -> u32 {
+        factors.rows_of_keys().min(factors.rows_of_values())
+    }
+
+    /// Takes the scales of the step from `first_key` on.
+    ///
+    /// # Safety
+    /// There is such a key.
+    #[inline(always)]
+    pub unsafe fn go_on(&mut self, factors: &Factors, first_key: u32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.factor = factors.scores(first_key);
+            let gain = lg2(factors.values(first_key)) - lg2(self.unit);
+            self.gain = max(min(gain, MAX_GAIN), -MAX_GAIN);
+            self.inverse_gain = ex2(-self.gain);
+        }
+    }
+
+    /// Turns scores into weights with the bases that are there. Gives their sums.
+    #[inline(always)]
+    pub fn keep_base<S: Scores>(&self, scores: &mut S) -> [f32; 2] {
+        exponentiate(scores, self.factor, self.softmax.base.map(|base| self.gain - base))
+    }
+
+    /// Whether the sums of a lane say that its bases do not serve.
+    #[inline(always)]
+    pub fn passes(sums: [f32; 2]) -> bool {
+        max(sums[0], sums[1]) > LIMIT
+    }
+
+    /// Whether the sums of a lane say that its weights are lost.
+    #[inline(always)]
+    pub fn is_lost(sums: [f32; 2]) -> bool {
+        max(sums[0], sums[1]) == f32::INFINITY
+    }
+
+    /// Counts the sums of weights.
+    #[inline(always)]
+    pub fn count(&mut self, sums: [f32; 2]) {
+        for row in 0..2 {
+            self.softmax.row_sum[row] = fma(sums[row], self.inverse_gain, self.softmax.row_sum[row]);
+        }
+    }
+
+    /// Turns scores into weights, with the row maximum where a base has to move. Counts their sums.
+    ///
+    /// # Safety
+    /// All lanes of the warp are converged.
+    #[inline(always)]
+    pub unsafe fn move_base<S: Scores>(&mut self, scores: &mut S) -> Rescale {
+        let maxima = maxima(scores, [f32::NEG_INFINITY; 2]).map(|score| fma(score, self.factor, self.gain));
+        let mut rescale = [1.0; 2];
+        let (mut factor, mut shift) = (self.factor, [0.0; 2]);
+        // SAFETY: the caller's promise.
+        unsafe {
+            for row in 0..2 {
+                let largest = max_of_row(maxima[row]);
+                if largest > self.softmax.base[row] + BOUND {
+                    rescale[row] = self.set_base(row, largest - LARGEST);
+                }
+                shift[row] = self.gain - finite_base(self.softmax.base[row]);
+            }
+            self.find_far();
+        }
+        if self.far {
+            // Rounded like the base before it is subtracted: exact at the maximum.
+            for tile in 0..S::LEN {
+                let s = scores.at(tile);
+                for i in 0..4 {
+                    s[i] = fma(s[i], self.factor, self.gain) - finite_base(self.softmax.base[i / 2]);
+                }
+            }
+            (factor, shift) = (1.0, [0.0; 2]);
+        }
+        self.count(exponentiate(scores, factor, shift));
+        rescale
+    }
+
+    /// Lowers the weights of a row that has sums beyond [`LIMIT`], and its base, by a power of two. Counts the sums.
+    ///
+    /// # Safety
+    /// All lanes of the warp are converged, and no weight is lost.
+    #[inline(always)]
+    pub unsafe fn lower<S: Scores>(&mut self, weights: &mut S, mut sums: [f32; 2]) -> Rescale {
+        let mut rescale = [1.0; 2];
+        // SAFETY: the caller's promise.
+        unsafe {
+            for row in 0..2 {
+                let largest = max_of_row(sums[row]);
+                if largest > LIMIT {
+                    let exponent = (largest.to_bits() >> 23) as f32 - 127.0;
+                    rescale[row] = self.set_base(row, self.softmax.base[row] + (exponent - LARGEST));
+                    sums[row] *= rescale[row];
+                }
+            }
+            self.find_far();
+        }
+        for tile in 0..S::LEN {
+            let w = weights.at(tile);
+            for i in 0..4 {
+                w[i] *= rescale[i / 2];
+            }
+        }
+        self.count(sums);
+        rescale
+    }
+
+    /// Moves the base of a row. Gives the factor of what was there.
+    #[inline(always)]
+    fn set_base(&mut self, row: usize, base: f32) -> f32 {
+        let rescale = ex2(self.softmax.base[row] - base);
+        self.softmax.base[row] = base;
+        self.softmax.row_sum[row] *= rescale;
+        rescale
+    }
+
+    /// # Safety
+    /// All lanes of the warp are converged.
+    #[inline(always)]
+    unsafe fn find_far(&mut self) {
+        let is_far = |row: usize| finite_base(self.softmax.base[row]).abs() > FAR;
+        // SAFETY: the caller's promise.
+        self.far = unsafe { any(is_far(0) | is_far(1)) };
+    }
+}
