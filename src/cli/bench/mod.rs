@@ -13,14 +13,14 @@ mod setup;
 #[cfg(feature = "gpu")]
 mod subject;
 
-use super::fp8::{Format, parse_scales};
+use super::fp8::FormatArgs;
 use super::record::Call;
 use super::{Mask, Shape, parse_dtype, parse_kernel, parse_mask, parse_shape};
 use anyhow::{Result, ensure};
 use clap::Args;
 use evo_sdpa::shapes::{ACCEPTANCE, measured};
 use evo_sdpa::verify::Case;
-use evo_sdpa::{DType, Fp8, Kernel, Problem, ScaleBlocks};
+use evo_sdpa::{DType, Kernel, Problem};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -33,6 +33,9 @@ use std::path::PathBuf;
 /// Without --shape, every shape that the project is measured by is timed. With --quantize, kernels that take e4m3 are
 /// timed on tensors that were quantised beforehand; the reference is of the numbers that these stand for.
 #[derive(Args)]
+#[command(mut_arg("quantize", |arg| {
+    arg.help("Quantise q, k and v to this type on the host, and time kernels that take it")
+}))]
 pub struct Bench {
     /// Sizes of a problem; may be given several times
     #[arg(long = "shape", value_name = "B,Hq,Hkv,Sq,Skv,D", value_parser = parse_shape)]
@@ -43,12 +46,8 @@ pub struct Bench {
     /// Type of the tensors: f16, bf16 or f32; with --quantize of the output alone, f16 or bf16
     #[arg(long, default_value = "bf16", value_parser = parse_dtype)]
     dtype: DType,
-    /// Quantise q, k and v to this type on the host, and time kernels that take it
-    #[arg(long, value_enum, value_name = "TYPE")]
-    quantize: Option<Format>,
-    /// Which rows share a scale: tensor, head, or that many rows of a head, a power of two from 64 on
-    #[arg(long, value_name = "BLOCKS", default_value = "head", requires = "quantize", value_parser = parse_scales)]
-    scales: ScaleBlocks,
+    #[command(flatten)]
+    quantize: FormatArgs,
     /// Kernel to time in place of the planner's choice, or `all` for each that takes the problem
     #[arg(long, value_name = "NAME|all", value_parser = parse_kernels)]
     kernel: Option<Kernels>,
@@ -118,14 +117,9 @@ impl Bench {
         self.measure(&cases, out)
     }
 
-    /// Which rows share a scale, where inputs are quantised.
-    fn fp8(&self) -> Option<Fp8> {
-        self.quantize.map(|Format::E4m3| Fp8::uniform(self.scales))
-    }
-
     /// What is computed of a case.
     fn problem(&self, case: &Case) -> Problem {
-        case.problem().with_fp8(self.fp8()).with_lse(true)
+        case.problem().with_fp8(self.quantize.fp8()).with_lse(true)
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -139,7 +139,7 @@ impl<'a> Session<'a> {
     /// Takes each kernel through the gates, on the same tensors.
     fn time_case(&mut self, case: &Case, kernels: &[Kernel]) -> Result<Vec<(Kernel, Outcome)>> {
         with_element!(case.dtype, T => {
-            let subject = Subject::<T>::new(case, self.options.fp8())?;
+            let subject = Subject::<T>::new(case, self.options.quantize.fp8())?;
             let mut outcomes = Vec::new();
             for &kernel in kernels {
                 let outcome = self.time_kernel(case, &subject, kernel)?;
@@ -240,12 +240,8 @@ impl<'a> Session<'a> {
             "method    {} replays of a CUDA graph{launches}, {caches}, seed {}",
             self.options.runs, self.options.seed
         )?;
-        if self.options.quantize.is_some() {
-            writeln!(
-                out,
-                "e4m3      q, k and v, on the device beforehand; scales: {}",
-                scales_option(self.options.scales)
-            )?;
+        if let Some(fp8) = self.options.quantize.fp8() {
+            writeln!(out, "e4m3      q, k and v, on the device beforehand; scales: {}", scales_option(fp8.q))?;
         }
         writeln!(out)?;
         out.flush()?;
