@@ -31,7 +31,8 @@ use std::path::PathBuf;
 /// is the mean over the launches of one CUDA graph, back to back; a call time is what a caller waits for one answer,
 /// planning included; a launch time is what the host takes for one launch with the plan at hand, without waiting.
 /// Without --shape, every shape that the project is measured by is timed. With --quantize, kernels that take e4m3 are
-/// timed on tensors that were quantised beforehand; the reference is of the numbers that these stand for.
+/// timed on tensors that were quantised beforehand; the reference is of the numbers that these stand for. Add
+/// --with-quantizing to time calls that quantise: all of their launches in the place of one.
 #[derive(Args)]
 #[command(mut_arg("quantize", |arg| {
     arg.help("Quantise q, k and v to this type on the host, and time kernels that take it")
@@ -43,11 +44,15 @@ pub struct Bench {
     /// Mask of these problems: none, bottom-right, top-left or an offset
     #[arg(long, default_value = "none", requires = "shapes", allow_hyphen_values = true, value_parser = parse_mask)]
     causal: Mask,
-    /// Type of the tensors: f16, bf16 or f32; with --quantize of the output alone, f16 or bf16
+    /// Type of the tensors: f16, bf16 or f32; with --quantize of the output, and of tensors that calls quantise, f16 or
+    /// bf16
     #[arg(long, default_value = "bf16", value_parser = parse_dtype)]
     dtype: DType,
     #[command(flatten)]
     quantize: FormatArgs,
+    /// Begin each call with tensors of --dtype, and time the launches that quantise them on the device with it
+    #[arg(long, requires = "quantize", conflicts_with = "dependent")]
+    with_quantizing: bool,
     /// Kernel to time in place of the planner's choice, or `all` for each that takes the problem
     #[arg(long, value_name = "NAME|all", value_parser = parse_kernels)]
     kernel: Option<Kernels>,
@@ -110,7 +115,7 @@ impl Bench {
         }
         if self.list {
             for case in &cases {
-                writeln!(out, "{}", serde_json::to_string(&Call::of(&self.problem(case)))?)?;
+                writeln!(out, "{}", serde_json::to_string(&self.call(&self.problem(case)))?)?;
             }
             return Ok(true);
         }
@@ -120,6 +125,12 @@ impl Bench {
     /// What is computed of a case.
     fn problem(&self, case: &Case) -> Problem {
         case.problem().with_fp8(self.quantize.fp8()).with_lse(true)
+    }
+
+    /// What is timed of a problem.
+    fn call(&self, problem: &Problem) -> Call {
+        let call = Call::of(problem);
+        if self.with_quantizing { call.quantizing() } else { call }
     }
 
     fn cases(&self) -> Vec<Case> {
