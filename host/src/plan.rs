@@ -187,8 +187,8 @@ impl Plan {
         Ok(candidates)
     }
 
-    /// The kernels for inputs and head dims as those of `problem` that do not take it on `device`, each with why not, in
-    /// the order of [`KERNELS`].
+    /// The kernels for inputs and head dims as those of `problem` that do not take it on `device`, each with why not,
+    /// in the order of [`KERNELS`].
     pub fn refused(problem: &Problem, device: &DeviceSpec) -> Result<Vec<(Kernel, Error)>> {
         limits::validate_for_gpu(problem)?;
         Ok(limits::refused(problem, device).collect())
@@ -282,8 +282,8 @@ impl Plan {
         Grid::axes(self.kernel, self.grid, &self.params)
     }
 
-    /// The kernel that is launched ahead of this one in the same call, and leaves transposed values in the workspace; none
-    /// where [`Plan::kernel`] reads them as they are.
+    /// The kernel that is launched ahead of this one in the same call, and leaves transposed values in the workspace;
+    /// none where [`Plan::kernel`] reads them as they are.
     pub fn ahead(&self) -> Option<Entry> {
         let transposes = matches!(self.kernel, Kernel::FwdSm90(config) if config.e4m3);
         (transposes && !self.is_empty()).then_some(Entry::Transpose)

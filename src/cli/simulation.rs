@@ -20,7 +20,7 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// Runs the kernel of `plan` on the tensors of `case`, which are quantised before that where `quantization` says how.
+    /// Runs the kernel of `plan` on the tensors of `case`, which are quantised first where `quantization` says how.
     pub fn run(case: &Case, arch: &DeviceSpec, plan: &Plan, quantization: Option<&Quantization>) -> Result<Self> {
         let simulator = evo_sdpa::simulator()?.with_spec(*arch);
         // Before tensors are made that may not fit in memory.

@@ -109,11 +109,14 @@ fn inspect_counts_what_quantising_and_attention_on_e4m3_do() {
         let object = json(&evo(&[&args[..], &["--json"]].concat()));
         let counted = &object["simulation"];
         assert!(counted["kernel"].as_str().unwrap().starts_with(kernel), "{counted}");
-        // One has m16n8k32 of a warp, the other m64n128k32 for scores and m64n64k32 for outputs of a warpgroup.
-        let products = 2 * 2 * 256 * 1024 * 64;
+        let product = 2 * 256 * 1024 * 64;
+        // One has m16n8k32 of a warp, the other m64n128k32 for scores and m64n64k32 for outputs, of four warps.
         match arch {
-            "sm_89" => assert_eq!(counted["matrix_instructions"], products / (16 * 8 * 32), "{counted}"),
-            _ => assert!(counted["warpgroup_matrix_instructions"].as_u64() > Some(0), "{counted}"),
+            "sm_89" => assert_eq!(counted["matrix_instructions"], 2 * product / (16 * 8 * 32), "{counted}"),
+            _ => {
+                let of_four_warps = product / (64 * 128 * 32) + product / (64 * 64 * 32);
+                assert_eq!(counted["warpgroup_matrix_instructions"], 4 * of_four_warps, "{counted}");
+            }
         }
         let names = |launches: &Value| -> Vec<Value> {
             launches.as_array().unwrap().iter().map(|launch| launch["kernel"].clone()).collect()

@@ -29,7 +29,8 @@ const WARM_UP: Duration = Duration::from_millis(200);
 const WARM_UP_CALLS: u32 = 10;
 /// For how long [`TimedCall::while_busy`] keeps the device busy.
 const BUSY_US: f64 = 60_000.0;
-/// Calls in a row whose time for the host is taken, whose launches are far fewer than the driver queues before it makes the host wait.
+/// Calls in a row whose time for the host is taken: far fewer launches than the driver queues before it makes the host
+/// wait.
 const LAUNCHES: u32 = 64;
 /// For how long the device may work while the host's time is taken, microseconds.
 const LAUNCHES_US: f64 = 500_000.0;
@@ -74,8 +75,8 @@ impl<T> TensorSet<T> {
     }
 
     /// # Safety
-    /// That of [`Kernels::launch_with`](super::Kernels::launch_with) for the stream; the plans are equal to those of the
-    /// set; the tensors live until the launches have run.
+    /// That of [`Kernels::launch_with`](super::Kernels::launch_with) for the stream; the plans are equal to those of
+    /// the set; the tensors live until the launches have run.
     unsafe fn launch_plans(
         &self,
         gpu: &Gpu,
@@ -152,9 +153,9 @@ impl Gpu {
         })
     }
 
-    /// [`Gpu::timed_with`] of [`Gpu::quantized_attention`]: each call quantises q, k and v, and its time is that of all of
-    /// its launches, which are plain ones. A cold call finds its tensors nowhere in the cache, and what it made of them
-    /// there, as far as it fits.
+    /// [`Gpu::timed_with`] of [`Gpu::quantized_attention`]: each call quantises q, k and v, and its time is that of all
+    /// of its launches, which are plain ones. A cold call finds nothing of its tensors in the cache, but what it made
+    /// of them, as far as it fits.
     ///
     /// # Errors
     /// Those of [`Gpu::quantized_attention`] and [`Plan::with_kernel`].
@@ -262,8 +263,8 @@ impl<T: Element> TimedCall<'_, T> {
             let start = Instant::now();
             let quantize = set.quantize.as_ref().map(|(plan, _)| plan.again()).transpose()?;
             let plan = Plan::for_call(&self.problem, self.gpu.spec(), &self.gpu.tuned, self.kernel, self.splits)?;
-            // SAFETY: the stream is of the kernels' context; the plans are made as those of the set were; the tensors live
-            // until the stream has been waited for.
+            // SAFETY: the stream is of the kernels' context; the plans are made as those of the set were; the tensors
+            // live until the stream has been waited for.
             unsafe { set.launch_plans(self.gpu, quantize.as_ref(), &plan, self.gpu.stream(), self.launch) }?;
             self.gpu.synchronize()?;
             Ok(start.elapsed().as_secs_f64() * 1e6)

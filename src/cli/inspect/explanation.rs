@@ -118,9 +118,9 @@ impl Explanation {
     /// The same as an object.
     pub fn json(&self) -> Value {
         let Self { device, problem, plan, predicted, .. } = self;
-        let candidate = |(kernel, predicted): &(Kernel, Prediction)| json!({ "kernel": kernel.to_string(), "predicted_us": predicted.total() });
-        let refused =
-            |(kernel, error): &(Kernel, Error)| json!({ "kernel": kernel.to_string(), "why": error.to_string() });
+        let candidates =
+            self.candidates.iter().map(|(kernel, predicted)| of_kernel(kernel, "predicted_us", predicted.total()));
+        let refused = self.refused.iter().map(|(kernel, error)| of_kernel(kernel, "why", error.to_string()));
         json!({
             "problem": problem.to_string(),
             "arch": arch_name(device),
@@ -136,9 +136,14 @@ impl Explanation {
             "reason": plan.reason.to_string(),
             "prediction": prediction::json(predicted),
             "quantising": self.preparation.as_ref().map(Preparation::json),
-            "candidates": self.candidates.iter().map(candidate).collect::<Vec<_>>(),
-            "refused": self.refused.iter().map(refused).collect::<Vec<_>>(),
+            "candidates": candidates.collect::<Vec<_>>(),
+            "refused": refused.collect::<Vec<_>>(),
             "simulation": self.simulation.as_ref().map(Simulation::json),
         })
     }
+}
+
+/// One thing about a kernel.
+fn of_kernel(kernel: &Kernel, field: &str, value: impl Into<Value>) -> Value {
+    json!({ "kernel": kernel.to_string(), field: value.into() })
 }

@@ -27,8 +27,8 @@ pub struct Inspect {
     /// Explain the plan for a problem of these sizes
     #[arg(long, value_name = "B,Hq,Hkv,Sq,Skv,D", value_parser = parse_shape)]
     shape: Option<Shape>,
-    /// Type of the problem's tensors: f16, bf16 or f32; with --quantize that of the output and of the tensors before they
-    /// are quantised, f16 or bf16
+    /// Type of the problem's tensors: f16, bf16 or f32; with --quantize that of the output and of the tensors before
+    /// they are quantised, f16 or bf16
     #[arg(long, default_value = "bf16", requires = "shape", value_parser = parse_dtype)]
     dtype: DType,
     /// Mask of the problem: none, bottom-right, top-left or an offset

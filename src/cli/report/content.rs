@@ -124,8 +124,8 @@ fn describe_quantizing(call: &Call) -> String {
                 .into()
         }
         Some(from) => format!(
-            "Queries, keys and values are of type {from} when a call begins, which quantises them on the device: its time \
-             is that of all of its launches. A kernel is that of attention."
+            "Queries, keys and values are of type {from} when a call begins, which quantises them on the device: its \
+             time is that of all of its launches. A kernel is that of attention."
         ),
     }
 }
