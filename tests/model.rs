@@ -1,7 +1,10 @@
 //! What the time model promises, without a GPU.
 
 use evo_sdpa::shapes::{ACCEPTANCE, Shape, measured};
-use evo_sdpa::{Bound, Causal, DType, DeviceSpec, KERNELS, Kernel, MANIFEST, Plan, Prediction, Problem, Rates};
+use evo_sdpa::{
+    Bound, Causal, DType, DeviceSpec, Fp8, KERNELS, Kernel, MANIFEST, Plan, Prediction, Problem, QuantizePlan, Rates,
+    ScaleBlocks,
+};
 use serde_json::Value;
 
 const DEVICES: [DeviceSpec; 3] = [DeviceSpec::L4, DeviceSpec::H200, DeviceSpec::A100];
@@ -29,6 +32,17 @@ fn bf16((sizes, causal): Shape) -> Problem {
     Problem::contiguous(DType::Bf16, sizes).with_causal(causal)
 }
 
+/// The same with e4m3 inputs, a scale for each head.
+fn e4m3(shape: Shape) -> Problem {
+    bf16(shape).with_fp8(Some(Fp8::uniform(ScaleBlocks::Head)))
+}
+
+/// The launches that quantise bf16 tensors so, and the least time of each.
+fn quantise(shape: Shape, device: &DeviceSpec) -> (QuantizePlan, Vec<Prediction>) {
+    let plan = QuantizePlan::new(&bf16(shape), Fp8::uniform(ScaleBlocks::Head), false).unwrap();
+    (plan, Prediction::of_quantize(&plan, device).map(|(_, least)| least).collect())
+}
+
 /// The prediction for the planner's choice.
 fn predict(problem: &Problem, device: &DeviceSpec) -> Prediction {
     Plan::candidates(problem, device).unwrap()[0].1
@@ -37,8 +51,8 @@ fn predict(problem: &Problem, device: &DeviceSpec) -> Prediction {
 /// Every prediction for every shape that benchmarks time.
 fn all_predictions() -> impl Iterator<Item = (Problem, DeviceSpec, Kernel, Prediction)> {
     DEVICES.into_iter().flat_map(|device| measured().map(move |shape| (device, shape))).flat_map(|(device, shape)| {
-        DType::ALL.into_iter().flat_map(move |dtype| {
-            let problem = Problem::contiguous(dtype, shape.0).with_causal(shape.1);
+        let problem = move |dtype| Problem::contiguous(dtype, shape.0).with_causal(shape.1);
+        DType::ALL.into_iter().map(problem).chain([e4m3(shape)]).flat_map(move |problem| {
             let candidates = Plan::candidates(&problem, &device).unwrap();
             candidates.into_iter().map(move |(kernel, prediction)| (problem, device, kernel, prediction))
         })
@@ -77,7 +91,11 @@ fn terms_are_times_and_the_total_is_their_sum() {
 fn nothing_is_predicted_faster_than_the_device_can_be() {
     for (problem, device, kernel, prediction) in all_predictions() {
         let rates = Rates::of(&device);
-        let tensor = if matches!(kernel, Kernel::FwdSm90(_)) { rates.wgmma } else { rates.tensor };
+        let tensor = match kernel {
+            Kernel::FwdSm90(config) => rates.wgmma * 2.0 / f64::from(config.operand_bytes()),
+            Kernel::FwdFp8(_) => rates.fp8,
+            _ => rates.tensor,
+        };
         let products = problem.flops() / (tensor * rates.clock * f64::from(device.sm_count));
         let bytes = problem.bytes();
         // Nothing comes from memory faster than where it is only read.
@@ -155,6 +173,35 @@ fn nothing_to_compute_takes_no_time_and_no_keys_nearly_none() {
 }
 
 #[test]
+fn only_values_that_are_transposed_cost_a_launch_of_their_own() {
+    for (problem, device, kernel, prediction) in all_predictions() {
+        let transposes = matches!(kernel, Kernel::FwdSm90(config) if config.e4m3);
+        assert_eq!(Plan::with_kernel(&problem, &device, kernel).unwrap().ahead().is_some(), transposes, "{kernel}");
+        let bytes = 2.0 * problem.v.elements() as f64;
+        let rates = Rates::of(&device);
+        let least = if transposes { rates.launch + bytes / rates.l2 } else { 0.0 };
+        assert!(prediction.transpose >= least && (transposes || least == prediction.transpose), "{kernel}");
+    }
+}
+
+#[test]
+fn quantising_takes_no_less_than_its_bytes_and_reads_what_does_not_fit_l2_from_dram() {
+    for device in DEVICES {
+        let rates = Rates::of(&device);
+        for (shape, bound) in [(ACCEPTANCE[0], Bound::L2), (([4, 16, 16, 4096, 4096, 128], None), Bound::Dram)] {
+            let (plan, least) = quantise(shape, &device);
+            let rate = if bound == Bound::L2 { rates.l2 } else { rates.dram };
+            assert_eq!(least.len(), 2, "`amax` and `quantize`");
+            for (launch, least) in plan.launches().zip(&least) {
+                let bytes = plan.bytes(launch.entry) / rate;
+                assert!(least.total() >= rates.launch + bytes && least.memory == bytes, "{} {least}", launch.entry);
+                assert_eq!(least.bound, Some(bound), "{}", bf16(shape));
+            }
+        }
+    }
+}
+
+#[test]
 fn a_kernel_that_does_not_take_the_problem_has_no_prediction() {
     let problem = bf16(ACCEPTANCE[0]);
     for (name, field) in [
@@ -203,6 +250,30 @@ fn perf_md_quotes_the_model() {
         let time = prediction.total();
         let time = if time < 100.0 { format!("{time:.1}") } else { format!("{time:.0}") };
         let row = format!("| ({batch},{heads},{length},{head_dim}) | {mask} | `{name}` | {time} |");
+        assert!(text.contains(&row), "docs/PERF.md has no row\n{row}");
+    }
+}
+
+#[test]
+fn perf_md_quotes_the_terms_of_e4m3() {
+    let text = include_str!("../docs/PERF.md");
+    let us = |time: f64| if time < 100.0 { format!("{time:.2}") } else { format!("{time:.0}") };
+    for shape in ACCEPTANCE {
+        let (kernel, prediction) = Plan::candidates(&e4m3(shape), &DeviceSpec::L4).unwrap()[0];
+        let ([batch, heads, _, length, _, head_dim], causal) = shape;
+        let mask = if causal.is_some() { "causal" } else { "none" };
+        let name = kernel.to_string();
+        let name = name.strip_prefix("fwd_fp8_bf16_").unwrap();
+        let Prediction { launch, transpose, start, steps, tail, merge, power, memory, .. } = prediction;
+        assert_eq!([transpose, merge, memory], [0.0; 3], "terms that the table leaves out");
+        let [launch, start, steps, tail, power, total] =
+            [launch, start, steps, tail, power, prediction.total()].map(us);
+        let (_, least) = quantise(shape, &DeviceSpec::L4);
+        let least = us(least.iter().map(Prediction::total).sum());
+        let row = format!(
+            "| ({batch},{heads},{length},{head_dim}) | {mask} | `{name}` | {launch} | {start} | {steps} | {tail} \
+             | {power} | {total} | {least} |"
+        );
         assert!(text.contains(&row), "docs/PERF.md has no row\n{row}");
     }
 }

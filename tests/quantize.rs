@@ -109,6 +109,31 @@ fn numbers_that_are_not_finite_decide_no_scale_and_no_mean() {
     }
 }
 
+/// A sector has 32 bytes. A part of it counts as a whole one, and what several blocks read counts for each.
+#[test]
+fn launches_move_the_bytes_that_the_plan_says() {
+    let layout = Layout::bhsd([1, 2, 1024, 64]);
+    for dtype in DType::ALL {
+        with_element!(dtype, T => {
+            let data = numbers::<T>(3, &layout);
+            let view = TensorView::new(&data, layout).unwrap();
+            for blocks in BLOCKS {
+                let simulated = by_kernels([view; 3], Fp8::uniform(blocks), true, &Options::default());
+                for report in &simulated.reports {
+                    let launches = simulated.plan.launches();
+                    let entry = launches.map(|launch| launch.entry).find(|entry| entry.to_string() == report.kernel);
+                    let bytes = simulated.plan.bytes(entry.unwrap());
+                    let moved = 32.0 * report.total.sectors_ideal as f64;
+                    // Where `quantize` finds the magnitudes itself it reads twice.
+                    let finds = report.kernel.starts_with("quantize") && matches!(blocks, ScaleBlocks::Rows(64 | 128));
+                    let most = if finds { 2.0 } else { 1.15 };
+                    assert!((bytes..most * bytes).contains(&moved), "{} {blocks:?}: {bytes}, {moved}", report.kernel);
+                }
+            }
+        });
+    }
+}
+
 #[test]
 fn a_mean_that_overflows_is_not_subtracted() {
     let data: Vec<f32> = (0..70 * 16).map(|i| if i % 16 == 5 { f32::MAX } else { i as f32 }).collect();

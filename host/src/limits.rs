@@ -291,6 +291,14 @@ fn small_block(config: FwdSm90, problem: &Problem) -> Option<Refusal> {
     })
 }
 
+/// The kernels of the types and the head dim of a problem, validated already, that do not take it, each with why not.
+pub fn refused(problem: &Problem, device: &DeviceSpec) -> impl Iterator<Item = (Kernel, Error)> {
+    KERNELS.iter().filter_map(|kernel| match refusal(kernel, problem, device)? {
+        Refusal::DType | Refusal::Fp8 | Refusal::HeadDim => None,
+        refusal => Some((*kernel, refusal.error(kernel, problem, device))),
+    })
+}
+
 /// Why no kernel takes a problem that is validated already.
 pub fn nothing_takes(problem: &Problem, device: &DeviceSpec) -> Error {
     // All head dims of a type and all types have a kernel, but where keys are in pages; and e4m3 inputs not on every device.

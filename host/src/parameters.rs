@@ -3,7 +3,6 @@
 use crate::error::Result;
 use crate::plan::{DevicePointers, Plan};
 use crate::tensor_map::TiledTensor;
-use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::params::{
     FwdFp8Params, FwdFp8Sm90Params, FwdParams, FwdSm90Params, Scales, TensorMap, TileOrder, Workspace,
 };
@@ -116,10 +115,7 @@ impl Plan {
     /// The grid and the parameters of the transposition that comes before the attention kernel, if it takes transposed
     /// values. `fwd` is what [`Plan::bind`] gave.
     pub(crate) fn transposition(&self, fwd: &FwdParams) -> Option<([u32; 3], TransposeParams)> {
-        let tiles = match (self.kernel, self.tiles) {
-            (Kernel::FwdSm90(config), Some(tiles)) if config.e4m3 => tiles,
-            _ => return None,
-        };
+        let (Some(_), Some(tiles)) = (self.ahead(), self.tiles) else { return None };
         let heads_q = u32::from(fwd.heads_q);
         let params = TransposeParams {
             input: fwd.v,

@@ -13,6 +13,7 @@ use crate::splits::{SplitReason, Splits};
 use crate::tensor_map::TiledTensor;
 use crate::tuned::TunedKernels;
 use evo_sdpa_kernels::config::{FwdSm90, Kernel};
+use evo_sdpa_kernels::entry::Entry;
 use evo_sdpa_kernels::instances::KERNELS;
 use evo_sdpa_kernels::params::{FwdParams, Scales, TileOrder, Workspace, kv_head_reciprocal};
 use evo_sdpa_kernels::transpose::Transpose;
@@ -186,6 +187,13 @@ impl Plan {
         Ok(candidates)
     }
 
+    /// The kernels for inputs and head dims as those of `problem` that do not take it on `device`, each with why not,
+    /// in the order of [`KERNELS`].
+    pub fn refused(problem: &Problem, device: &DeviceSpec) -> Result<Vec<(Kernel, Error)>> {
+        limits::validate_for_gpu(problem)?;
+        Ok(limits::refused(problem, device).collect())
+    }
+
     /// The plan with a kernel of the caller's choice.
     pub fn with_kernel(problem: &Problem, device: &DeviceSpec, kernel: Kernel) -> Result<Self> {
         limits::validate_for_gpu(problem)?;
@@ -272,6 +280,13 @@ impl Plan {
     /// What the blocks along x, y and z of [`Plan::grid`] stand for.
     pub fn axes(&self) -> [&'static str; 3] {
         Grid::axes(self.kernel, self.grid, &self.params)
+    }
+
+    /// The kernel that is launched ahead of this one in the same call, and leaves transposed values in the workspace;
+    /// none where [`Plan::kernel`] reads them as they are.
+    pub fn ahead(&self) -> Option<Entry> {
+        let transposes = matches!(self.kernel, Kernel::FwdSm90(config) if config.e4m3);
+        (transposes && !self.is_empty()).then_some(Entry::Transpose)
     }
 
     /// Whether there is nothing to compute.

@@ -96,6 +96,10 @@ pub struct Call {
     /// Which rows of e4m3 inputs share a scale: tensor, head or a number of rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scales: Option<String>,
+    /// Type of the tensors that the call begins with, that of the output, where it quantises them itself; where it does
+    /// not, inputs are e4m3 beforehand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 /// How a call was timed.
@@ -161,7 +165,8 @@ pub struct KernelRecord {
     pub blocks_per_sm: u32,
     /// Relative error of its answer, by the Frobenius norm.
     pub relative_error: f64,
-    /// Time that the planner's model predicted, microseconds.
+    /// Time that the planner's model predicted, microseconds; of a call that quantises, with the least time that this
+    /// takes.
     pub predicted_us: f64,
 }
 
@@ -223,10 +228,16 @@ impl Call {
             causal: mask_name(problem.causal),
             out,
             scales,
+            from: None,
         }
     }
 
-    /// The problem of the call.
+    /// The call on e4m3 inputs that quantises them itself, from the type of its output.
+    pub fn quantizing(self) -> Self {
+        Self { from: self.out.clone(), ..self }
+    }
+
+    /// The problem of the call; where it quantises, that of its attention.
     ///
     /// # Errors
     /// Names the field that no problem has.
@@ -237,24 +248,34 @@ impl Call {
                 (parse_dtype(out).context("out")?, Some(Fp8::uniform(scales)))
             }
             (E4M3, ..) => bail!("dtype: e4m3 without the fields out and scales, allowed: e4m3 with both"),
-            (dtype, None, None) => (parse_dtype(dtype).context("dtype")?, None),
-            (dtype, ..) => bail!("dtype: {dtype} with the field out or scales, allowed: e4m3"),
+            (dtype, None, None) if self.from.is_none() => (parse_dtype(dtype).context("dtype")?, None),
+            (dtype, ..) => bail!("dtype: {dtype} with the field out, scales or from, allowed: e4m3"),
         };
+        if let Some(from) = self.from.as_ref().filter(|&from| Some(from) != self.out.as_ref()) {
+            bail!("from: {from}, allowed: {dtype}, the type of the output");
+        }
         let causal = parse_mask(&self.causal).context("causal")?;
         let problem = Problem::contiguous(dtype, self.shape).with_causal(causal).with_fp8(fp8).with_lse(true);
         problem.validate()?;
         Ok(problem)
     }
 
-    /// Whether its inputs were quantised.
+    /// Whether attention is on e4m3 inputs.
     pub fn is_quantized(&self) -> bool {
         self.scales.is_some()
     }
 
+    /// Bytes that it moves at least: the tensors that it begins with and its output, each once. `problem` is its own.
+    pub fn bytes(&self, problem: &Problem) -> f64 {
+        let begins_with = if self.from.is_some() { problem.with_fp8(None) } else { *problem };
+        begins_with.bytes()
+    }
+
     /// The type of the inputs, and of quantised ones all else that tells such calls of one shape and mask apart.
     pub fn type_name(&self) -> String {
+        let from = self.from.as_ref().map(|from| format!("{from} quantised to ")).unwrap_or_default();
         match (&self.out, &self.scales) {
-            (Some(out), Some(scales)) => format!("{} to {out}, scales: {scales}", self.dtype),
+            (Some(out), Some(scales)) => format!("{from}{} to {out}, scales: {scales}", self.dtype),
             _ => self.dtype.clone(),
         }
     }
@@ -325,10 +346,32 @@ mod tests {
             format!("{:#}", call.problem().unwrap_err())
         };
         assert!(refused(",\"scales\":\"64\"", "").starts_with("dtype: e4m3 without the fields out and scales"));
-        assert!(refused("\"e4m3\"", "\"bf16\"").starts_with("dtype: bf16 with the field out or scales"));
+        assert!(refused("\"e4m3\"", "\"bf16\"").starts_with("dtype: bf16 with the field out, scales or from"));
         assert!(refused("\"64\"", "\"63\"").starts_with("scales: "));
         assert!(refused("\"bf16\"", "\"f32\"").contains("dtype: f32"));
         assert!(refused("\"bf16\"", "\"fp8\"").starts_with("out: "));
+    }
+
+    #[test]
+    fn a_call_that_quantises_is_another_one_with_the_same_attention() {
+        let plain = Problem::contiguous(DType::Bf16, [1, 8, 8, 512, 512, 64]).with_lse(true);
+        let problem = plain.with_fp8(Some(Fp8::uniform(ScaleBlocks::Head)));
+        let (beforehand, within) = (Call::of(&problem), Call::of(&problem).quantizing());
+        assert!(beforehand != within && within.is_quantized());
+        assert_eq!(within.problem().unwrap(), problem);
+        assert_eq!((beforehand.bytes(&problem), within.bytes(&problem)), (problem.bytes(), plain.bytes()));
+        assert_eq!(within.type_name(), "bf16 quantised to e4m3 to bf16, scales: head");
+        let line = serde_json::to_string(&within).unwrap();
+        assert!(line.ends_with(r#""out":"bf16","scales":"head","from":"bf16"}"#), "{line}");
+        assert_eq!(serde_json::from_str::<Call>(&line).unwrap(), within);
+        // What was written before there were such calls.
+        let before = line.replace(r#","from":"bf16""#, "");
+        assert_eq!(serde_json::from_str::<Call>(&before).unwrap(), beforehand);
+        let refused = |call: Call| format!("{:#}", call.problem().unwrap_err());
+        let other = Call { from: Some("f16".into()), ..within };
+        assert_eq!(refused(other), "from: f16, allowed: bf16, the type of the output");
+        let plain = Call { from: Some("bf16".into()), ..Call::of(&plain) };
+        assert!(refused(plain).starts_with("dtype: bf16 with the field out, scales or from"));
     }
 
     #[test]

@@ -17,6 +17,10 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;
 
+/// What `--quantize` does here.
+const QUANTIZE: &str = "Round q, k, v and the probabilities to this type, and compare with the answer without that: \
+     on the CPU in f64, and on the GPU or in the simulator where --device says so";
+
 /// Compute attention on tensors from a file, or on the acceptance shapes
 ///
 /// The file holds q, k and v as [batch, heads, seq, head_dim] in f16, bf16 or f32, and may hold kv_len, the number of
@@ -27,6 +31,7 @@ use std::path::PathBuf;
 /// tensors, is compared with the one without it, head by head; a device that is further off than twice what is
 /// predicted and 1e-2 gives exit code 1.
 #[derive(Args)]
+#[command(mut_arg("quantize", |arg| arg.requires("input").help(QUANTIZE)))]
 pub struct Run {
     /// File with the tensors q, k and v
     #[arg(value_name = "INPUT.safetensors")]

@@ -1,6 +1,6 @@
 //! `evo-sdpa bench`, as far as it goes without a GPU.
 
-use super::{assert_refused, evo};
+use super::{assert_refused, evo, json};
 use serde_json::Value;
 
 #[test]
@@ -35,6 +35,16 @@ fn quantised_calls_are_listed_with_their_output_and_scales() {
 }
 
 #[test]
+fn calls_that_quantise_are_listed_with_the_type_that_they_begin_with() {
+    let args = ["bench", "--list", "--shape", "1,4,2,7,9,64", "--quantize", "e4m3", "--dtype", "f16"];
+    let [beforehand, within] = [&[][..], &["--with-quantizing"]].map(|more| json(&evo(&[&args[..], more].concat())));
+    assert_eq!(within["from"], "f16");
+    let mut without = within;
+    without.as_object_mut().expect("an object").remove("from");
+    assert_eq!(without, beforehand);
+}
+
+#[test]
 fn bench_refuses_what_it_cannot_time() {
     let bench = |args: &[&str]| evo(&[&["bench"], args].concat());
     let refused = |args: &[&str], reason: &str| {
@@ -55,6 +65,8 @@ fn bench_refuses_what_it_cannot_time() {
     refused(&["--quantize", "e4m3", "--scales", "65"], "scales: a scale for 65 rows");
     refused(&["--quantize", "e5m2"], "[possible values: e4m3]");
     refused(&["--scales", "64"], "--quantize");
+    refused(&["--with-quantizing"], "--quantize");
+    refused(&["--quantize", "e4m3", "--with-quantizing", "--dependent"], "cannot be used with");
     refused(&["--quantize", "e4m3", "--ladder"], "cannot be used with");
 }
 

@@ -52,7 +52,7 @@ fn the_summary_is_one_table() {
 
 /// The first call of our results in e4m3 as well, twice as fast, and 10 us by library A.
 #[test]
-fn times_of_e4m3_inputs_stand_apart_from_others_and_from_other_scales() {
+fn times_of_e4m3_inputs_stand_apart_from_others_from_other_scales_and_from_calls_that_quantise() {
     let e4m3 = |results: &str, name: &str, scales: &str| {
         let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(results)).expect("test data");
         let first =
@@ -70,6 +70,7 @@ fn times_of_e4m3_inputs_stand_apart_from_others_and_from_other_scales() {
     let files = [
         e4m3(OUR_RESULTS, "e4m3-head.jsonl", "head"),
         e4m3(OUR_RESULTS, "e4m3-64.jsonl", "64"),
+        e4m3(OUR_RESULTS, "e4m3-from.jsonl", "head\",\"from\":\"bf16"),
         e4m3(PEER_RESULTS, "e4m3-peer.jsonl", "head"),
     ];
     let files = files.each_ref().map(String::as_str);
@@ -79,6 +80,7 @@ fn times_of_e4m3_inputs_stand_apart_from_others_and_from_other_scales() {
         "## Times, bf16",
         "## Times, e4m3 to bf16, scales: head",
         "## Times, e4m3 to bf16, scales: 64",
+        "## Times, bf16 quantised to e4m3 to bf16, scales: head",
         "- **3 of 5**: calls on which we are ahead of every peer",
         "| (1,8,512,64) | none | `sm80_d64_q32_kv128_w8_x4_s1` | 5.10 | 10.2 | 8.20 | library B | **0.62** | 105 | - | 13 % |",
         // No rate of e4m3 products was measured, and that of bf16 is none.
@@ -87,6 +89,11 @@ fn times_of_e4m3_inputs_stand_apart_from_others_and_from_other_scales() {
     ] {
         assert!(ran.stdout.lines().any(|found| found == line), "no line {line}:\n{}", ran.stdout);
     }
+    assert_eq!(ran.stdout.matches("no time is that of quantising").count(), 2, "{}", ran.stdout);
+    assert_eq!(ran.stdout.matches("its time is that of all of its launches").count(), 1, "{}", ran.stdout);
+    // Of quantising the model knows a least time alone.
+    let model = ran.stdout.split("\n## ").find(|section| section.starts_with("Model")).expect("a section");
+    assert!(model.contains("| e4m3 to bf16, scales: head |") && !model.contains("quantised to"), "{model}");
     let summary = evo(&[&["report", "--summary", OUR_RESULTS, PEER_RESULTS], &files[..]].concat());
     assert!(summary.stdout.contains("| none | e4m3 to bf16, scales: 64 | `fp8_d64"), "{}", summary.stdout);
 }

@@ -102,6 +102,36 @@ fn inspect_counts_what_a_kernel_does() {
 }
 
 #[test]
+fn inspect_counts_what_quantising_and_attention_on_e4m3_do() {
+    for (arch, kernel) in [("sm_89", "fwd_fp8_f16_d64_"), ("sm_90", "fwd_fp8_sm90_f16_d64_")] {
+        let args = ["inspect", "--simulate", "--quantize", "e4m3", "--shape", "1,2,1,256,1024,64", "--dtype", "f16"];
+        let args = [&args[..], &["--arch", arch]].concat();
+        let object = json(&evo(&[&args[..], &["--json"]].concat()));
+        let counted = &object["simulation"];
+        assert!(counted["kernel"].as_str().unwrap().starts_with(kernel), "{counted}");
+        let product = 2 * 256 * 1024 * 64;
+        // One has m16n8k32 of a warp, the other m64n128k32 for scores and m64n64k32 for outputs, of four warps.
+        match arch {
+            "sm_89" => assert_eq!(counted["matrix_instructions"], 2 * product / (16 * 8 * 32), "{counted}"),
+            _ => {
+                let of_four_warps = product / (64 * 128 * 32) + product / (64 * 64 * 32);
+                assert_eq!(counted["warpgroup_matrix_instructions"], 4 * of_four_warps, "{counted}");
+            }
+        }
+        let names = |launches: &Value| -> Vec<Value> {
+            launches.as_array().unwrap().iter().map(|launch| launch["kernel"].clone()).collect()
+        };
+        assert_eq!(names(&counted["quantising"]), names(&object["quantising"]["launches"]), "{object}");
+        for launch in counted["quantising"].as_array().unwrap().iter().chain([counted]) {
+            assert_eq!(launch["findings"], serde_json::json!([]), "{launch}");
+        }
+        let ran = evo(&args);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(ran.stdout.matches("checks     clean").count(), 3, "{}", ran.stdout);
+    }
+}
+
+#[test]
 fn every_kernel_is_right_on_the_real_data_in_the_simulator() {
     let ran = evo(&["verify", "--device", "sim", "--arch", "sm_90", "--filter", "minilm"]);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);

@@ -79,6 +79,33 @@ fn quantised_on_the_way_or_before_the_answer_has_the_same_bits_a_hundred_times()
 }
 
 #[test]
+fn a_timed_call_that_quantises_has_the_bits_of_one_that_was_quantised_before_warm_and_cold() {
+    let Some(gpu) = gpu_for_e4m3() else { return };
+    let inputs = Inputs::<bf16>::generate(&Case::new([1, 8, 2, 300, 500, 64]));
+    let (views, options) = (inputs.views().unwrap(), inputs.options());
+    for (blocks, mean) in [(ScaleBlocks::Rows(64), false), (ScaleBlocks::Head, false), (ScaleBlocks::Tensor, true)] {
+        let fp8 = Fp8::uniform(blocks);
+        let call = Call::new(views, fp8, mean, &options).unwrap();
+        let tensors = [&call.q, &call.k, &call.v];
+        let problem = inputs.problem().with_fp8(Some(fp8));
+        for (kernel, _) in Plan::candidates(&problem, gpu.spec()).unwrap() {
+            let (before, _) = gpu.fp8_attention_host::<bf16>(tensors, &options, Some(kernel)).unwrap();
+            for cold in [false, true] {
+                let timed = gpu.timed_quantized::<_, bf16>(views, fp8, mean, &options, Some(kernel), cold).unwrap();
+                assert_eq!((timed.plan().kernel, timed.buffers() > 1), (kernel, cold));
+                let check = |times: Vec<f64>| {
+                    assert!(times.iter().all(|&time| time > 0.5 && time < 1e5), "{times:?} {kernel}");
+                    assert!(bits(&timed.answer().unwrap()) == bits(&before), "{kernel} {blocks:?} {mean} cold {cold}");
+                };
+                check(timed.device_us(5).unwrap());
+                check(timed.call_us(5).unwrap());
+                check(timed.launch_us(5).unwrap());
+            }
+        }
+    }
+}
+
+#[test]
 fn answers_to_quantised_calls_are_as_near_as_the_cpu_predicts() {
     let Some(gpu) = gpu_for_e4m3() else { return };
     let acceptance =

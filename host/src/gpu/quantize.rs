@@ -88,7 +88,7 @@ impl Gpu {
     }
 
     /// The plan, and where the tensors are.
-    fn quantize_plan<T: Element>(
+    pub(super) fn quantize_plan<T: Element>(
         &self,
         tensors: [&GpuTensor<T>; 3],
         fp8: Fp8,
@@ -106,7 +106,7 @@ impl Gpu {
     }
 
     /// Plans the attention, and allocates all that launches write.
-    fn quantized_call<O: Element>(
+    pub(super) fn quantized_call<O: Element>(
         &self,
         plan: QuantizePlan,
         pointers: QuantizePointers,
@@ -118,7 +118,7 @@ impl Gpu {
         let attention = self.call_on(&problem, plan.operands(workspace.address()), options, kernel)?;
         let kv_lens = attention.pointers().kv_lens;
         let pointers = QuantizePointers { kv_lens, workspace: workspace.address(), ..pointers };
-        Ok(QuantizedCall { plan, pointers, attention, _workspace: workspace })
+        Ok(QuantizedCall { plan, pointers, attention, workspace })
     }
 
     /// Launches and waits.
@@ -131,12 +131,12 @@ impl Gpu {
 }
 
 /// Two plans with memory for their results.
-struct QuantizedCall<O> {
-    plan: QuantizePlan,
-    pointers: QuantizePointers,
-    attention: Call<O>,
+pub(super) struct QuantizedCall<O> {
+    pub plan: QuantizePlan,
+    pub pointers: QuantizePointers,
+    pub attention: Call<O>,
     /// Behind `pointers.workspace`.
-    _workspace: Memory,
+    pub workspace: Memory,
 }
 
 impl Kernels {

@@ -4,15 +4,16 @@ use super::attention::Call;
 use super::dependent::LaunchOptions;
 use super::graph::Graph;
 use super::open::Gpu;
+use super::quantize::QuantizedCall;
 use super::session::Memory;
 use super::tensor::GpuTensor;
 use crate::cpu;
 use crate::error::Result;
-use crate::fp8;
+use crate::fp8::{self, Fp8};
 use crate::nvtx::Range;
 use crate::plan::Plan;
 use crate::problem::{Options, Problem};
-use crate::quantize::Quantized;
+use crate::quantize::{QuantizePlan, QuantizePointers, Quantized};
 use crate::tensor::{Element, TensorView};
 use cust::sys::CUstream;
 use evo_sdpa_kernels::config::Kernel;
@@ -28,7 +29,8 @@ const WARM_UP: Duration = Duration::from_millis(200);
 const WARM_UP_CALLS: u32 = 10;
 /// For how long [`TimedCall::while_busy`] keeps the device busy.
 const BUSY_US: f64 = 60_000.0;
-/// Launches in a row whose time for the host is taken: far fewer than the driver queues before it makes the host wait.
+/// Calls in a row whose time for the host is taken: far fewer launches than the driver queues before it makes the host
+/// wait.
 const LAUNCHES: u32 = 64;
 /// For how long the device may work while the host's time is taken, microseconds.
 const LAUNCHES_US: f64 = 500_000.0;
@@ -39,7 +41,7 @@ const COLD_FACTOR: u64 = 3;
 
 /// A call with its tensors on the device, captured in a CUDA graph and warmed up.
 ///
-/// The graph holds as many launches back to back as take 4 ms, 20 at most, so that neither the start of a graph nor
+/// The graph holds as many calls back to back as take 4 ms, 20 at most, so that neither the start of a graph nor
 /// the resolution of events shows.
 pub struct TimedCall<'a, T> {
     gpu: &'a Gpu,
@@ -56,17 +58,39 @@ pub struct TimedCall<'a, T> {
 
 /// The tensors of one call.
 struct TensorSet<T> {
+    /// What comes before `call`, where the tensors are quantised in each call.
+    quantize: Option<(QuantizePlan, QuantizePointers)>,
     call: Call<T>,
+    /// Behind the pointers of both.
     _inputs: Vec<Memory>,
 }
 
 impl<T> TensorSet<T> {
     /// # Safety
-    /// That of [`Kernels::launch_with`](super::Kernels::launch_with) for the stream; the tensors live until the launch
-    /// has run.
+    /// That of [`TensorSet::launch_plans`].
     unsafe fn launch(&self, gpu: &Gpu, stream: CUstream, options: LaunchOptions) -> Result<()> {
-        // SAFETY: the pointers are those of tensors that the plan was made for; the caller vouches for the rest.
-        unsafe { gpu.kernels().launch_with(self.call.plan(), self.call.pointers(), stream, options) }
+        let quantize = self.quantize.as_ref().map(|(plan, _)| plan);
+        // SAFETY: the plans are those of the set; the caller vouches for the rest.
+        unsafe { self.launch_plans(gpu, quantize, self.call.plan(), stream, options) }
+    }
+
+    /// # Safety
+    /// That of [`Kernels::launch_with`](super::Kernels::launch_with) for the stream; the plans are equal to those of
+    /// the set; the tensors live until the launches have run.
+    unsafe fn launch_plans(
+        &self,
+        gpu: &Gpu,
+        quantize: Option<&QuantizePlan>,
+        plan: &Plan,
+        stream: CUstream,
+        options: LaunchOptions,
+    ) -> Result<()> {
+        if let (Some(plan), Some((_, pointers))) = (quantize, &self.quantize) {
+            // SAFETY: the pointers are those of tensors that the plan was made for; the caller vouches for the rest.
+            unsafe { gpu.kernels().launch_quantize(plan, pointers, stream) }?;
+        }
+        // SAFETY: likewise.
+        unsafe { gpu.kernels().launch_with(plan, self.call.pointers(), stream, options) }
     }
 }
 
@@ -105,7 +129,7 @@ impl Gpu {
         self.timed_on(problem, options.splits, kernel, cold, launch, || {
             let (q, k, v) = (self.upload(q)?, self.upload(k)?, self.upload(v)?);
             let call = self.call(&q, &k, &v, options, kernel)?;
-            Ok((call, [q, k, v].map(GpuTensor::into_memory).into()))
+            Ok(TensorSet { quantize: None, call, _inputs: [q, k, v].map(GpuTensor::into_memory).into() })
         })
     }
 
@@ -123,11 +147,44 @@ impl Gpu {
         launch: LaunchOptions,
     ) -> Result<TimedCall<'_, T>> {
         let problem = fp8::problem(tensors, T::DTYPE, options)?;
-        self.timed_on(problem, options.splits, kernel, cold, launch, || self.fp8_call(tensors, options, kernel))
+        self.timed_on(problem, options.splits, kernel, cold, launch, || {
+            let (call, inputs) = self.fp8_call(tensors, options, kernel)?;
+            Ok(TensorSet { quantize: None, call, _inputs: inputs })
+        })
     }
 
-    /// [`Gpu::timed_with`] of a problem. Each time that `make` is called it gives a call on tensors of its own, and their
-    /// memory.
+    /// [`Gpu::timed_with`] of [`Gpu::quantized_attention`]: each call quantises q, k and v, and its time is that of all
+    /// of its launches, which are plain ones. A cold call finds nothing of its tensors in the cache, but what it made
+    /// of them, as far as it fits.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::quantized_attention`] and [`Plan::with_kernel`].
+    pub fn timed_quantized<T: Element, O: Element>(
+        &self,
+        views: [TensorView<T>; 3],
+        fp8: Fp8,
+        subtract_mean: bool,
+        options: &Options,
+        kernel: Option<Kernel>,
+        cold: bool,
+    ) -> Result<TimedCall<'_, O>> {
+        let [q, k, v] = views.map(|view| *view.layout());
+        let inputs = options.problem(T::DTYPE, q, k, v)?.with_lse(true);
+        let plan = QuantizePlan::new(&inputs, fp8, subtract_mean)?;
+        self.kernels().prepare_quantize(&plan)?;
+        let launch = LaunchOptions::default();
+        self.timed_on(plan.attention(O::DTYPE), options.splits, kernel, cold, launch, || {
+            let [q, k, v] = views.map(|view| self.upload(view));
+            let (q, k, v) = (q?, k?, v?);
+            let (plan, pointers) = self.quantize_plan([&q, &k, &v], fp8, subtract_mean, options)?;
+            let call = self.quantized_call(plan, pointers, options, kernel)?;
+            let QuantizedCall { plan, pointers, attention, workspace } = call;
+            let inputs = [q, k, v].map(GpuTensor::into_memory).into_iter().chain([workspace]).collect();
+            Ok(TensorSet { quantize: Some((plan, pointers)), call: attention, _inputs: inputs })
+        })
+    }
+
+    /// [`Gpu::timed_with`] of a problem. Each time that `make` is called it gives a call on tensors of its own.
     fn timed_on<T: Element>(
         &self,
         problem: Problem,
@@ -135,14 +192,14 @@ impl Gpu {
         kernel: Option<Kernel>,
         cold: bool,
         launch: LaunchOptions,
-        make: impl Fn() -> Result<(Call<T>, Vec<Memory>)>,
+        make: impl Fn() -> Result<TensorSet<T>>,
     ) -> Result<TimedCall<'_, T>> {
         let set = || {
-            let (call, inputs) = make()?;
+            let set = make()?;
             // The graph runs on a stream of its own.
-            let call = call.with_own_workspace(&self.session)?;
+            let call = set.call.with_own_workspace(&self.session)?;
             call.poison()?;
-            Ok(TensorSet { call, _inputs: inputs })
+            Ok(TensorSet { call, ..set })
         };
         // Of queries, keys, values and output.
         let bytes = (problem.bytes() as u64).max(1);
@@ -171,17 +228,17 @@ impl Gpu {
 }
 
 impl<T: Element> TimedCall<'_, T> {
-    /// What is launched.
+    /// The attention that is launched.
     pub fn plan(&self) -> &Plan {
         self.sets[0].call.plan()
     }
 
-    /// Launches of the graph.
+    /// Calls of the graph.
     pub fn calls(&self) -> u32 {
         self.calls
     }
 
-    /// Sets of tensors that the launches take in turn.
+    /// Sets of tensors that the calls take in turn.
     pub fn buffers(&self) -> usize {
         self.sets.len()
     }
@@ -204,9 +261,11 @@ impl<T: Element> TimedCall<'_, T> {
         let turns = self.sets.iter().cycle();
         let times = turns.take((WARM_UP_CALLS + runs) as usize).map(|set| {
             let start = Instant::now();
+            let quantize = set.quantize.as_ref().map(|(plan, _)| plan.again()).transpose()?;
             let plan = Plan::for_call(&self.problem, self.gpu.spec(), &self.gpu.tuned, self.kernel, self.splits)?;
-            // SAFETY: the stream is of the kernels' context; the tensors live until it has been waited for.
-            unsafe { self.gpu.kernels().launch_with(&plan, set.call.pointers(), self.gpu.stream(), self.launch) }?;
+            // SAFETY: the stream is of the kernels' context; the plans are made as those of the set were; the tensors
+            // live until the stream has been waited for.
+            unsafe { set.launch_plans(self.gpu, quantize.as_ref(), &plan, self.gpu.stream(), self.launch) }?;
             self.gpu.synchronize()?;
             Ok(start.elapsed().as_secs_f64() * 1e6)
         });
@@ -214,8 +273,9 @@ impl<T: Element> TimedCall<'_, T> {
         Ok(times[WARM_UP_CALLS as usize..].to_vec())
     }
 
-    /// Microseconds that the host takes for one launch with the plan at hand, without waiting for it: the mean over 64
-    /// in a row, for each of `runs` rows at most. Where the device takes long, there are fewer rows.
+    /// Microseconds that the host takes for the launches of one call with the plans at hand, without waiting for them:
+    /// the mean over 64 calls in a row, for each of `runs` rows at most. Where the device takes long, there are fewer
+    /// rows.
     ///
     /// # Errors
     /// [`Error::Driver`](crate::Error::Driver) when the kernel fails.

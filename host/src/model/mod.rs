@@ -17,11 +17,13 @@
 //! - `decode` streams keys and is bound by memory, or by what a warp takes for a tile: `stream` says how.
 //! - Where blocks of `fwd_sm80` share keys, the number of parts is the one with the least time: `shared` says how.
 //! - Blocks of `fwd_sm90` are persistent and take tile after tile: `persistent` says how.
+//! - Launches that quantise are bound by memory, and nothing is known of them but their bytes: `quantize` says how.
 //! - Where the power limit is known it lowers the clock. Power goes with the activity of the tensor cores and with
 //!   the cube of the clock, since voltage follows the clock: `clock = sustained / activity^(1/3)`.
 
 mod divisor;
 mod persistent;
+mod quantize;
 mod rates;
 mod schedule;
 mod setting;
@@ -54,6 +56,8 @@ const START: f64 = 0.65;
 pub struct Prediction {
     /// What an empty kernel takes.
     pub launch: f64,
+    /// The kernel ahead that transposes e4m3 values: its own launch, and its bytes. 0 for kernels that do without it.
+    pub transpose: f64,
     /// Starts and ends of blocks: the copies that their first step waits for, and the product that comes after the last.
     pub start: f64,
     /// Steps of keys of the average block, in all rounds.
@@ -62,7 +66,7 @@ pub struct Prediction {
     pub tail: f64,
     /// Merges of the parts of the keys, in all rounds.
     pub merge: f64,
-    /// What the power limit adds to the terms above but for the launch.
+    /// What the power limit adds to the terms above but for the first two.
     pub power: f64,
     /// What all of the above is too fast for L2 or DRAM.
     pub memory: f64,
@@ -93,9 +97,10 @@ impl Prediction {
 
     /// The terms by name, microseconds.
     pub fn terms(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        let Self { launch, start, steps, tail, merge, power, memory, .. } = *self;
+        let Self { launch, transpose, start, steps, tail, merge, power, memory, .. } = *self;
         [
             ("launch", launch),
+            ("transpose", transpose),
             ("start", start),
             ("steps", steps),
             ("tail", tail),

@@ -58,14 +58,14 @@ impl Persistent {
         Self { tensor, exponentials, step, masked: rows / keys, transposes: config.e4m3 }
     }
 
-    /// The time of `launch` with the kernel ahead of it, if there is one, which moves so many bytes.
-    pub fn launch(&self, launch: f64, bytes: f64) -> f64 {
-        if self.transposes { 2.0 * launch + bytes / TRANSPOSED } else { launch }
+    /// The time of the kernel ahead, if there is one, which moves so many bytes, where an empty one takes `launch`.
+    pub fn transpose(&self, launch: f64, bytes: f64) -> f64 {
+        if self.transposes { launch + bytes / TRANSPOSED } else { 0.0 }
     }
 
     /// The tiles, one for each of `rounds`, at full clock.
     #[inline]
-    pub fn terms(&self, launch: f64, rounds: &Rounds, walk: &Walk, sm_count: f64) -> Prediction {
+    pub fn terms(&self, launch: f64, transpose: f64, rounds: &Rounds, walk: &Walk, sm_count: f64) -> Prediction {
         // Tiles of one length end in rounds. Unequal ones come longest first, and SMs get equal shares, if not less than a
         // whole tile.
         let unequal = walk.longest > walk.average;
@@ -74,6 +74,7 @@ impl Persistent {
         let steps = tiles * (walk.average + masked) * self.step;
         Prediction {
             launch,
+            transpose,
             start: START + FIRST_TILE + tiles.max(1.0) * TILE,
             steps,
             tail: (walk.longest * self.step - steps).max(0.0),

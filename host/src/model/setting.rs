@@ -117,8 +117,8 @@ impl<'a> Setting<'a> {
             Pace::Persistent(persistent) => {
                 let rounds = query_blocks();
                 // Keys and values are as many bytes as values there and back.
-                let launch = persistent.launch(launch, self.kv_slices * f64::from(self.kv_len) * self.key);
-                let terms = persistent.terms(launch, &rounds, &walk, self.sm_count);
+                let transpose = persistent.transpose(launch, self.kv_slices * f64::from(self.kv_len) * self.key);
+                let terms = persistent.terms(launch, transpose, &rounds, &walk, self.sm_count);
                 (rounds, terms, persistent.tensor, self.rates.wgmma_sustained)
             }
             Pace::Shared(shared) => return self.shared(shared, row, &walk).1,
@@ -241,7 +241,8 @@ impl FullClock {
         let activity = self.busy / self.least();
         let Self { terms: mut prediction, sustained, floor, memory, .. } = self;
         if activity > sustained * sustained * sustained {
-            prediction.power = (prediction.total() - prediction.launch) * (activity.cbrt() / sustained - 1.0);
+            let at_work = prediction.total() - prediction.launch - prediction.transpose;
+            prediction.power = at_work * (activity.cbrt() / sustained - 1.0);
         }
         prediction.memory = (floor - prediction.total()).max(0.0);
         if prediction.memory > 0.0 {

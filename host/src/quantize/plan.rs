@@ -142,6 +142,12 @@ impl QuantizePlan {
         Ok(Self { dtype: inputs.dtype, fp8, params, mean, inputs: *inputs, places })
     }
 
+    /// The plan made again.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn again(&self) -> Result<Self> {
+        Self::new(&self.inputs, self.fp8, self.mean.is_some())
+    }
+
     /// The attention of the quantised tensors, which are contiguous \[batch, heads, seq, head_dim\], with an output of
     /// type `dtype` and all else as the inputs' problem has it.
     ///

@@ -13,14 +13,14 @@ mod setup;
 #[cfg(feature = "gpu")]
 mod subject;
 
-use super::fp8::{Format, parse_scales};
+use super::fp8::FormatArgs;
 use super::record::Call;
 use super::{Mask, Shape, parse_dtype, parse_kernel, parse_mask, parse_shape};
 use anyhow::{Result, ensure};
 use clap::Args;
 use evo_sdpa::shapes::{ACCEPTANCE, measured};
 use evo_sdpa::verify::Case;
-use evo_sdpa::{DType, Fp8, Kernel, Problem, ScaleBlocks};
+use evo_sdpa::{DType, Kernel, Problem};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -31,8 +31,12 @@ use std::path::PathBuf;
 /// is the mean over the launches of one CUDA graph, back to back; a call time is what a caller waits for one answer,
 /// planning included; a launch time is what the host takes for one launch with the plan at hand, without waiting.
 /// Without --shape, every shape that the project is measured by is timed. With --quantize, kernels that take e4m3 are
-/// timed on tensors that were quantised beforehand; the reference is of the numbers that these stand for.
+/// timed on tensors that were quantised beforehand; the reference is of the numbers that these stand for. Add
+/// --with-quantizing to time calls that quantise: all of their launches in the place of one.
 #[derive(Args)]
+#[command(mut_arg("quantize", |arg| {
+    arg.help("Quantise q, k and v to this type on the host, and time kernels that take it")
+}))]
 pub struct Bench {
     /// Sizes of a problem; may be given several times
     #[arg(long = "shape", value_name = "B,Hq,Hkv,Sq,Skv,D", value_parser = parse_shape)]
@@ -40,15 +44,15 @@ pub struct Bench {
     /// Mask of these problems: none, bottom-right, top-left or an offset
     #[arg(long, default_value = "none", requires = "shapes", allow_hyphen_values = true, value_parser = parse_mask)]
     causal: Mask,
-    /// Type of the tensors: f16, bf16 or f32; with --quantize of the output alone, f16 or bf16
+    /// Type of the tensors: f16, bf16 or f32; with --quantize of the output, and of tensors that calls quantise, f16 or
+    /// bf16
     #[arg(long, default_value = "bf16", value_parser = parse_dtype)]
     dtype: DType,
-    /// Quantise q, k and v to this type on the host, and time kernels that take it
-    #[arg(long, value_enum, value_name = "TYPE")]
-    quantize: Option<Format>,
-    /// Which rows share a scale: tensor, head, or that many rows of a head, a power of two from 64 on
-    #[arg(long, value_name = "BLOCKS", default_value = "head", requires = "quantize", value_parser = parse_scales)]
-    scales: ScaleBlocks,
+    #[command(flatten)]
+    quantize: FormatArgs,
+    /// Begin each call with tensors of --dtype, and time the launches that quantise them on the device with it
+    #[arg(long, requires = "quantize", conflicts_with = "dependent")]
+    with_quantizing: bool,
     /// Kernel to time in place of the planner's choice, or `all` for each that takes the problem
     #[arg(long, value_name = "NAME|all", value_parser = parse_kernels)]
     kernel: Option<Kernels>,
@@ -111,21 +115,22 @@ impl Bench {
         }
         if self.list {
             for case in &cases {
-                writeln!(out, "{}", serde_json::to_string(&Call::of(&self.problem(case)))?)?;
+                writeln!(out, "{}", serde_json::to_string(&self.call(&self.problem(case)))?)?;
             }
             return Ok(true);
         }
         self.measure(&cases, out)
     }
 
-    /// Which rows share a scale, where inputs are quantised.
-    fn fp8(&self) -> Option<Fp8> {
-        self.quantize.map(|Format::E4m3| Fp8::uniform(self.scales))
-    }
-
     /// What is computed of a case.
     fn problem(&self, case: &Case) -> Problem {
-        case.problem().with_fp8(self.fp8()).with_lse(true)
+        case.problem().with_fp8(self.quantize.fp8()).with_lse(true)
+    }
+
+    /// What is timed of a problem.
+    fn call(&self, problem: &Problem) -> Call {
+        let call = Call::of(problem);
+        if self.with_quantizing { call.quantizing() } else { call }
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -13,7 +13,7 @@ use crate::cli::{gpu, parse_kernel};
 use anyhow::{Context, Result, ensure};
 use evo_sdpa::gpu::{Gpu, LaunchOptions};
 use evo_sdpa::verify::Case;
-use evo_sdpa::{DType, Element, Kernel, Plan, Problem, with_element};
+use evo_sdpa::{DType, Element, Kernel, Plan, Prediction, Problem, with_element};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -139,7 +139,7 @@ impl<'a> Session<'a> {
     /// Takes each kernel through the gates, on the same tensors.
     fn time_case(&mut self, case: &Case, kernels: &[Kernel]) -> Result<Vec<(Kernel, Outcome)>> {
         with_element!(case.dtype, T => {
-            let subject = Subject::<T>::new(case, self.options.fp8())?;
+            let subject = Subject::<T>::new(case, self.options.quantize.fp8(), self.options.with_quantizing)?;
             let mut outcomes = Vec::new();
             for &kernel in kernels {
                 let outcome = self.time_kernel(case, &subject, kernel)?;
@@ -159,13 +159,20 @@ impl<'a> Session<'a> {
         let predicted = candidates.iter().find(|(candidate, _)| *candidate == kernel);
         let predicted_us =
             predicted.map(|(_, prediction)| prediction.total()).context("kernel: does not take the problem")?;
+        let quantize = subject.quantize_plan()?;
+        let quantizing = quantize.iter().flat_map(|plan| Prediction::of_quantize(plan, self.gpu.spec()));
+        let predicted_us = predicted_us + quantizing.map(|(_, least)| least.total()).sum::<f64>();
         let launch = LaunchOptions { dependent: self.options.dependent };
         let chosen = !launch.dependent && self.gpu.plan(&problem, None)?.kernel == kernel;
         let name = label(kernel, launch);
-        let baseline = self.baseline_us(&Call::of(&problem), &name);
+        let call = self.options.call(&problem);
+        let baseline = self.baseline_us(&call, &name);
         let pass = || -> Outcome {
             let kernels = self.gpu.kernels();
-            kernels.prepare_with(kernel, launch).map_err(|error| Gate::Compile.failed(error))?;
+            let prepare = |plan| kernels.prepare_quantize(plan);
+            let prepared =
+                quantize.as_ref().map_or(Ok(()), prepare).and_then(|()| kernels.prepare_with(kernel, launch));
+            prepared.map_err(|error| Gate::Compile.failed(error))?;
             let found = kernels.resources_with(kernel, launch).map_err(|error| Gate::Resources.failed(error))?;
             gates::resources(kernel, &found, self.gpu.spec())?;
             let answer = subject.answer(&self.gpu, kernel);
@@ -188,7 +195,7 @@ impl<'a> Session<'a> {
             Ok(Time {
                 setup: self.setup.clone(),
                 implementation: OURS.into(),
-                call: Call::of(&problem),
+                call,
                 method: Method {
                     calls: timed.calls(),
                     runs,
@@ -240,12 +247,9 @@ impl<'a> Session<'a> {
             "method    {} replays of a CUDA graph{launches}, {caches}, seed {}",
             self.options.runs, self.options.seed
         )?;
-        if self.options.quantize.is_some() {
-            writeln!(
-                out,
-                "e4m3      q, k and v, on the device beforehand; scales: {}",
-                scales_option(self.options.scales)
-            )?;
+        if let Some(fp8) = self.options.quantize.fp8() {
+            let when = if self.options.with_quantizing { "quantised in each call" } else { "on the device beforehand" };
+            writeln!(out, "e4m3      q, k and v, {when}; scales: {}", scales_option(fp8.q))?;
         }
         writeln!(out)?;
         out.flush()?;

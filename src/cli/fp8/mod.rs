@@ -1,8 +1,10 @@
-//! What e4m3 costs: the options and words that `run --quantize`, `verify --dtype` and `bench --quantize` share.
+//! What e4m3 costs: the options and words that `run`, `bench` and `inspect --quantize` and `verify --dtype` share.
 
+mod preparation;
 mod report;
 mod verify;
 
+pub use preparation::Preparation;
 pub use report::Report;
 pub use verify::Sweep;
 
@@ -19,16 +21,28 @@ pub enum Format {
     E4m3,
 }
 
-/// Options about quantisation.
+/// The type of quantised tensors. A command says by `mut_arg` what it does with them.
 #[derive(Args)]
-pub struct QuantizeArgs {
-    /// Round q, k, v and the probabilities to this type, and compare with the answer without that: on the CPU in f64,
-    /// and on the GPU or in the simulator where --device says so
-    #[arg(id = "quantize", long = "quantize", value_enum, value_name = "TYPE", requires = "input")]
+pub struct FormatArgs {
+    #[arg(id = "quantize", long = "quantize", value_enum, value_name = "TYPE")]
     format: Option<Format>,
     /// Which rows share a scale: tensor, head, or that many rows of a head, a power of two from 64 on
     #[arg(long, value_name = "BLOCKS", default_value = "head", requires = "quantize", value_parser = parse_scales)]
     scales: ScaleBlocks,
+}
+
+impl FormatArgs {
+    /// Which rows share a scale, where tensors are quantised.
+    pub fn fp8(&self) -> Option<Fp8> {
+        self.format.map(|Format::E4m3| Fp8::uniform(self.scales))
+    }
+}
+
+/// How tensors are quantised.
+#[derive(Args)]
+pub struct QuantizeArgs {
+    #[command(flatten)]
+    format: FormatArgs,
     /// Quantise keys less the mean of their tokens, which attention does not depend on
     #[arg(long, requires = "quantize")]
     subtract_mean: bool,
@@ -37,8 +51,7 @@ pub struct QuantizeArgs {
 impl QuantizeArgs {
     /// What is asked for, if anything.
     pub fn quantization(&self) -> Option<Quantization> {
-        let Format::E4m3 = self.format?;
-        Some(Quantization { fp8: Fp8::uniform(self.scales), subtract_mean: self.subtract_mean, only: None })
+        Some(Quantization { fp8: self.format.fp8()?, subtract_mean: self.subtract_mean, only: None })
     }
 }
 

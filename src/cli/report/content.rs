@@ -5,7 +5,7 @@ use super::document::{Block, Cell, Document, Headline, Section, Table, fine_perc
 use super::join::{Measured, Results, Row};
 use super::rates::{Roofline, geometric_mean, is_ahead};
 use super::{model, setup};
-use crate::cli::record::{KernelRecord, OURS};
+use crate::cli::record::{Call, KernelRecord, OURS};
 use anyhow::{Result, ensure};
 
 /// Calls that take less time than this are repeated less well, microseconds.
@@ -109,14 +109,25 @@ fn times(results: &Results, of_type: &str) -> Section {
                      once. Kernels are named without fwd and the type.";
         blocks.push(Block::Text(about.into()));
     }
-    if rows.iter().any(|row| row.call.is_quantized()) {
-        let about = "Queries, keys and values are e4m3 numbers with scales when a call begins: no time is that of \
-                     quantising.";
-        blocks.push(Block::Text(about.into()));
-    }
+    let quantized = rows.first().filter(|row| row.call.is_quantized());
+    blocks.extend(quantized.map(|row| Block::Text(describe_quantizing(&row.call))));
     blocks.extend(roofline.map(|roofline| Block::Text(describe(&roofline, dtype))));
     blocks.push(Block::Table(table));
     Section { title: format!("Times, {of_type}"), blocks }
+}
+
+/// Which part of the time is that of quantising.
+fn describe_quantizing(call: &Call) -> String {
+    match &call.from {
+        None => {
+            "Queries, keys and values are e4m3 numbers with scales when a call begins: no time is that of quantising."
+                .into()
+        }
+        Some(from) => format!(
+            "Queries, keys and values are of type {from} when a call begins, which quantises them on the device: its \
+             time is that of all of its launches. A kernel is that of attention."
+        ),
+    }
 }
 
 /// What our times amount to.

@@ -22,12 +22,12 @@ impl Row {
 
     /// GB/s of a time in microseconds.
     pub fn gbs(&self, us: f64) -> f64 {
-        self.problem.bytes() / us / 1e3
+        self.call.bytes(&self.problem) / us / 1e3
     }
 
     /// FLOP a byte.
     pub fn intensity(&self) -> f64 {
-        self.problem.flops() / self.problem.bytes()
+        self.problem.flops() / self.call.bytes(&self.problem)
     }
 
     /// Whether each sequence has one query row.

@@ -1,18 +1,25 @@
 //! `evo-sdpa inspect`: the kernels that ship, or the plan for one problem.
 
-use super::prediction::{self, microseconds};
-use super::simulation::Simulation;
+mod explanation;
+
+use super::fp8::QuantizeArgs;
 use super::table::Table;
 use super::{Mask, Shape, arch_name, parse_arch, parse_dtype, parse_kernel, parse_mask, parse_shape};
 use anyhow::{Context, Result};
 use clap::Args;
 use evo_sdpa::verify::Case;
-use evo_sdpa::{DType, DeviceSpec, KERNELS, Kernel, Plan, Prediction, Problem, TunedKernels};
+use evo_sdpa::{DType, DeviceSpec, KERNELS, Kernel, TunedKernels};
+use explanation::Explanation;
 use serde_json::{Value, json};
 use std::io::Write;
 
 /// List the kernels that ship, or explain the plan for a problem
+///
+/// A plan comes with why its kernel was chosen and others were not, and with its predicted time, term by term. With
+/// --quantize, kernels that take e4m3 are planned for, and what it takes at least to quantise the tensors on the device
+/// comes beside.
 #[derive(Args)]
+#[command(mut_arg("quantize", |arg| arg.requires("shape").help("Plan for q, k and v in this type")))]
 pub struct Inspect {
     /// Architecture: sm_80 (as an A100), sm_89 (as an L4) or sm_90 (as an H200)
     #[arg(long, default_value = "sm_89", value_parser = parse_arch)]
@@ -20,12 +27,15 @@ pub struct Inspect {
     /// Explain the plan for a problem of these sizes
     #[arg(long, value_name = "B,Hq,Hkv,Sq,Skv,D", value_parser = parse_shape)]
     shape: Option<Shape>,
-    /// Type of the problem's tensors: f16, bf16 or f32
+    /// Type of the problem's tensors: f16, bf16 or f32; with --quantize that of the output and of the tensors before
+    /// they are quantised, f16 or bf16
     #[arg(long, default_value = "bf16", requires = "shape", value_parser = parse_dtype)]
     dtype: DType,
     /// Mask of the problem: none, bottom-right, top-left or an offset
     #[arg(long, default_value = "none", requires = "shape", allow_hyphen_values = true, value_parser = parse_mask)]
     causal: Mask,
+    #[command(flatten)]
+    quantize: QuantizeArgs,
     /// Plan with this kernel in place of the planner's choice
     #[arg(long, requires = "shape", value_parser = parse_kernel)]
     kernel: Option<Kernel>,
@@ -123,67 +133,14 @@ impl Inspect {
     }
 
     fn explain(&self, shape: Shape, out: &mut impl Write) -> Result<bool> {
-        let problem = Problem::contiguous(self.dtype, shape).with_causal(self.causal).with_lse(true);
-        let candidates = Plan::candidates(&problem, &self.arch)?;
-        let plan = Plan::choose(&problem, &self.arch, &self.tuned()?, self.kernel)?;
-        let predicted = Prediction::of(plan.kernel, &problem, &self.arch)?;
         let case = Case { dtype: self.dtype, causal: self.causal, ..Case::new(shape) };
-        let simulation = self.simulate.then(|| Simulation::run(&case, &self.arch, &plan)).transpose()?;
-        let clean = simulation.as_ref().is_none_or(Simulation::is_clean);
+        let explanation = Explanation::new(&case, self.quantize.quantization().as_ref(), self)?;
         if self.json {
-            let candidates: Vec<_> = candidates
-                .iter()
-                .map(|(kernel, predicted)| json!({ "kernel": kernel.to_string(), "predicted_us": predicted.total() }))
-                .collect();
-            let object = json!({
-                "problem": problem.to_string(),
-                "arch": arch_name(&self.arch),
-                "kernel": plan.kernel.to_string(),
-                "grid": plan.grid,
-                "axes": plan.axes(),
-                "block": plan.block,
-                "shared_bytes": plan.shared_bytes,
-                "splits": plan.splits.count,
-                "tiles": plan.tiles.map(|tiles| json!({ "count": tiles.count, "slices_side_by_side": tiles.group })),
-                "workspace_bytes": plan.workspace_bytes(),
-                "reason": plan.reason.to_string(),
-                "prediction": prediction::json(&predicted),
-                "candidates": candidates,
-                "simulation": simulation.as_ref().map(Simulation::json),
-            });
-            writeln!(out, "{object}")?;
-            return Ok(clean);
+            writeln!(out, "{}", explanation.json())?;
+        } else {
+            explanation.write(out)?;
         }
-        let [x, y, z] = plan.grid;
-        writeln!(out, "problem    {problem}, {:.3} GFLOP", problem.flops() / 1e9)?;
-        writeln!(out, "device     {}, {} SMs", arch_name(&self.arch), self.arch.sm_count)?;
-        writeln!(out, "kernel     {}", plan.kernel)?;
-        writeln!(out, "why        {}", plan.reason)?;
-        let axes = plan.axes().join(", ");
-        writeln!(out, "grid       {x} x {y} x {z} blocks ({axes}) of {} threads", plan.block)?;
-        if plan.kernel.split_step().is_some() {
-            writeln!(out, "splits     {}", plan.splits)?;
-        }
-        if let Some(tiles) = plan.tiles {
-            writeln!(out, "tiles      {}, of {} slices side by side", tiles.count, tiles.group)?;
-        }
-        writeln!(out, "shared     {} B of {} B", plan.shared_bytes, self.arch.shared_per_block)?;
-        writeln!(out, "workspace  {} B", plan.workspace_bytes())?;
-        let bound = predicted.bound.map(|bound| format!(", bound by {bound}")).unwrap_or_default();
-        writeln!(out, "predicted  {} us{bound}\n", microseconds(predicted.total()))?;
-        prediction::write(&predicted, out)?;
-        writeln!(out)?;
-        let mut table = Table::new(&["candidate", "predicted us", "blocks/SM"]);
-        for (kernel, predicted) in candidates {
-            let resident = self.arch.resident_blocks(kernel).to_string();
-            table.row([kernel.to_string(), microseconds(predicted.total()), resident]);
-        }
-        table.write(out)?;
-        if let Some(simulation) = simulation {
-            writeln!(out)?;
-            simulation.write(out)?;
-        }
-        Ok(clean)
+        Ok(explanation.is_clean())
     }
 }
 
