@@ -114,6 +114,13 @@ impl Call<'_> {
         KERNELS.iter().copied().filter(takes).collect()
     }
 
+    fn hopper_kernels(&self) -> Vec<Kernel> {
+        let kernels: Vec<_> =
+            self.kernels().into_iter().filter(|kernel| matches!(kernel, Kernel::FwdSm90(_))).collect();
+        assert_eq!(kernels.len(), 2, "{kernels:?}");
+        kernels
+    }
+
     fn run<T: Element>(&self, kernel: Kernel) -> Simulated<T> {
         self.run_in(simulator(), kernel)
     }
@@ -270,6 +277,90 @@ fn scales_of_any_size_give_numbers() {
 }
 
 #[test]
+fn scores_may_grow_by_any_factor_from_step_to_step() {
+    // Keys are walked from the last one. What a step of 128 has in one column, times a scale: some binades more than the step
+    // before, more than f32 has, and more than a logarithm has bits for.
+    for (levels, scale) in [
+        ([9.0, 6.0, 4.0, 2.0, 0.0], 3.0),
+        ([448.0, 320.0, 208.0, 96.0, 0.0], 2.0),
+        ([448.0, 320.0, 208.0, 96.0, 0.0], 1e5),
+    ] {
+        for head_dim in [64, 128] {
+            let layouts = layouts([1, 1, 1, 70, 640, head_dim]);
+            let mut rng = Rng::new(23);
+            let q = |[_, _, i, d]: [usize; 4]| match d {
+                0 => [1.0, 0.5][i % 2],
+                1 => [-1.0, 0.25, 1.0][i % 3],
+                _ => 0.0,
+            };
+            let q = tensor(layouts[0], ScaleBlocks::Head, |index| E4m3::from_f32(q(index)), |_| 1.0);
+            let mut k = |[_, _, j, d]: [usize; 4]| match d {
+                0 => levels[j / 128],
+                1 => rng.uniform() as f32,
+                _ => 0.0,
+            };
+            let k = tensor(layouts[1], ScaleBlocks::Head, |index| E4m3::from_f32(k(index)), |_| 1.0);
+            let v = normal(&mut Rng::new(29), layouts[2], ScaleBlocks::Head, 1.0);
+            let options = Options { scale: Some(scale), ..Options::default() };
+            assert_right(&Call { q, k, v, options }, false);
+        }
+    }
+}
+
+#[test]
+fn sums_of_thousands_of_keys_keep_their_bits() {
+    for head_dim in [64, 128] {
+        let layouts = layouts([1, 1, 1, 66, 4300, head_dim]);
+        let zeros = |layout| tensor(layout, ScaleBlocks::Head, |_| E4m3::default(), |_| 1.0);
+        let mut rng = Rng::new(31);
+        let code = |_| E4m3::from_f32(1.0 + rng.uniform() as f32);
+        let v = tensor(layouts[2], ScaleBlocks::Head, code, |_| 1.0);
+        let call = Call { q: zeros(layouts[0]), k: zeros(layouts[1]), v, options: Options::default() };
+        let exact = call.row(0, 0, 0).out;
+        for kernel in call.hopper_kernels().into_iter().filter(|kernel| kernel.dtype() == DType::F16) {
+            let ran = call.run::<half::f16>(kernel);
+            assert!(ran.report.is_clean(), "{}", ran.report);
+            // All weights are one power of two: what is lost is lost by sums of 14 bits, at most 2^-9 in a run.
+            for (found, d) in ran.output.out.iter().zip((0..head_dim).cycle()) {
+                let error = (found.to_f64() / exact[d] - 1.0).abs();
+                assert!(error < 2f64.powi(-9) + 2f64.powi(-11), "{kernel} {d}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_that_comes_late_takes_its_share_of_sums_that_were_put_aside() {
+    for head_dim in [64, 128] {
+        let layouts = layouts([1, 1, 1, 66, 4300, head_dim]);
+        let q = tensor(layouts[0], ScaleBlocks::Head, |_| E4m3::from_f32(1.0), |_| 1.0);
+        // It has 1 / 11 of all weights.
+        let k = |[_, _, j, d]: [usize; 4]| E4m3::from_f32(if j == 130 && d == 0 { 6.0 } else { 0.0 });
+        let k = tensor(layouts[1], ScaleBlocks::Head, k, |_| 1.0);
+        let code = |[_, _, j, _]: [usize; 4]| E4m3::from_f32(if j == 130 { -8.0 } else { 1.0 });
+        let v = tensor(layouts[2], ScaleBlocks::Head, code, |_| 1.0);
+        let call = Call { q, k, v, options: Options { scale: Some(1.0), ..Options::default() } };
+        for kernel in call.hopper_kernels() {
+            let faults = with_element!(kernel.dtype(), T => call.faults::<T>(kernel, false));
+            assert!(faults.is_empty(), "{kernel}:\n{}", faults.join("\n"));
+        }
+    }
+}
+
+#[test]
+fn scales_of_values_may_differ_from_block_to_block_by_many_orders_of_magnitude() {
+    for factors in [[1.0, 2.0, 0.25, 3.0], [1e-3, 1.0, 1e3, 1.0], [1e-27, 1.0, 1e-20, 100.0], [1.0, 1.0, 1.0, 1e-27]] {
+        let layouts = layouts([1, 1, 1, 70, 500, 64]);
+        let mut rng = Rng::new(37);
+        let [q, k] = [layouts[0], layouts[1]].map(|layout| normal(&mut rng, layout, ScaleBlocks::Head, 1.0));
+        let mut blocks = factors.into_iter();
+        let code = |_| E4m3::from_f32(rng.normal() as f32);
+        let v = tensor(layouts[2], ScaleBlocks::Rows(128), code, |_| blocks.next().unwrap());
+        assert_right(&Call { q, k, v, options: Options::default() }, false);
+    }
+}
+
+#[test]
 fn tiles_that_a_block_takes_one_after_the_other_do_not_mix() {
     // One SM takes all of them; sequences end in the first step, in the third one, and nowhere.
     let (one_sm, lens) = (DeviceSpec { sm_count: 1, ..DeviceSpec::H200 }, [300, 5, 0]);
@@ -278,10 +369,7 @@ fn tiles_that_a_block_takes_one_after_the_other_do_not_mix() {
         for causal in [None, Some(Causal::BottomRight)] {
             let options = Options { kv_lens: Some(&lens), causal, ..Options::default() };
             let call = random(17, [3, 4, 2, 150, 300, head_dim], ScaleBlocks::Rows(128), options);
-            let persistent: Vec<_> =
-                call.kernels().into_iter().filter(|kernel| matches!(kernel, Kernel::FwdSm90(_))).collect();
-            assert_eq!(persistent.len(), 2, "{persistent:?}");
-            for kernel in persistent {
+            for kernel in call.hopper_kernels() {
                 let faults = with_element!(kernel.dtype(), T => call.faults_in::<T>(&simulator, kernel, false));
                 assert!(faults.is_empty(), "{kernel}:\n{}", faults.join("\n"));
             }

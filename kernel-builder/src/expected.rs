@@ -136,7 +136,7 @@ fn fp8_sm90(config: FwdSm90) -> Counts {
     // A first step alone, a careful step, a plain one, the last product of a tile beside the first one of the next, and that
     // product alone; the output is stored behind the last two.
     let (first, ways, last, stores) = (1, 3, 1, 2);
-    // Weights of a plain step are others over again.
+    // Weights of a plain step may be made over again.
     let (plain, maxima) = (1, first + ways);
     let (q_fills, k_fills, v_fills) = (2, 3, 2);
     let products = first + 2 * ways + last;
@@ -154,7 +154,7 @@ fn fp8_sm90(config: FwdSm90) -> Counts {
             + 4 * stores
             + when(!stages_output, stores * 2 * (config.head_dim / 32) * 4),
         // Whether a base is far away; whether outputs have to be rescaled; whether the base served, and if weights are lost.
-        vote_sync: maxima + plain + 1 + 2 * plain,
+        vote_sync: maxima + 1 + 2 * plain,
         // One k-step of the scores of a warp, in a loop, in two halves.
         mma_sync: 2 * config.tile_kv / 8,
         stmatrix: when(stages_output, stores * config.head_dim / 16),

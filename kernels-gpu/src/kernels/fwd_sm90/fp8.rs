@@ -92,10 +92,10 @@ impl<'a, I: Instance> Consumer<'a, I> {
                     step -= 1;
                     this.weights.go_on(&factors, step * I::CONFIG.tile_kv);
                     this.careful_step(&tile, step, q);
-                    let mut end = this.plain_end(&tile, &factors, step);
+                    let end = this.plain_end(&tile, &factors, step);
                     while step > end {
                         step -= 1;
-                        this.plain_step(&tile, step, q, &mut end);
+                        this.plain_step(&tile, step, q);
                     }
                 }
                 shared.q.release(q_turn, this.at.lane);
@@ -280,12 +280,12 @@ impl<'a, I: Instance> Consumer<'a, I> {
     #[inline(always)]
     fn plain_end(&self, tile: &Tile, factors: &Factors, step: u32) -> u32 {
         let run = (self.weights.block_keys(factors) / I::CONFIG.tile_kv).min(Self::RUN);
-        if self.weights.far | (step > tile.plain_steps) { step } else { step & !(run - 1) }
+        if step > tile.plain_steps { step } else { step & !(run - 1) }
     }
 
-    /// Any other step. Moves up the `end` of such steps where a base is far.
+    /// Any other step.
     #[inline(always)]
-    unsafe fn plain_step(&mut self, tile: &Tile, step: u32, q: u32, end: &mut u32) {
+    unsafe fn plain_step(&mut self, tile: &Tile, step: u32, q: u32) {
         // SAFETY: the caller's promise; every key of the step exists.
         unsafe {
             let mut scores = self.products(q);
@@ -300,9 +300,6 @@ impl<'a, I: Instance> Consumer<'a, I> {
                     self.weights.lower(&mut scores, sums)
                 };
                 self.rescale(tile, step, factors);
-                if self.weights.far {
-                    *end = step;
-                }
             } else {
                 self.weights.count(sums);
             }

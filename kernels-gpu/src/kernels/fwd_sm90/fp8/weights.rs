@@ -25,16 +25,15 @@ const LIMIT: f32 = 448.0;
 /// then off by no more than 2^-4.
 const FAR: f32 = (1 << 20) as f32;
 
-/// Bound of the logarithm of a scale of values over the unit: sums stay finite.
+/// Bound of the logarithm of a scale of values over the unit: sums of probabilities stay in the range of f32. Scales of a head
+/// that are farther from each other count as that far.
 const MAX_GAIN: f32 = 100.0;
 
 /// Two rows of a lane.
 pub struct Weights {
     /// The base is that of weights, a logarithm; sums are those of probabilities.
     pub softmax: Softmax,
-    /// Whether a base of the warp is beyond [`FAR`].
-    pub far: bool,
-    /// The scale of values that the output counts in.
+    /// The scale of values that the output counts in: that of the tile's first step.
     pub unit: f32,
     /// What scores become logarithms by, to base 2.
     factor: f32,
@@ -42,6 +41,9 @@ pub struct Weights {
     gain: f32,
     /// 2^-gain.
     inverse_gain: f32,
+    /// What makes logarithms of weights of those of scores in a step that keeps its bases. For a base beyond [`FAR`] it is
+    /// infinite, so that all weights are lost.
+    shift: [f32; 2],
 }
 
 /// By what the outputs so far of a lane's rows have to be rescaled.
@@ -56,7 +58,7 @@ impl Weights {
     pub unsafe fn new(factors: &Factors, first_key: u32) -> Self {
         // SAFETY: the caller's promise.
         let (factor, unit) = unsafe { (factors.scores(first_key), factors.values(first_key)) };
-        Self { softmax: Softmax::new(1.0), far: false, unit, factor, gain: 0.0, inverse_gain: 1.0 }
+        Self { softmax: Softmax::new(1.0), unit, factor, gain: 0.0, inverse_gain: 1.0, shift: [0.0; 2] }
     }
 
     /// Keys with one scale of their own and one of their values, a power of two.
@@ -83,7 +85,7 @@ impl Weights {
     /// Turns scores into weights with the bases that are there. Gives their sums.
     #[inline(always)]
     pub fn keep_base<S: Scores>(&self, scores: &mut S) -> [f32; 2] {
-        exponentiate(scores, self.factor, self.softmax.base.map(|base| self.gain - base))
+        exponentiate(scores, self.factor, self.shift)
     }
 
     /// Whether the sums of a lane say that its bases do not serve.
@@ -114,19 +116,19 @@ impl Weights {
     pub unsafe fn move_base<S: Scores>(&mut self, scores: &mut S) -> Rescale {
         let maxima = maxima(scores, [f32::NEG_INFINITY; 2]).map(|score| fma(score, self.factor, self.gain));
         let mut rescale = [1.0; 2];
-        let (mut factor, mut shift) = (self.factor, [0.0; 2]);
         // SAFETY: the caller's promise.
-        unsafe {
+        let is_far = unsafe {
             for row in 0..2 {
                 let largest = max_of_row(maxima[row]);
                 if largest > self.softmax.base[row] + BOUND {
                     rescale[row] = self.set_base(row, largest - LARGEST);
                 }
-                shift[row] = self.gain - finite_base(self.softmax.base[row]);
             }
-            self.find_far();
-        }
-        if self.far {
+            self.set_shift();
+            any(max(self.shift[0], self.shift[1]) == f32::INFINITY)
+        };
+        let (mut factor, mut shift) = (self.factor, self.shift);
+        if is_far {
             // Rounded like the base before it is subtracted: exact at the maximum.
             for tile in 0..S::LEN {
                 let s = scores.at(tile);
@@ -157,8 +159,8 @@ impl Weights {
                     sums[row] *= rescale[row];
                 }
             }
-            self.find_far();
         }
+        self.set_shift();
         for tile in 0..S::LEN {
             let w = weights.at(tile);
             for i in 0..4 {
@@ -178,12 +180,12 @@ impl Weights {
         rescale
     }
 
-    /// # Safety
-    /// All lanes of the warp are converged.
+    /// Makes the shifts those of the bases.
     #[inline(always)]
-    unsafe fn find_far(&mut self) {
-        let is_far = |row: usize| finite_base(self.softmax.base[row]).abs() > FAR;
-        // SAFETY: the caller's promise.
-        self.far = unsafe { any(is_far(0) | is_far(1)) };
+    fn set_shift(&mut self) {
+        for row in 0..2 {
+            let base = finite_base(self.softmax.base[row]);
+            self.shift[row] = if base.abs() > FAR { f32::INFINITY } else { self.gain - base };
+        }
     }
 }
