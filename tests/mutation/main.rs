@@ -113,6 +113,13 @@ fn cases(kernel: Kernel) -> Vec<Case> {
             let [.., q_len, kv_len, head_dim] = large.shape;
             let large = Case { shape: [1, 2, 1, q_len, kv_len, head_dim], kind: verify::Kind::Large, ..large };
             let mut cases = vec![masked, large, lens];
+            if config.e4m3 {
+                // Two tiles of two runs that are parked, and one that is not; bases move in all of them.
+                let kv_len = 2 * FwdSm90::RUN_KEYS + 2 * step;
+                let long = case(config.tile_q, kv_len, config.head_dim);
+                let [.., q_len, kv_len, head_dim] = long.shape;
+                cases.push(Case { shape: [1, 2, 1, q_len, kv_len, head_dim], kind: verify::Kind::Large, ..long });
+            }
             if config.narrow_kv() < step {
                 // Behind the first tile come some whose first step is narrow in every second warpgroup, and whose next one
                 // has scores far above those; it takes its values from either stage.
@@ -248,8 +255,13 @@ fn try_mutants<T: Element>(kernel: Kernel, places: impl Fn(Kernel, Operator) -> 
         if !kernel.takes_e4m3() {
             return Tensors::Contiguous(inputs);
         }
-        let rows = if matches!(kernel, Kernel::FwdSm90(_)) { 128 } else { 64 };
-        let blocks = Fp8::uniform(ScaleBlocks::Rows(rows));
+        let blocks = match (kernel, case.kind) {
+            // With one scale, most steps have no maximum.
+            (Kernel::FwdSm90(_), verify::Kind::Large) => ScaleBlocks::Head,
+            (Kernel::FwdSm90(_), _) => ScaleBlocks::Rows(128),
+            _ => ScaleBlocks::Rows(64),
+        };
+        let blocks = Fp8::uniform(blocks);
         let call = Call::new(inputs.views().unwrap(), blocks, false, &inputs.options()).unwrap();
         Tensors::Fp8(inputs, Box::new(call))
     };

@@ -10,7 +10,7 @@
 //!   values joins the probabilities before they are rounded ([`weights`]).
 //! - Values come with their keys next to each other, in the order in which a lane has its scores ([`crate::transpose`]), as
 //!   operands of 8 bits have no other place in shared memory.
-//! - Hopper's matrix units add e4m3 products with 14 bits. So outputs are sums of [`RUN_KEYS`] keys at most, which are parked:
+//! - Hopper's matrix units add e4m3 products with 14 bits. So outputs are sums of [`FwdSm90::RUN_KEYS`] keys at most, which are parked:
 //!   added up in f32, in the shared memory that the output tile takes afterwards.
 
 mod weights;
@@ -28,10 +28,6 @@ use crate::ptx::shuffle::any;
 use crate::ptx::wgmma::{self, Accumulators, descriptor};
 use crate::ptx::{barrier, tma};
 use weights::{Rescale, Weights};
-
-/// Most keys whose products with values are added with 14 bits, a power of two: sums then lose 2^-9 of their size at most, an
-/// eighth of what a number of e4m3 does.
-const RUN_KEYS: u32 = 2048;
 
 impl<I: Instance> Parameters<I> for FwdFp8Sm90Params {
     #[inline(always)]
@@ -60,7 +56,7 @@ struct Consumer<'a, I: Instance> {
 
 impl<'a, I: Instance> Consumer<'a, I> {
     /// Steps of a run.
-    const RUN: u32 = RUN_KEYS / I::CONFIG.tile_kv;
+    const RUN: u32 = FwdSm90::RUN_KEYS / I::CONFIG.tile_kv;
 
     #[inline(always)]
     unsafe fn run(params: &'a FwdFp8Sm90Params, maps: &Maps, shared: &'a Shared) {
