@@ -24,7 +24,7 @@
 //! | `k.empty`, `v.empty` | an arrival of each consumer warp behind the wait for the product | the producer may copy |
 //! | `patch` | the bytes of values that hold rows past a sequence's own length | the producer may clear these rows, and then arrives at `v.full` |
 //! | named 1 + g | 128 threads of warpgroup g that wait, 128 of the one before that arrive | warpgroup g may start its products |
-//! | named 5 + g | the threads of warpgroup g | the output rows of the group may be written, are written |
+//! | named 5 + g | the threads of warpgroup g | the output rows of the group may be written, or sums of theirs parked; are written |
 //!
 //! The first steps of a tile move the base of the softmax, later ones keep it ([`softmax`]). Where a warpgroup sees no more
 //! than half of a tile's first step, as every second one does on the diagonal of a causal mask, that step is narrow: half

@@ -10,8 +10,8 @@
 //!   values joins the probabilities before they are rounded ([`weights`]).
 //! - Values come with their keys next to each other, in the order in which a lane has its scores ([`crate::transpose`]), as
 //!   operands of 8 bits have no other place in shared memory.
-//! - Hopper's matrix units add e4m3 products with 14 bits. So outputs are sums of [`FwdSm90::RUN_KEYS`] keys at most, which are parked:
-//!   added up in f32, in the shared memory that the output tile takes afterwards.
+//! - Hopper's matrix units add e4m3 products with 14 bits. So outputs are sums of [`FwdSm90::RUN_KEYS`] keys at most,
+//!   which are parked: added up in f32, in the shared memory that the output tile takes afterwards.
 
 mod weights;
 
