@@ -277,13 +277,15 @@ fn sm90_step(config: FwdSm90) -> Step {
     }
 }
 
-/// A step, with a mask or without.
+/// A step in which the base is kept, and its scores once more where the warp has lost its weights, as in [`sm90_step`]; each
+/// `mma` of scores takes half of the columns of a product by a warpgroup.
 fn fp8_sm90_step(config: FwdSm90) -> Step {
+    let scores = FwdSm90::GROUP_ROWS * config.tile_kv / FwdSm90::GROUP_THREADS;
     Step {
-        tensor: config.head_dim / 32 + config.tile_kv / 32,
+        tensor: config.head_dim / 32 + config.tile_kv / 32 + 2 * config.tile_kv / 8,
         matrix_loads: 0,
-        // One for each score of a thread; where the base moves, one to rescale each of its rows.
-        exponentials: FwdSm90::GROUP_ROWS * config.tile_kv / FwdSm90::GROUP_THREADS + 2,
+        // One for each score of a thread, twice; where bases move, by maxima or by sums, one to rescale each row.
+        exponentials: 2 * scores + 4,
     }
 }
 
