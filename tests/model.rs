@@ -238,18 +238,23 @@ fn as_many_blocks_fit_an_sm_by_the_registers_that_ptxas_took_as_by_the_budget() 
     }
 }
 
+/// How a row of docs/PERF.md begins: the shape, the mask, and the kernel without `prefix`.
+fn row_name(shape: Shape, kernel: Kernel, prefix: &str) -> String {
+    let ([batch, heads, _, length, _, head_dim], causal) = shape;
+    let mask = if causal.is_some() { "causal" } else { "none" };
+    let name = kernel.to_string();
+    format!("| ({batch},{heads},{length},{head_dim}) | {mask} | `{}`", name.strip_prefix(prefix).unwrap())
+}
+
 #[test]
 fn perf_md_quotes_the_model() {
     let text = include_str!("../docs/PERF.md");
     for shape in ACCEPTANCE {
         let (kernel, prediction) = Plan::candidates(&bf16(shape), &DeviceSpec::L4).unwrap()[0];
-        let ([batch, heads, _, length, _, head_dim], causal) = shape;
-        let mask = if causal.is_some() { "causal" } else { "none" };
-        let name = kernel.to_string();
-        let name = name.strip_prefix("fwd_sm80_bf16_").unwrap();
+        let name = row_name(shape, kernel, "fwd_sm80_bf16_");
         let time = prediction.total();
         let time = if time < 100.0 { format!("{time:.1}") } else { format!("{time:.0}") };
-        let row = format!("| ({batch},{heads},{length},{head_dim}) | {mask} | `{name}` | {time} |");
+        let row = format!("{name} | {time} |");
         assert!(text.contains(&row), "docs/PERF.md has no row\n{row}");
     }
 }
@@ -260,20 +265,14 @@ fn perf_md_quotes_the_terms_of_e4m3() {
     let us = |time: f64| if time < 100.0 { format!("{time:.2}") } else { format!("{time:.0}") };
     for shape in ACCEPTANCE {
         let (kernel, prediction) = Plan::candidates(&e4m3(shape), &DeviceSpec::L4).unwrap()[0];
-        let ([batch, heads, _, length, _, head_dim], causal) = shape;
-        let mask = if causal.is_some() { "causal" } else { "none" };
-        let name = kernel.to_string();
-        let name = name.strip_prefix("fwd_fp8_bf16_").unwrap();
+        let name = row_name(shape, kernel, "fwd_fp8_bf16_");
         let Prediction { launch, transpose, start, steps, tail, merge, power, memory, .. } = prediction;
         assert_eq!([transpose, merge, memory], [0.0; 3], "terms that the table leaves out");
         let [launch, start, steps, tail, power, total] =
             [launch, start, steps, tail, power, prediction.total()].map(us);
         let (_, least) = quantise(shape, &DeviceSpec::L4);
         let least = us(least.iter().map(Prediction::total).sum());
-        let row = format!(
-            "| ({batch},{heads},{length},{head_dim}) | {mask} | `{name}` | {launch} | {start} | {steps} | {tail} \
-             | {power} | {total} | {least} |"
-        );
+        let row = format!("{name} | {launch} | {start} | {steps} | {tail} | {power} | {total} | {least} |");
         assert!(text.contains(&row), "docs/PERF.md has no row\n{row}");
     }
 }

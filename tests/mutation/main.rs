@@ -109,21 +109,21 @@ fn cases(kernel: Kernel) -> Vec<Case> {
             let masked = Case { shape, causal: Some(Causal::BottomRight), ..masked };
             // Steps whose scores are far above those of the steps before. Where there are two stages, the second tile
             // begins with the second one.
-            let large = case(config.tile_q, 3 * step, config.head_dim);
-            let [.., q_len, kv_len, head_dim] = large.shape;
-            let large = Case { shape: [1, 2, 1, q_len, kv_len, head_dim], kind: verify::Kind::Large, ..large };
+            let large = |kv_len| {
+                let case = case(config.tile_q, kv_len, config.head_dim);
+                let [.., q_len, kv_len, head_dim] = case.shape;
+                Case { shape: [1, 2, 1, q_len, kv_len, head_dim], kind: verify::Kind::Large, ..case }
+            };
+            let (long, large) = (large(2 * FwdSm90::RUN_KEYS + 2 * step), large(3 * step));
             let mut cases = vec![masked, large, lens];
             if config.e4m3 {
                 // Two tiles of two runs that are parked, and one that is not; bases move in all of them.
-                let kv_len = 2 * FwdSm90::RUN_KEYS + 2 * step;
-                let long = case(config.tile_q, kv_len, config.head_dim);
-                let [.., q_len, kv_len, head_dim] = long.shape;
-                cases.push(Case { shape: [1, 2, 1, q_len, kv_len, head_dim], kind: verify::Kind::Large, ..long });
+                cases.push(long);
             }
             if config.narrow_kv() < step {
                 // Behind the first tile come some whose first step is narrow in every second warpgroup, and whose next one
                 // has scores far above those; it takes its values from either stage.
-                let shape = [1, 2, 1, 2 * config.tile_q as usize, 3 * step as usize, head_dim];
+                let shape = [1, 2, 1, 2 * config.tile_q as usize, 3 * step as usize, config.head_dim as usize];
                 cases.push(Case { shape, causal: Some(Causal::BottomRight), ..large });
             }
             cases
