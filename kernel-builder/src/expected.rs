@@ -129,10 +129,8 @@ fn sm90(config: FwdSm90) -> Counts {
     }
 }
 
-/// The same with operands in e4m3.
+/// The same with operands in e4m3. There is always an output tile.
 fn fp8_sm90(config: FwdSm90) -> Counts {
-    let when = |holds: bool, count: u32| if holds { count } else { 0 };
-    let stages_output = config.stages_output();
     // A first step alone, a careful step, a plain one, the last product of a tile beside the first one of the next, and that
     // product alone; the output is stored behind the last two.
     let (first, ways, last, stores) = (1, 3, 1, 2);
@@ -142,26 +140,21 @@ fn fp8_sm90(config: FwdSm90) -> Counts {
     let products = first + 2 * ways + last;
     Counts {
         // At the start; before sums are parked; around the output tile.
-        bar_sync: 1 + when(stages_output, 1 + 2 * stores),
+        bar_sync: 2 + 2 * stores,
         // Behind the number of a tile.
         bar_warp_sync: q_fills,
         // Key rows of a tile: producer and consumers, first tile and later ones; the number of a tile, likewise of consumers;
         // warpgroup and ticket. Four for the maxima of two rows, four for the sums of weights that are lowered, and of rows.
-        shfl_sync: 4
-            + 2
-            + 2
-            + 4 * (maxima + plain)
-            + 4 * stores
-            + when(!stages_output, stores * 2 * (config.head_dim / 32) * 4),
+        shfl_sync: 4 + 2 + 2 + 4 * (maxima + plain) + 4 * stores,
         // Whether a base is far away; whether outputs have to be rescaled; whether the base served, and if weights are lost.
         vote_sync: maxima + 1 + 2 * plain,
         // One k-step of the scores of a warp, in a loop, in two halves.
         mma_sync: 2 * config.tile_kv / 8,
-        stmatrix: when(stages_output, stores * config.head_dim / 16),
+        stmatrix: stores * config.head_dim / 16,
         // Transposed values are one box.
-        bulk_copies: config.spans() * (q_fills + k_fills) + v_fills + when(stages_output, stores * config.out_spans()),
-        bulk_commit: when(stages_output, stores),
-        bulk_wait: when(stages_output, stores + 2),
+        bulk_copies: config.spans() * (q_fills + k_fills) + v_fills + stores * config.out_spans(),
+        bulk_commit: stores,
+        bulk_wait: stores + 2,
         mbarrier_init: 2 * config.q_stages() + 4 * config.stages,
         // The producer: queries or the end; keys; values. Consumers: keys, values, queries.
         mbarrier_arrive: 2 * q_fills + k_fills + v_fills + (first + ways) + (ways + last) + 1,

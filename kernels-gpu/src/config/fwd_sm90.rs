@@ -89,7 +89,7 @@ impl FwdSm90 {
             && self.tile_kv.is_multiple_of(16)
             && self.tile_kv >= 16
             && self.tile_kv <= 256
-            && (!self.e4m3 || self.head_dim <= 128 && self.tile_kv == Self::SPAN_BYTES)
+            && (!self.e4m3 || self.head_dim <= 128 && self.tile_kv == Self::SPAN_BYTES && self.is_roomy())
             && self.stages >= 1
             && self.stages <= Self::MAX_STAGES
     }

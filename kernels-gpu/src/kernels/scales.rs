@@ -57,16 +57,10 @@ impl<'a> Factors<'a> {
         max(min(factor, MAX_FACTOR), f32::MIN_POSITIVE)
     }
 
-    /// Keys with one scale, a power of two.
+    /// Keys with one scale of their own and one of their values, a power of two.
     #[inline(always)]
-    pub fn rows_of_keys(&self) -> u32 {
-        1 << self.k_scales.shift
-    }
-
-    /// Rows of values with one scale, a power of two.
-    #[inline(always)]
-    pub fn rows_of_values(&self) -> u32 {
-        1 << self.v_scales.shift
+    pub fn block_keys(&self) -> u32 {
+        (1 << self.k_scales.shift).min(1 << self.v_scales.shift)
     }
 
     /// The scale of the values of a step.

@@ -88,7 +88,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
                     step -= 1;
                     this.weights.go_on(&factors, step * I::CONFIG.tile_kv);
                     this.careful_step(&tile, step, q);
-                    let end = this.plain_end(&tile, &factors, step);
+                    let end = Self::plain_end(&tile, &factors, step);
                     while step > end {
                         step -= 1;
                         this.plain_step(&tile, step, q);
@@ -110,9 +110,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
             }
             let normal = this.last_values(&tile);
             epilogue::store::<I>(fwd, maps.out, shared, &tile, &this.at, normal, &this.out);
-            if I::CONFIG.stages_output() {
-                tma::wait_all();
-            }
+            tma::wait_all();
         }
     }
 
@@ -161,7 +159,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
         unsafe {
             if step < Self::first_parked(tile) {
                 self.take_parked();
-            } else if I::CONFIG.stages_output() {
+            } else {
                 // The rows of the tile before have left.
                 tma::wait_reads(self.at.thread.is_multiple_of(FwdSm90::GROUP_THREADS));
                 barrier::sync_some(self.at.own_barrier(), FwdSm90::GROUP_THREADS);
@@ -274,8 +272,8 @@ impl<'a, I: Instance> Consumer<'a, I> {
 
     /// The step at which plain ones end that come after `step`.
     #[inline(always)]
-    fn plain_end(&self, tile: &Tile, factors: &Factors, step: u32) -> u32 {
-        let run = (self.weights.block_keys(factors) / I::CONFIG.tile_kv).min(Self::RUN);
+    fn plain_end(tile: &Tile, factors: &Factors, step: u32) -> u32 {
+        let run = (factors.block_keys() / I::CONFIG.tile_kv).min(Self::RUN);
         if step > tile.plain_steps { step } else { step & !(run - 1) }
     }
 

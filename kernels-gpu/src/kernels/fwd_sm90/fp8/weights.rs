@@ -61,13 +61,7 @@ impl Weights {
         Self { softmax: Softmax::new(1.0), unit, factor, gain: 0.0, inverse_gain: 1.0, shift: [0.0; 2] }
     }
 
-    /// Keys with one scale of their own and one of their values, a power of two.
-    #[inline(always)]
-    pub fn block_keys(&self, factors: &Factors) -> u32 {
-        factors.rows_of_keys().min(factors.rows_of_values())
-    }
-
-    /// Takes the scales of the step from `first_key` on.
+    /// Takes the scales of the step from `first_key` on, before [`Weights::move_base`].
     ///
     /// # Safety
     /// There is such a key.
