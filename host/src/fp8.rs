@@ -5,9 +5,10 @@ use crate::error::{Error, Result};
 use crate::{problem::Options, problem::Problem, quantize::Quantized};
 #[cfg(any(feature = "gpu", feature = "sim"))]
 use evo_sdpa_kernels::config::DType;
+use evo_sdpa_kernels::params::Scales;
 
 /// Shift of row numbers where all rows of a head share a scale: no row number has so many bits.
-const ALL_ROWS: u32 = 31;
+const ALL_ROWS: u32 = Scales::WHOLE_HEAD;
 
 /// Which rows of a tensor \[batch, heads, seq, head_dim\] share a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -302,6 +302,12 @@ impl Plan {
         }
     }
 
+    /// The same without log-sum-exps.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn without_lse(self) -> Self {
+        Self { lse: false, ..self }
+    }
+
     /// Where the kernel is in [`KERNELS`]. The kernel of a plan is everybody's to exchange, so that it is looked at.
     #[cfg(feature = "gpu")]
     pub(crate) fn index(&self) -> Option<usize> {

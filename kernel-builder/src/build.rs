@@ -13,7 +13,7 @@ use crate::ptxas::{Assembled, Ptxas};
 use crate::source::{sha256, source_hash};
 use crate::target::Target;
 use crate::toolchain::Toolchain;
-use evo_sdpa_kernels::config::{FwdSm90, Kernel};
+use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::entry::Entry;
 use evo_sdpa_kernels::instances::ENTRIES;
 use std::collections::BTreeMap;
@@ -145,8 +145,7 @@ pub fn measure_as_driver(output: &Output, ptxas: &Ptxas, scratch: &Path) -> Resu
 /// wait or behind the second.
 fn exposed_exponentials(entry: &str, arch: &'static str, mix: &Mix) -> Option<Defect> {
     let Some(Entry::Forward(Kernel::FwdSm90(config))) = Entry::parse(entry) else { return None };
-    // A thread has as many scores of its 64 rows.
-    let expected = FwdSm90::GROUP_ROWS * config.tile_kv / FwdSm90::GROUP_THREADS;
+    let expected = config.early_exponentials();
     let found = mix.hidden_exponentials;
     (found < expected / 8 * 7).then_some(Defect::ExposedExponentials { arch, found, expected })
 }

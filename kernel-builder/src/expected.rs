@@ -131,25 +131,28 @@ fn sm90(config: FwdSm90) -> Counts {
 
 /// The same with operands in e4m3. There is always an output tile.
 fn fp8_sm90(config: FwdSm90) -> Counts {
-    // A first step alone, a careful step, a plain one, the last product of a tile beside the first one of the next, and that
+    // Plain steps come with exact sums and without; their weights may be made over again.
+    let plain = 2;
+    // A first step alone, a careful step, plain ones, the last product of a tile beside the first one of the next, and that
     // product alone; the output is stored behind the last two.
-    let (first, ways, last, stores) = (1, 3, 1, 2);
-    // Weights of a plain step may be made over again.
-    let (plain, maxima) = (1, first + ways);
+    let (first, ways, last, stores) = (1, 1 + plain + 1, 1, 2);
+    let maxima = first + ways;
     let (q_fills, k_fills, v_fills) = (2, 3, 2);
     let products = first + 2 * ways + last;
     Counts {
         // At the start; before sums are parked; around the output tile.
         bar_sync: 2 + 2 * stores,
-        // Behind the number of a tile.
-        bar_warp_sync: q_fills,
+        // Behind the number of a tile; where a warp has its queries.
+        bar_warp_sync: 2 * q_fills,
         // Key rows of a tile: producer and consumers, first tile and later ones; the number of a tile, likewise of consumers;
-        // warpgroup and ticket. Four for the maxima of two rows, four for the sums of weights that are lowered, and of rows.
+        // warpgroup and ticket. Four for the maxima of two rows, four for those of weights that are lowered, and for sums.
         shfl_sync: 4 + 2 + 2 + 4 * (maxima + plain) + 4 * stores,
         // Whether a base is far away; whether outputs have to be rescaled; whether the base served, and if weights are lost.
         vote_sync: maxima + 1 + 2 * plain,
         // One k-step of the scores of a warp, in a loop, in two halves.
-        mma_sync: 2 * config.tile_kv / 8,
+        mma_sync: plain * 2 * config.tile_kv / 8,
+        // Queries, 32 bytes of each row.
+        ldmatrix: q_fills * config.head_dim / 32,
         stmatrix: stores * config.head_dim / 16,
         // Transposed values are one box.
         bulk_copies: config.spans() * (q_fills + k_fills) + v_fills + stores * config.out_spans(),
@@ -157,9 +160,9 @@ fn fp8_sm90(config: FwdSm90) -> Counts {
         bulk_wait: stores + 2,
         mbarrier_init: 2 * config.q_stages() + 4 * config.stages,
         // The producer: queries or the end; keys; values. Consumers: keys, values, queries.
-        mbarrier_arrive: 2 * q_fills + k_fills + v_fills + (first + ways) + (ways + last) + 1,
-        // The same, and two that wait for the queries of a tile.
-        mbarrier_wait: q_fills + k_fills + v_fills + (first + ways) + (ways + last) + 2,
+        mbarrier_arrive: 2 * q_fills + k_fills + v_fills + (first + ways) + (ways + last) + q_fills,
+        // The same; whether there are keys is asked behind each product with values.
+        mbarrier_wait: q_fills + k_fills + v_fills + (first + ways) + 2 * (ways + last) + q_fills,
         // 32 bytes of keys, 32 keys of values.
         wgmma: (first + ways) * config.head_dim / 32 + (ways + last) * config.tile_kv / 32,
         wgmma_fence: products,

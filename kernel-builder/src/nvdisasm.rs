@@ -145,7 +145,7 @@ mod tests {
     fn factors_of_e4m3_may_be_uniform_and_no_descriptor() {
         let main_loop = |text: &str| {
             let code = parse(text);
-            MainLoop::of("fwd_fp8_sm90_bf16_d128_q128_kv128_s4", "sm_90a", &code).unwrap().stalls
+            MainLoop::of("fwd_fp8_sm90_bf16_d128_q128_kv128_s3", "sm_90a", &code).unwrap().stalls
         };
         let of_e4m3 = LOOP.replace("HGMMA.64x128x16.F32.BF16", "QGMMA.64x128x32.F32.E4M3.E4M3");
         assert_eq!(main_loop(&of_e4m3), []);

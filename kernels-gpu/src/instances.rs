@@ -48,10 +48,11 @@ macro_rules! hopper_instance {
         enum Instance {}
         impl kernels::fwd_sm90::Instance for Instance {
             const CONFIG: config::FwdSm90 = CONFIG;
-            type OutFrags = [[f32; 4]; CONFIG.head_dim as usize / 8];
+            type OutFrags = [[f32; 4]; CONFIG.out_frags() as usize];
             type ScoreFrags = [[f32; 4]; CONFIG.tile_kv as usize / 8];
             type NarrowFrags = [[f32; 4]; CONFIG.narrow_kv() as usize / 8];
             type PFrags = [[u32; 4]; (CONFIG.tile_kv / CONFIG.keys_of_step()) as usize];
+            type QFrags = [[u32; 4]; CONFIG.key_steps() as usize];
         }
     };
 }
@@ -340,10 +341,10 @@ instances! {
         fwd_sm90_bf16_d192_q128_kv96_s2
         fwd_sm90_bf16_d256_q128_kv80_s2;
     fwd_fp8_sm90:
-        fwd_fp8_sm90_f16_d64_q128_kv128_s4
-        fwd_fp8_sm90_f16_d128_q128_kv128_s4
-        fwd_fp8_sm90_bf16_d64_q128_kv128_s4
-        fwd_fp8_sm90_bf16_d128_q128_kv128_s4;
+        fwd_fp8_sm90_f16_d64_q128_kv128_s3
+        fwd_fp8_sm90_f16_d128_q128_kv128_s3
+        fwd_fp8_sm90_bf16_d64_q128_kv128_s3
+        fwd_fp8_sm90_bf16_d128_q128_kv128_s3;
     fwd_fp8:
         fwd_fp8_f16_d64_q128_kv32_w4_s2
         fwd_fp8_f16_d64_q64_kv64_w4_s2

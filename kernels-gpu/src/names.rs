@@ -6,7 +6,7 @@
 //! fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1    8 warps that split the keys of a step 4 ways, 128 keys each
 //! fwd_sm80_bf16_d64_q64_kv64_w4_s2_b      blocks that share the keys of a sequence
 //! fwd_sm90_bf16_d128_q128_kv128_s2        128 query rows, 128 keys a step, 2 stages, with TMA and wgmma
-//! fwd_fp8_sm90_bf16_d128_q128_kv128_s4    the same, e4m3 in, bf16 out
+//! fwd_fp8_sm90_bf16_d128_q128_kv128_s3    the same, e4m3 in, bf16 out
 //! fwd_fp8_bf16_d64_q64_kv64_w4_s2         e4m3 in, bf16 out; 64 query rows, 64 keys a step, 4 warps, 2 stages
 //! decode_bf16_d128_q16_kv16_w4_s4         16 query rows, 16 keys a step of each of 4 warps, 4 stages
 //! merge_states_f32
@@ -296,7 +296,7 @@ mod tests {
             "amax_",
             "quantize_e4m3",
             "transpose_e4m3_",
-            "fwd_fp8_sm90_bf16_d128_q128_kv128_w4_s4",
+            "fwd_fp8_sm90_bf16_d128_q128_kv128_w4_s3",
         ] {
             assert_eq!(Kernel::parse(name), None, "{name}");
             assert_eq!(Entry::parse(name), None, "{name}");

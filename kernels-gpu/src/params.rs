@@ -146,13 +146,16 @@ pub struct Scales {
     pub batch: u32,
     /// From one head to the next, scales.
     pub head: u32,
-    /// Row `i` of a head is in block `i >> shift`; at least 6, and 31 where a head is one block.
+    /// Row `i` of a head is in block `i >> shift`; at least 6, and [`Scales::WHOLE_HEAD`] where a head is one block.
     pub shift: u32,
     /// Fills the struct.
     pub pad: u32,
 }
 
 impl Scales {
+    /// The shift where a head is one block.
+    pub const WHOLE_HEAD: u32 = 31;
+
     /// Number of the first scale of head `head` of sequence `batch`; that of every scale is below 2^32.
     #[inline(always)]
     pub const fn first(&self, batch: u32, head: u32) -> u32 {

@@ -78,6 +78,13 @@ impl<T: Element> Call<T> {
         self.output.lse.poison()
     }
 
+    /// The same call for the output alone, whose memory is filled with NaN again: log-sum-exps stay what they are.
+    pub(super) fn without_lse(self) -> Result<Self> {
+        self.output.out.poison()?;
+        let output = GpuOutput { plan: self.output.plan.without_lse(), ..self.output };
+        Ok(Self { output, pointers: DevicePointers { lse: 0, ..self.pointers }, ..self })
+    }
+
     /// What the memory for the results holds.
     pub(super) fn answer(&self) -> Result<cpu::Output<T>> {
         Ok(cpu::Output { out: self.output.out.download()?, lse: self.output.lse.download()? })

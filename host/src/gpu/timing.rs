@@ -42,7 +42,7 @@ const COLD_FACTOR: u64 = 3;
 /// A call with its tensors on the device, captured in a CUDA graph and warmed up.
 ///
 /// The graph holds as many calls back to back as take 4 ms, 20 at most, so that neither the start of a graph nor
-/// the resolution of events shows.
+/// the resolution of events shows. Its calls are for the output alone, as inference has them: no log-sum-exp.
 pub struct TimedCall<'a, T> {
     gpu: &'a Gpu,
     graph: Graph,
@@ -125,7 +125,7 @@ impl Gpu {
         cold: bool,
         launch: LaunchOptions,
     ) -> Result<TimedCall<'_, T>> {
-        let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?.with_lse(true);
+        let problem = options.problem(T::DTYPE, *q.layout(), *k.layout(), *v.layout())?;
         self.timed_on(problem, options.splits, kernel, cold, launch, || {
             let (q, k, v) = (self.upload(q)?, self.upload(k)?, self.upload(v)?);
             let call = self.call(&q, &k, &v, options, kernel)?;
@@ -194,19 +194,25 @@ impl Gpu {
         launch: LaunchOptions,
         make: impl Fn() -> Result<TensorSet<T>>,
     ) -> Result<TimedCall<'_, T>> {
+        let problem = problem.with_lse(false);
         let set = || {
             let set = make()?;
             // The graph runs on a stream of its own.
             let call = set.call.with_own_workspace(&self.session)?;
             call.poison()?;
-            Ok(TensorSet { call, ..set })
+            let set = TensorSet { call, ..set };
+            // The log-sum-exps of the answer are those of this launch.
+            // SAFETY: the stream is of the kernels' context, and waited for; the tensors live on.
+            unsafe { set.launch(self, self.stream(), launch) }?;
+            self.synchronize()?;
+            Ok(TensorSet { call: set.call.without_lse()?, ..set })
         };
         // Of queries, keys, values and output.
         let bytes = (problem.bytes() as u64).max(1);
         let wanted = if cold { (COLD_FACTOR * self.l2_bytes()?).div_ceil(bytes).max(2) } else { 1 };
-        let sets = (0..wanted).map(|_| set()).collect::<Result<Vec<_>>>()?;
-        let plan = sets[0].call.plan();
+        let plan = Plan::for_call(&problem, self.spec(), &self.tuned, kernel, splits)?;
         self.kernels().prepare_with(plan.kernel, launch)?;
+        let sets = (0..wanted).map(|_| set()).collect::<Result<Vec<_>>>()?;
         self.synchronize()?;
         let capture = |calls: u32| {
             Graph::capture(&self.session, |stream| {
@@ -298,7 +304,7 @@ impl<T: Element> TimedCall<'_, T> {
         Ok(times[1..].to_vec())
     }
 
-    /// What the launches wrote. Elements that none of them wrote are NaN.
+    /// What the launches wrote, and the log-sum-exps of one before them. Elements that none of them wrote are NaN.
     ///
     /// # Errors
     /// [`Error::Driver`](crate::Error::Driver) when a launch or the copy fails.

@@ -72,7 +72,7 @@ impl Simulator {
         let workspace = workspace(device, &plan);
         let rows = problem.batch() * problem.heads_q() * problem.q_len();
         let out = device.alloc(problem.out.elements() * size_of::<T>());
-        let lse = device.alloc(rows * size_of::<f32>());
+        let lse = device.alloc(if problem.lse { rows * size_of::<f32>() } else { 0 });
         let pointers = DevicePointers {
             out: address(out),
             lse: address(lse),

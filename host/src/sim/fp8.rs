@@ -22,7 +22,30 @@ impl Simulator {
         options: &Options,
         kernel: Option<Kernel>,
     ) -> Result<Simulated<T>> {
-        let problem = fp8::problem(tensors, T::DTYPE, options)?;
+        self.attend_fp8(tensors, options, kernel, true)
+    }
+
+    /// [`Simulator::fp8_attention`] for the output alone: the log-sum-exps of the answer are empty.
+    ///
+    /// # Errors
+    /// Those of [`Simulator::attention`].
+    pub fn fp8_output<T: Element>(
+        &self,
+        tensors: [&Quantized; 3],
+        options: &Options,
+        kernel: Option<Kernel>,
+    ) -> Result<Simulated<T>> {
+        self.attend_fp8(tensors, options, kernel, false)
+    }
+
+    fn attend_fp8<T: Element>(
+        &self,
+        tensors: [&Quantized; 3],
+        options: &Options,
+        kernel: Option<Kernel>,
+        lse: bool,
+    ) -> Result<Simulated<T>> {
+        let problem = fp8::problem(tensors, T::DTYPE, options)?.with_lse(lse);
         let plan = self.plan(&problem, options, kernel)?;
         let mut device = Device::new();
         let [q, k, v] = tensors.map(|tensor| address(upload(&mut device, tensor.reached())));

@@ -146,6 +146,22 @@ impl FwdSm90 {
         if self.e4m3 { self.head_dim * Self::SPAN_BYTES } else { self.k_bytes() }
     }
 
+    /// Rows behind those of transposed values: one of ones, whose product with weights is their sum, and zeros up to the eight
+    /// that a product takes at least.
+    pub const fn sum_rows(self) -> u32 {
+        if self.e4m3 { 8 } else { 0 }
+    }
+
+    /// Bytes of a stage of values.
+    pub const fn v_stage_bytes(self) -> u32 {
+        self.v_bytes() + self.sum_rows() * Self::SPAN_BYTES
+    }
+
+    /// Fragments of the product with values: eight columns of the output each; the last one, of e4m3, has the sums of weights.
+    pub const fn out_frags(self) -> u32 {
+        (self.head_dim + self.sum_rows()) / 8
+    }
+
     /// Bytes that a warpgroup has for its rows of the output tile; with e4m3, for sums of them in f32 as well, one after the
     /// other.
     pub const fn group_out_bytes(self) -> u32 {
@@ -186,6 +202,12 @@ impl FwdSm90 {
         if halves { self.tile_kv / 2 } else { self.tile_kv }
     }
 
+    /// Exponentials of a thread's step before its wait for the product with values. With e4m3, where they take longer than
+    /// products, the others run beside the packing of weights: measured, more of them the longer the product is.
+    pub const fn early_exponentials(self) -> u32 {
+        if self.e4m3 { self.head_dim / 4 } else { Self::GROUP_ROWS * self.tile_kv / Self::GROUP_THREADS }
+    }
+
     /// Query tiles in shared memory.
     pub const fn q_stages(self) -> u32 {
         if self.is_roomy() { 2 } else { 1 }
@@ -205,7 +227,7 @@ impl FwdSm90 {
     const MAX_SHARED: u32 = 227 * 1024;
 
     const fn kv_stages_bytes(self) -> u32 {
-        self.stages * (self.k_bytes() + self.v_bytes())
+        self.stages * (self.k_bytes() + self.v_stage_bytes())
     }
 
     /// Registers of a thread of the warpgroup that copies, and of one that multiplies: together at most the 64 Ki of an

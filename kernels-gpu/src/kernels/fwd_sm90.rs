@@ -62,6 +62,8 @@ pub trait Instance {
     type NarrowFrags: Scores;
     /// Probabilities, one fragment for each step of the product with values.
     type PFrags: Registers<[u32; 4]>;
+    /// Queries, where they are in registers, one fragment for each step of the product with keys.
+    type QFrags: Registers<[u32; 4]>;
 }
 
 impl<I: Instance> Roles for I {
@@ -127,6 +129,10 @@ pub unsafe fn run<I: Instance>(params: impl Parameters<I>, address: u64) {
     unsafe {
         if thread == 0 {
             shared.init::<I>();
+        }
+        if I::CONFIG.sum_rows() > 0 {
+            shared.write_sum_rows::<I>(thread);
+            tma::fence_shared();
         }
         barrier::sync_threads();
         if thread < FwdSm90::GROUP_THREADS {
@@ -398,7 +404,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
             let mut scores = self.products::<I::ScoreFrags, I::ScoreFrags>(q);
             hide_keys::<I, _>(self.params, tile, &self.at, step, &mut scores);
             let factors = self.softmax.move_base(&mut scores);
-            self.shared.pin(self.at.thread, self.softmax.row_sum[0] + self.softmax.row_sum[1]);
+            self.shared.pin(self.at.thread, (self.softmax.row_sum[0] + self.softmax.row_sum[1]).to_bits());
             wgmma::wait_group::<0>();
             self.end_values::<I::ScoreFrags>();
             rescale::<I>(&mut self.out, factors);
@@ -413,7 +419,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
         unsafe {
             let mut scores = self.products::<I::ScoreFrags, B>(q);
             let sums = self.softmax.exponentiate(&mut scores, self.softmax.base);
-            self.shared.pin(self.at.thread, sums[0] + sums[1]);
+            self.shared.pin(self.at.thread, (sums[0] + sums[1]).to_bits());
             wgmma::wait_group::<0>();
             self.end_values::<B>();
             if !self.softmax.keep_base(sums) {
@@ -436,7 +442,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
             self.softmax = Softmax::new(self.params.scale_log2);
             hide_keys::<I, _>(self.params, next, &self.at, next.steps - 1, &mut scores);
             self.softmax.move_base(&mut scores);
-            self.shared.pin(self.at.thread, self.softmax.row_sum[0] + self.softmax.row_sum[1]);
+            self.shared.pin(self.at.thread, (self.softmax.row_sum[0] + self.softmax.row_sum[1]).to_bits());
             wgmma::wait_group::<0>();
             self.end_values::<I::ScoreFrags>();
             self.pack(&scores);

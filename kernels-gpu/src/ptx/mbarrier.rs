@@ -54,6 +54,23 @@ pub unsafe fn arrive_expecting(barrier: u32, bytes: u32, arrives: bool) {
     }
 }
 
+/// Whether the phase with this `parity` has ended. Does not wait: `try_wait` would, for as long as the hardware likes.
+///
+/// # Safety
+/// `barrier` is a barrier.
+#[inline(always)]
+pub unsafe fn has_ended(barrier: u32, parity: u32) -> bool {
+    let done: u32;
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "{{ .reg .pred done; mbarrier.test_wait.parity.shared::cta.b64 done, [{1}], {2}; selp.u32 {0}, 1, 0, done; }}",
+            out(reg32) done, in(reg32) barrier, in(reg32) parity, options(nostack),
+        );
+    }
+    done != 0
+}
+
 /// Waits for the end of the phase with this `parity`; does not wait where that is the phase before the one that runs.
 ///
 /// # Safety

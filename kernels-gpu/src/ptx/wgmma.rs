@@ -37,8 +37,14 @@ pub trait Accumulators {
     /// That of [`Accumulators::begin`].
     unsafe fn add(&mut self, operands: Operands, a: u32, b: u32);
 
+    /// `self = a b^T` of e4m3: queries in registers, 32 bytes of each row of keys by their [`descriptor`].
+    ///
+    /// # Safety
+    /// That of [`Accumulators::begin`].
+    unsafe fn begin_e4m3(&mut self, a: [u32; 4], b: u32);
+
     /// `self += a b`: probabilities in registers, values by their [`descriptor`]: 16 rows, or 32 keys of transposed ones
-    /// where they are e4m3.
+    /// where they are e4m3; what these are, keys are to queries in registers.
     ///
     /// # Safety
     /// That of [`Accumulators::begin`].
@@ -72,7 +78,7 @@ macro_rules! shared_product {
     };
 }
 
-/// An instruction with probabilities in registers and values in shared memory, by columns where a flag says so.
+/// An instruction with probabilities, or queries, in registers and values, or keys, in shared memory, by columns where a flag says so.
 macro_rules! value_product {
     ($types:literal, $flags:literal, $n:literal, $add:literal, $d:ident, $kind:ident, $a:ident, $b:ident, $($i:tt)*) => {
         asm!(
@@ -128,6 +134,13 @@ macro_rules! accumulators {
                 }
 
                 #[inline(always)]
+                unsafe fn begin_e4m3(&mut self, a: [u32; 4], b: u32) {
+                    let d = self;
+                    // SAFETY: the caller's promise.
+                    unsafe { value_product!("k32.f32.e4m3.e4m3", "", $n, "0", d, out, a, b, $($i)*) }
+                }
+
+                #[inline(always)]
                 unsafe fn add_values(&mut self, operands: Operands, a: [u32; 4], b: u32) {
                     let d = self;
                     // SAFETY: the caller's promise.
@@ -146,10 +159,12 @@ macro_rules! accumulators {
 
 accumulators! {
     64 { 0 1 2 3 4 5 6 7 }
+    72 { 0 1 2 3 4 5 6 7 8 }
     80 { 0 1 2 3 4 5 6 7 8 9 }
     96 { 0 1 2 3 4 5 6 7 8 9 10 11 }
     112 { 0 1 2 3 4 5 6 7 8 9 10 11 12 13 }
     128 { 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 }
+    136 { 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 }
     192 { 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 }
     256 { 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 }
 }

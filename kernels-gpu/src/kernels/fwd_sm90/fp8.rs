@@ -10,23 +10,28 @@
 //!   values joins the probabilities before they are rounded ([`weights`]).
 //! - Values come with their keys next to each other, in the order in which a lane has its scores ([`crate::transpose`]), as
 //!   operands of 8 bits have no other place in shared memory.
+//! - Sums of weights are products too, with a row of ones behind the values ([`FwdSm90::sum_rows`]), unless they have to be
+//!   exact ([`weights`]).
 //! - Hopper's matrix units add e4m3 products with 14 bits. So outputs are sums of [`FwdSm90::RUN_KEYS`] keys at most,
 //!   which are parked: added up in f32, in the shared memory that the output tile takes afterwards.
 
 mod weights;
 
 use super::shared::{Shared, Turn};
+use super::softmax::maxima;
 use super::tile::{Lane, Tile, hide_keys};
-use super::{Instance, Maps, Parameters, end_keys, epilogue, recompute, start_keys};
+use super::{Instance, Maps, Parameters, end_keys, epilogue, recompute};
 use crate::config::FwdSm90;
 use crate::kernels::registers::Registers;
 use crate::kernels::scales::Factors;
-use crate::params::{FwdFp8Sm90Params, FwdParams, FwdSm90Params};
+use crate::params::{FwdFp8Sm90Params, FwdParams, FwdSm90Params, Scales};
 use crate::ptx::cvt::pack_e4m3;
 use crate::ptx::ld_st::{load_shared_16, store_shared_16};
+use crate::ptx::ldmatrix::ldmatrix_x4;
 use crate::ptx::shuffle::any;
 use crate::ptx::wgmma::{self, Accumulators, descriptor};
-use crate::ptx::{barrier, tma};
+use crate::ptx::{barrier, fence_schedule, opaque, tma};
+use core::mem::replace;
 use weights::{Rescale, Weights};
 
 impl<I: Instance> Parameters<I> for FwdFp8Sm90Params {
@@ -47,9 +52,15 @@ struct Consumer<'a, I: Instance> {
     params: &'a FwdParams,
     shared: &'a Shared,
     at: Lane,
+    q_turn: Turn,
     k_turn: Turn,
     v_turn: Turn,
+    /// Whether the keys of the next product are known to be there.
+    k_is_full: bool,
+    /// Whether sums of weights are exact ones.
+    exact: bool,
     weights: Weights,
+    q: I::QFrags,
     out: I::OutFrags,
     w: I::PFrags,
 }
@@ -58,52 +69,67 @@ impl<'a, I: Instance> Consumer<'a, I> {
     /// Steps of a run.
     const RUN: u32 = FwdSm90::RUN_KEYS / I::CONFIG.tile_kv;
 
+    /// Bytes from a parked fragment of a thread to its next one.
+    const PARKED_STRIDE: u32 = FwdSm90::GROUP_THREADS * 16;
+
     #[inline(always)]
     unsafe fn run(params: &'a FwdFp8Sm90Params, maps: &Maps, shared: &'a Shared) {
         let (fwd, order) = (&params.sm90.fwd, &params.sm90.tiles);
-        let mut q_turn = Turn::FULL;
         // SAFETY: the warpgroup is converged throughout; conditions depend on the block alone.
         unsafe {
             let at = Lane::current();
-            shared.q.wait_full(q_turn);
-            let mut tile = Tile::get::<I>(fwd, order, shared.tile_index(q_turn, at.lane));
+            shared.q.wait_full(Turn::FULL);
+            let mut tile = Tile::get::<I>(fwd, order, shared.tile_index(Turn::FULL, at.lane));
             let mut factors = tile_factors(params, &tile, &at);
             let mut this = Self {
                 params: fwd,
                 shared,
                 at,
+                q_turn: Turn::FULL,
                 k_turn: Turn::FULL,
                 v_turn: Turn::FULL,
+                k_is_full: false,
+                exact: fwd.lse != 0 || params.v_scales.shift < Scales::WHOLE_HEAD,
                 weights: Weights::new(&factors, (tile.steps - 1) * I::CONFIG.tile_kv),
+                q: I::QFrags::splat([0; 4]),
                 out: I::OutFrags::splat([0.0; 4]),
                 w: I::PFrags::splat([0; 4]),
             };
-            this.first_step(&tile, shared.q.tile(q_turn));
+            this.take_queries();
+            this.first_step(&tile);
             loop {
-                let q = shared.q.tile(q_turn);
                 // Else LLVM, which knows that these are zeros, writes them behind the fence of the product.
-                (0..I::CONFIG.head_dim / 8).for_each(|i| wgmma::settle(this.out.at(i)));
+                (0..I::CONFIG.out_frags()).for_each(|i| wgmma::settle(this.out.at(i)));
                 let mut step = tile.steps - 1;
-                while step > 0 {
-                    step -= 1;
-                    this.weights.go_on(&factors, step * I::CONFIG.tile_kv);
-                    this.careful_step(&tile, step, q);
+                loop {
                     let end = Self::plain_end(&tile, &factors, step);
-                    while step > end {
+                    if this.exact {
+                        this.plain_steps::<true>(&tile, step, end);
+                    } else {
+                        this.plain_steps::<false>(&tile, step, end);
+                    }
+                    step = end;
+                    if step == 0 {
+                        break;
+                    }
+                    if step.is_multiple_of(Self::RUN) && step < tile.steps - 1 {
+                        this.park(&tile, step);
+                    }
+                    if Self::is_careful(&tile, &factors, step) {
                         step -= 1;
-                        this.plain_step(&tile, step, q);
+                        this.weights.go_on(&factors, step * I::CONFIG.tile_kv);
+                        this.careful_step(&tile, step);
                     }
                 }
-                shared.q.release(q_turn, this.at.lane);
-                q_turn.advance(&shared.q);
-                shared.q.wait_full(q_turn);
-                let index = shared.tile_index(q_turn, this.at.lane);
+                shared.q.wait_full(this.q_turn);
+                let index = shared.tile_index(this.q_turn, this.at.lane);
                 if index >= order.count {
                     break;
                 }
                 let next = Tile::get::<I>(fwd, order, index);
                 let next_factors = tile_factors(params, &next, &this.at);
-                let normal = this.chain(&tile, &next, &next_factors, shared.q.tile(q_turn));
+                this.take_queries();
+                let normal = this.chain(&tile, &next, &next_factors);
                 epilogue::store::<I>(fwd, maps.out, shared, &tile, &this.at, normal, &this.out);
                 this.out = I::OutFrags::splat([0.0; 4]);
                 (tile, factors) = (next, next_factors);
@@ -112,6 +138,42 @@ impl<'a, I: Instance> Consumer<'a, I> {
             epilogue::store::<I>(fwd, maps.out, shared, &tile, &this.at, normal, &this.out);
             tma::wait_all();
         }
+    }
+
+    /// Takes the warpgroup's queries from shared memory, where others may come then.
+    #[inline(always)]
+    unsafe fn take_queries(&mut self) {
+        // A lane gives the address of a row of one of four matrices of 8 rows and 16 bytes: rows first, then chunks.
+        let row = self.at.first_row() + self.at.lane % 16;
+        let address = self.shared.q.tile(self.q_turn) + row * FwdSm90::SPAN_BYTES;
+        // SAFETY: the queries are there; behind the barrier, the warp has read them.
+        unsafe {
+            for step in 0..I::CONFIG.key_steps() {
+                let chunk = 2 * step + self.at.lane / 16;
+                *self.q.at(step) = ldmatrix_x4(address + 16 * (chunk ^ row % 8));
+            }
+            barrier::sync_warp();
+            self.shared.q.release(self.q_turn, self.at.lane);
+        }
+        self.q_turn.advance(&self.shared.q);
+    }
+
+    /// Starts `S = Q K^T`.
+    #[inline(always)]
+    unsafe fn start_keys(&self) -> I::ScoreFrags {
+        let mut scores = I::ScoreFrags::splat([0.0; 4]);
+        let k = descriptor(self.shared.k.tile(self.k_turn), 16);
+        // SAFETY: the tile is full.
+        unsafe {
+            wgmma::fence();
+            scores.begin_e4m3(self.q.get(0), k);
+            for step in 1..I::CONFIG.key_steps() {
+                // 32 bytes of each row.
+                scores.add_values(I::CONFIG.operands(), self.q.get(step), k + 2 * step);
+            }
+            wgmma::commit_group();
+        }
+        scores
     }
 
     /// Starts `O += W V`.
@@ -129,19 +191,20 @@ impl<'a, I: Instance> Consumer<'a, I> {
         }
     }
 
-    /// Waits for the product with values.
+    /// Waits for the product with values, and asks for the next keys, as the answer takes its time.
     #[inline(always)]
     unsafe fn end_values(&mut self) {
         // SAFETY: the caller's promise; behind the wait, the warp has read the tile.
         unsafe {
             wgmma::wait_group::<0>();
-            for i in 0..I::CONFIG.head_dim / 8 {
+            for i in 0..I::CONFIG.out_frags() {
                 wgmma::settle(self.out.at(i));
             }
             for i in 0..I::CONFIG.tile_kv / I::CONFIG.keys_of_step() {
                 wgmma::keep(self.w.get(i));
             }
             self.shared.v.release(self.v_turn, self.at.lane);
+            self.k_is_full = self.shared.k.is_full(self.k_turn);
         }
         self.v_turn.advance(&self.shared.v);
     }
@@ -149,10 +212,10 @@ impl<'a, I: Instance> Consumer<'a, I> {
     /// The step behind which the first sums of `tile` are parked; 0 where none are.
     #[inline(always)]
     fn first_parked(tile: &Tile) -> u32 {
-        (tile.steps - 1) & !(Self::RUN - 1)
+        tile.steps.saturating_sub(2) & !(Self::RUN - 1)
     }
 
-    /// Parks the sums of a run that ended with `step`, which is not the last one of the tile.
+    /// Parks the sums of the values so far, behind `step`, whose own values are not among them.
     #[inline(always)]
     unsafe fn park(&mut self, tile: &Tile, step: u32) {
         // SAFETY: the warpgroup is here.
@@ -164,29 +227,30 @@ impl<'a, I: Instance> Consumer<'a, I> {
                 tma::wait_reads(self.at.thread.is_multiple_of(FwdSm90::GROUP_THREADS));
                 barrier::sync_some(self.at.own_barrier(), FwdSm90::GROUP_THREADS);
             }
+            let parked = self.parked();
             for i in 0..I::CONFIG.head_dim / 8 {
-                store_shared_16(self.parked(i), self.out.get(i).map(f32::to_bits));
+                store_shared_16(parked + i * Self::PARKED_STRIDE, self.out.get(i).map(f32::to_bits));
             }
         }
         self.out = I::OutFrags::splat([0.0; 4]);
-        (0..I::CONFIG.head_dim / 8).for_each(|i| wgmma::settle(self.out.at(i)));
+        (0..I::CONFIG.out_frags()).for_each(|i| wgmma::settle(self.out.at(i)));
     }
 
-    /// Where the thread parks fragment `i`.
+    /// Where the thread parks its fragments, [`Self::PARKED_STRIDE`] from each other.
     #[inline(always)]
-    fn parked(&self, i: u32) -> u32 {
-        let thread = self.at.thread % FwdSm90::GROUP_THREADS;
-        self.shared.out::<I>()
-            + self.at.group * I::CONFIG.group_out_bytes()
-            + (i * FwdSm90::GROUP_THREADS + thread) * 16
+    fn parked(&self) -> u32 {
+        // Else the address has a register throughout, and others are spilled.
+        let thread = opaque(self.at.thread) % FwdSm90::GROUP_THREADS;
+        self.shared.out::<I>() + self.at.group * I::CONFIG.group_out_bytes() + thread * 16
     }
 
     /// Adds what is parked to the output.
     #[inline(always)]
     unsafe fn take_parked(&mut self) {
+        let address = self.parked();
         for i in 0..I::CONFIG.head_dim / 8 {
             // SAFETY: the thread has parked it.
-            let parked = unsafe { load_shared_16(self.parked(i)) }.map(f32::from_bits);
+            let parked = unsafe { load_shared_16(address + i * Self::PARKED_STRIDE) }.map(f32::from_bits);
             let o = self.out.at(i);
             for i in 0..4 {
                 o[i] += parked[i];
@@ -196,11 +260,13 @@ impl<'a, I: Instance> Consumer<'a, I> {
 
     /// Starts `S = Q K^T` and the product with the values of the step before, and waits for the scores.
     #[inline(always)]
-    unsafe fn products(&mut self, q: u32) -> I::ScoreFrags {
+    unsafe fn products(&mut self) -> I::ScoreFrags {
         // SAFETY: waits for what the products read.
         unsafe {
-            self.shared.k.wait_full(self.k_turn);
-            let mut scores = start_keys::<I, I::ScoreFrags>(self.shared, &self.at, self.k_turn, q);
+            if !self.k_is_full {
+                self.shared.k.wait_full(self.k_turn);
+            }
+            let mut scores = self.start_keys();
             self.shared.v.wait_full(self.v_turn);
             self.start_values();
             wgmma::wait_group::<1>();
@@ -213,26 +279,39 @@ impl<'a, I: Instance> Consumer<'a, I> {
     #[inline(always)]
     unsafe fn careful_softmax(&mut self, tile: &Tile, step: u32, scores: &mut I::ScoreFrags) -> Rescale {
         if step >= tile.plain_steps {
-            hide_keys::<I, _>(self.params, tile, &self.at, step, scores);
+            // Else rows have registers of their own throughout a tile, and others are spilled.
+            let at = Lane { thread: opaque(self.at.thread), lane: opaque(self.at.lane), ..self.at };
+            hide_keys::<I, _>(self.params, tile, &at, step, scores);
         }
         // SAFETY: converged.
-        unsafe { self.weights.move_base(scores) }
+        unsafe { self.weights.move_base(scores, self.exact) }
+    }
+
+    /// Counts the sums of packed weights since the last time, unless sums are exact.
+    #[inline(always)]
+    fn count_packed(&mut self) {
+        if !self.exact {
+            self.weights.count_packed(self.out.at(I::CONFIG.head_dim / 8));
+        }
     }
 
     /// Rescales the output so far, and what is parked of it, in `step`.
     #[inline(always)]
     unsafe fn rescale(&mut self, tile: &Tile, step: u32, factors: Rescale) {
         let rescaled = |o: [f32; 4]| [0, 1, 2, 3].map(|i| o[i] * factors[i / 2]);
-        for i in 0..I::CONFIG.head_dim / 8 {
+        for i in 0..I::CONFIG.out_frags() {
             *self.out.at(i) = rescaled(self.out.get(i));
         }
-        // That of the step before comes behind.
-        if step + 1 < Self::first_parked(tile) {
+        if step < Self::first_parked(tile) {
+            let address = self.parked();
             for i in 0..I::CONFIG.head_dim / 8 {
+                let address = address + i * Self::PARKED_STRIDE;
                 // SAFETY: the thread has parked it.
                 unsafe {
-                    let parked = load_shared_16(self.parked(i)).map(f32::from_bits);
-                    store_shared_16(self.parked(i), rescaled(parked).map(f32::to_bits));
+                    let parked = load_shared_16(address).map(f32::from_bits);
+                    store_shared_16(address, rescaled(parked).map(f32::to_bits));
+                    // Else ptxas loads all of them at once, and spills.
+                    fence_schedule();
                 }
             }
         }
@@ -240,11 +319,11 @@ impl<'a, I: Instance> Consumer<'a, I> {
 
     /// The first step of the first tile, with no product with values beside it.
     #[inline(always)]
-    unsafe fn first_step(&mut self, tile: &Tile, q: u32) {
+    unsafe fn first_step(&mut self, tile: &Tile) {
         // SAFETY: the queries are there.
         unsafe {
             self.shared.k.wait_full(self.k_turn);
-            let mut scores = start_keys::<I, I::ScoreFrags>(self.shared, &self.at, self.k_turn, q);
+            let mut scores = self.start_keys();
             wgmma::wait_group::<0>();
             end_keys(self.shared, &self.at, &mut self.k_turn, &mut scores);
             self.careful_softmax(tile, tile.steps - 1, &mut scores);
@@ -252,67 +331,110 @@ impl<'a, I: Instance> Consumer<'a, I> {
         }
     }
 
-    /// A step in which keys may be hidden, or another block of scales or another run begins.
+    /// A step in which keys may be hidden, or another block of scales begins.
     #[inline(always)]
-    unsafe fn careful_step(&mut self, tile: &Tile, step: u32, q: u32) {
+    unsafe fn careful_step(&mut self, tile: &Tile, step: u32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let mut scores = self.products(q);
+            let mut scores = self.products();
             let factors = self.careful_softmax(tile, step, &mut scores);
             self.end_values();
             if any((factors[0] != 1.0) | (factors[1] != 1.0)) {
                 self.rescale(tile, step, factors);
             }
-            if (step + 1).is_multiple_of(Self::RUN) {
-                self.park(tile, step + 1);
-            }
+            self.count_packed();
             self.w = packed::<I>(&scores);
         }
     }
 
-    /// The step at which plain ones end that come after `step`.
+    /// Whether the step after `step` is a careful one.
+    #[inline(always)]
+    fn is_careful(tile: &Tile, factors: &Factors, step: u32) -> bool {
+        step > tile.plain_steps || step.is_multiple_of(factors.block_keys() / I::CONFIG.tile_kv)
+    }
+
+    /// The step at which plain ones end that come after `step`, or pause for sums to be parked.
     #[inline(always)]
     fn plain_end(tile: &Tile, factors: &Factors, step: u32) -> u32 {
         let run = (factors.block_keys() / I::CONFIG.tile_kv).min(Self::RUN);
-        if step > tile.plain_steps { step } else { step & !(run - 1) }
+        if Self::is_careful(tile, factors, step) { step } else { (step - 1) & !(run - 1) }
+    }
+
+    /// The steps after `step` down to `end`, all plain; `EXACT` is what `exact` says.
+    #[inline(always)]
+    unsafe fn plain_steps<const EXACT: bool>(&mut self, tile: &Tile, mut step: u32, end: u32) {
+        while step > end {
+            step -= 1;
+            // SAFETY: the caller's promise.
+            unsafe { self.plain_step::<EXACT>(tile, step) }
+        }
     }
 
     /// Any other step.
     #[inline(always)]
-    unsafe fn plain_step(&mut self, tile: &Tile, step: u32, q: u32) {
+    unsafe fn plain_step<const EXACT: bool>(&mut self, tile: &Tile, step: u32) {
         // SAFETY: the caller's promise; every key of the step exists.
         unsafe {
-            let mut scores = self.products(q);
-            let sums = self.weights.keep_base(&mut scores);
-            self.shared.pin(self.at.thread, sums[0] + sums[1]);
+            let mut scores = self.products();
+            let mut sums = self.weights.keep_base(&mut scores);
+            self.shared.pin(self.at.thread, Self::early_bits(&scores));
             self.end_values();
-            if any(Weights::passes(sums)) {
-                let factors = if any(Weights::is_lost(sums)) {
-                    scores = recompute::scores::<I>(self.params, tile, &self.at, step * I::CONFIG.tile_kv);
-                    self.weights.move_base(&mut scores)
-                } else {
-                    self.weights.lower(&mut scores, sums)
-                };
-                self.rescale(tile, step, factors);
-            } else {
-                self.weights.count(sums);
+            if !EXACT {
+                self.weights.count_packed(self.out.at(I::CONFIG.head_dim / 8));
             }
             self.w = packed::<I>(&scores);
+            if any(self.is_full()) {
+                let maxima = maxima(&scores, [0.0; 2]);
+                let factors = if any(Weights::is_lost(maxima)) {
+                    scores = recompute::scores::<I>(self.params, tile, &self.at, step * I::CONFIG.tile_kv);
+                    sums = [0.0; 2];
+                    self.weights.move_base(&mut scores, EXACT)
+                } else {
+                    self.weights.lower(&mut scores, maxima)
+                };
+                self.rescale(tile, step, factors);
+                self.w = packed::<I>(&scores);
+                sums = [sums[0] * factors[0], sums[1] * factors[1]];
+            }
+            if EXACT {
+                self.weights.count(sums);
+            }
         }
+    }
+
+    /// Bits that the first weights lead to: those before the wait for the product with values.
+    #[inline(always)]
+    fn early_bits(weights: &I::ScoreFrags) -> u32 {
+        let mut bits = 0;
+        for i in 0..I::CONFIG.early_exponentials() / 4 {
+            let [a, b, c, d] = weights.get(i).map(f32::to_bits);
+            bits |= a | b | c | d;
+        }
+        bits
+    }
+
+    /// Whether one of the lane's packed weights is the largest number of e4m3, and may have been more.
+    #[inline(always)]
+    fn is_full(&self) -> bool {
+        let mut bits = 0;
+        for i in 0..I::CONFIG.tile_kv / I::CONFIG.keys_of_step() {
+            // 0x7e in a byte, or NaN, goes over into its sign.
+            self.w.get(i).into_iter().for_each(|word| bits |= word + 0x0202_0202);
+        }
+        bits & 0x8080_8080 != 0
     }
 
     /// The last product of `tile` and the first one of the next tile, which is `next`. Gives the factors that normalise
     /// the output.
     #[inline(always)]
-    unsafe fn chain(&mut self, tile: &Tile, next: &Tile, next_factors: &Factors, q: u32) -> [f32; 2] {
+    unsafe fn chain(&mut self, tile: &Tile, next: &Tile, next_factors: &Factors) -> [f32; 2] {
         let step = next.steps - 1;
         // SAFETY: the caller's promise.
         unsafe {
-            let mut scores = self.products(q);
-            let normal = self.finish(tile);
-            self.weights = Weights::new(next_factors, step * I::CONFIG.tile_kv);
+            let mut scores = self.products();
+            let weights = replace(&mut self.weights, Weights::new(next_factors, step * I::CONFIG.tile_kv));
             self.careful_softmax(next, step, &mut scores);
-            self.end_tile(tile);
+            let normal = self.end_tile(tile, weights);
             self.w = packed::<I>(&scores);
             normal
         }
@@ -325,30 +447,23 @@ impl<'a, I: Instance> Consumer<'a, I> {
         unsafe {
             self.shared.v.wait_full(self.v_turn);
             self.start_values();
-            let normal = self.finish(tile);
-            self.end_tile(tile);
-            normal
+            self.end_tile(tile, self.weights)
         }
     }
 
-    /// Ends the softmax of a tile. Gives the factors that normalise its output.
+    /// Waits for the last product of a tile, and adds what is parked. Gives the factors that normalise the output.
     #[inline(always)]
-    unsafe fn finish(&self, tile: &Tile) -> [f32; 2] {
-        let weights = &self.weights;
-        // SAFETY: converged.
-        let normal = unsafe { epilogue::finish(self.params, tile, &self.at, &weights.softmax) };
-        normal.map(|factor| factor * weights.unit)
-    }
-
-    /// Waits for the last product of a tile, and adds what is parked.
-    #[inline(always)]
-    unsafe fn end_tile(&mut self, tile: &Tile) {
-        // SAFETY: the caller's promise.
+    unsafe fn end_tile(&mut self, tile: &Tile, mut weights: Weights) -> [f32; 2] {
+        // SAFETY: the caller's promise; converged.
         unsafe {
             self.end_values();
             if Self::first_parked(tile) > 0 {
                 self.take_parked();
             }
+            if !self.exact {
+                weights.count_packed(self.out.at(I::CONFIG.head_dim / 8));
+            }
+            epilogue::finish(self.params, tile, &self.at, &weights.softmax).map(|factor| factor * weights.unit)
         }
     }
 }

@@ -5,6 +5,9 @@ use crate::config::FwdSm90;
 use crate::ptx::ld_st::{load_shared_4_if, store_shared_4};
 use crate::ptx::{mbarrier, shuffle, sreg};
 
+/// Four ones.
+const ONES_E4M3: u32 = 0x3838_3838;
+
 /// A ring of tiles: for each stage one barrier that ends a phase when the tile is full, and one when it is free again.
 #[derive(Clone, Copy)]
 pub struct Ring {
@@ -70,6 +73,16 @@ impl Ring {
         unsafe { mbarrier::wait(self.full(turn), turn.parity) }
     }
 
+    /// Whether the tile is full by now.
+    ///
+    /// # Safety
+    /// The barriers are initialised.
+    #[inline(always)]
+    pub unsafe fn is_full(&self, turn: Turn) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { mbarrier::has_ended(self.full(turn), turn.parity) }
+    }
+
     /// Waits until the tile is empty.
     ///
     /// # Safety
@@ -129,7 +142,7 @@ impl Shared {
             tile_bytes,
             stages,
         };
-        let (q_bytes, k_bytes, v_bytes) = (config.q_bytes(), config.k_bytes(), config.v_bytes());
+        let (q_bytes, k_bytes, v_bytes) = (config.q_bytes(), config.k_bytes(), config.v_stage_bytes());
         let q = config.head_bytes();
         let k = q + config.q_stages() * q_bytes;
         let v = k + config.stages * k_bytes;
@@ -157,6 +170,27 @@ impl Shared {
                 mbarrier::init(self.patch(), 1);
             }
             mbarrier::fence_init();
+        }
+    }
+
+    /// Writes the rows behind each tile of values whose product with weights is their sum ([`FwdSm90::sum_rows`]). Products
+    /// see them behind [`tma::fence_shared`] and a barrier.
+    ///
+    /// # Safety
+    /// All threads of the block do it, before products read them.
+    #[inline(always)]
+    pub unsafe fn write_sum_rows<I: Instance>(&self, thread: u32) {
+        let config = I::CONFIG;
+        let bytes = config.sum_rows() * FwdSm90::SPAN_BYTES;
+        for stage in 0..config.stages {
+            let rows = self.v.tiles + stage * config.v_stage_bytes() + config.v_bytes();
+            let mut byte = thread * 4;
+            while byte < bytes {
+                let word = if byte < FwdSm90::SPAN_BYTES { ONES_E4M3 } else { 0 };
+                // SAFETY: the caller's promise.
+                unsafe { store_shared_4(rows + byte, word) }
+                byte += config.threads() * 4;
+            }
         }
     }
 
@@ -189,14 +223,14 @@ impl Shared {
     /// # Safety
     /// `thread` is that of the caller, not counting the producer's.
     #[inline(always)]
-    pub unsafe fn pin(&self, thread: u32, value: f32) {
+    pub unsafe fn pin(&self, thread: u32, value: u32) {
         // SAFETY: four bytes of the thread's own, which nobody reads.
-        unsafe { store_shared_4(self.base + FwdSm90::BARRIER_BYTES + 4 * thread, value.to_bits()) }
+        unsafe { store_shared_4(self.base + FwdSm90::BARRIER_BYTES + 4 * thread, value) }
     }
 
     /// The output tile, where there is one.
     #[inline(always)]
     pub fn out<I: Instance>(&self) -> u32 {
-        self.v.tiles + I::CONFIG.stages * I::CONFIG.v_bytes()
+        self.v.tiles + I::CONFIG.stages * I::CONFIG.v_stage_bytes()
     }
 }

@@ -2,8 +2,12 @@
 //! counts in.
 //!
 //! As in [`super::super::softmax`], a step first keeps the base of the steps before it. Weights are f32 until they are packed,
-//! so that a sum beyond [`LIMIT`] is no loss: the weights are lowered, and the base with them. Only where they passed the range
-//! of f32 does the warp need its scores again.
+//! so that one beyond [`LIMIT`] is no loss: the weights are lowered, and the base with them. Only where they come near the end
+//! of f32's range does the warp need its scores again.
+//!
+//! The sum of packed weights is a column of the product with values, and costs next to nothing. Exact sums, of weights that
+//! are not rounded, are for those who want log-sum-exps, and for values with scales of blocks: weights of a block whose scale is
+//! small may be rounded to zero, their probabilities still count.
 
 use crate::kernels::fwd_sm90::softmax::{Scores, Softmax, exponentiate, maxima};
 use crate::kernels::scales::Factors;
@@ -11,15 +15,18 @@ use crate::kernels::statistics::{finite_base, max_of_row};
 use crate::ptx::math::{ex2, fma, lg2, max, min};
 use crate::ptx::shuffle::any;
 
-/// Logarithm of the largest weight of a first step, at most: nine binades below it have all bits of e4m3, and 14 times the sum
-/// of a step of normal numbers is within [`LIMIT`].
-const LARGEST: f32 = 3.0;
+/// Logarithm of the largest weight of a first step, at most: ten binades below it have all bits of e4m3, and 27 times that
+/// weight is within [`LIMIT`].
+const LARGEST: f32 = 4.0;
 
 /// Logarithm of the largest weight before a base moves: below 448, the largest number of e4m3.
 const BOUND: f32 = 8.5;
 
-/// Bound of the sum of a lane's weights in a step that keeps its base: none of them is then more than 448.
-const LIMIT: f32 = 448.0;
+/// From here on weights are packed as 448, the largest number of e4m3.
+const LIMIT: f32 = 432.0;
+
+/// From here on weights are taken for lost: their sums come near the end of f32's range.
+const LOST: f32 = (1u128 << 100) as f32;
 
 /// Bound of a base below which a score and its factor may be multiplied without rounding: the base, which was rounded, is
 /// then off by no more than 2^-4.
@@ -30,8 +37,10 @@ const FAR: f32 = (1 << 20) as f32;
 const MAX_GAIN: f32 = 100.0;
 
 /// Two rows of a lane.
+#[derive(Clone, Copy)]
 pub struct Weights {
-    /// The base is that of weights, a logarithm; sums are those of probabilities.
+    /// The base is that of weights, a logarithm; sums are those of probabilities, exact ones or up to the last
+    /// [`Weights::count_packed`].
     pub softmax: Softmax,
     /// The scale of values that the output counts in: that of the tile's first step.
     pub unit: f32,
@@ -82,19 +91,7 @@ impl Weights {
         exponentiate(scores, self.factor, self.shift)
     }
 
-    /// Whether the sums of a lane say that its bases do not serve.
-    #[inline(always)]
-    pub fn passes(sums: [f32; 2]) -> bool {
-        max(sums[0], sums[1]) > LIMIT
-    }
-
-    /// Whether the sums of a lane say that its weights are lost.
-    #[inline(always)]
-    pub fn is_lost(sums: [f32; 2]) -> bool {
-        max(sums[0], sums[1]) == f32::INFINITY
-    }
-
-    /// Counts the sums of weights.
+    /// Counts exact sums of weights.
     #[inline(always)]
     pub fn count(&mut self, sums: [f32; 2]) {
         for row in 0..2 {
@@ -102,12 +99,27 @@ impl Weights {
         }
     }
 
-    /// Turns scores into weights, with the row maximum where a base has to move. Counts their sums.
+    /// Whether the largest weights of a lane say that they are lost.
+    #[inline(always)]
+    pub fn is_lost(maxima: [f32; 2]) -> bool {
+        max(maxima[0], maxima[1]) >= LOST
+    }
+
+    /// Counts the sums of packed weights, which are in the first of the eight columns of `sums`, and clears them.
+    #[inline(always)]
+    pub fn count_packed(&mut self, sums: &mut [f32; 4]) {
+        for row in 0..2 {
+            self.softmax.row_sum[row] += sums[2 * row];
+        }
+        *sums = [0.0; 4];
+    }
+
+    /// Turns scores into weights, with the row maximum where a base has to move. Counts their sums if they are to be `exact`.
     ///
     /// # Safety
     /// All lanes of the warp are converged.
     #[inline(always)]
-    pub unsafe fn move_base<S: Scores>(&mut self, scores: &mut S) -> Rescale {
+    pub unsafe fn move_base<S: Scores>(&mut self, scores: &mut S, exact: bool) -> Rescale {
         let maxima = maxima(scores, [f32::NEG_INFINITY; 2]).map(|score| fma(score, self.factor, self.gain));
         let mut rescale = [1.0; 2];
         // SAFETY: the caller's promise.
@@ -132,25 +144,28 @@ impl Weights {
             }
             (factor, shift) = (1.0, [0.0; 2]);
         }
-        self.count(exponentiate(scores, factor, shift));
+        let sums = exponentiate(scores, factor, shift);
+        if exact {
+            self.count(sums);
+        }
         rescale
     }
 
-    /// Lowers the weights of a row that has sums beyond [`LIMIT`], and its base, by a power of two. Counts the sums.
+    /// Lowers the weights of a row that has one beyond [`LIMIT`], and its base, by a power of two. `maxima` are the lane's own
+    /// largest weights.
     ///
     /// # Safety
     /// All lanes of the warp are converged, and no weight is lost.
     #[inline(always)]
-    pub unsafe fn lower<S: Scores>(&mut self, weights: &mut S, mut sums: [f32; 2]) -> Rescale {
+    pub unsafe fn lower<S: Scores>(&mut self, weights: &mut S, maxima: [f32; 2]) -> Rescale {
         let mut rescale = [1.0; 2];
         // SAFETY: the caller's promise.
         unsafe {
             for row in 0..2 {
-                let largest = max_of_row(sums[row]);
-                if largest > LIMIT {
+                let largest = max_of_row(maxima[row]);
+                if largest >= LIMIT {
                     let exponent = (largest.to_bits() >> 23) as f32 - 127.0;
                     rescale[row] = self.set_base(row, self.softmax.base[row] + (exponent - LARGEST));
-                    sums[row] *= rescale[row];
                 }
             }
         }
@@ -161,7 +176,6 @@ impl Weights {
                 w[i] *= rescale[i / 2];
             }
         }
-        self.count(sums);
         rescale
     }
 
