@@ -159,10 +159,10 @@ impl Call<'_> {
         let rounding = if T::DTYPE == DType::F16 { 2f64.powi(-11) } else { 2f64.powi(-8) };
         for [b, h, i, _] in (0..batch * heads * q_len).map(|row| unravel(row, [batch, heads, q_len, 1])) {
             let (row, index) = (self.row(b, h, i), (b * heads + h) * q_len + i);
-            if let Some(lse) = output.lse.get(index).copied().map(f64::from) {
-                if lse != row.lse && (lse - row.lse).abs() > 3e-6 * row.lse.abs().max(8.0) || lse.is_nan() {
-                    faults.push(format!("lse of {b} {h} {i}: {lse} instead of {}", row.lse));
-                }
+            let is_wrong =
+                |lse: f64| lse != row.lse && (lse - row.lse).abs() > 3e-6 * row.lse.abs().max(8.0) || lse.is_nan();
+            if let Some(lse) = output.lse.get(index).copied().map(f64::from).filter(|&lse| is_wrong(lse)) {
+                faults.push(format!("lse of {b} {h} {i}: {lse} instead of {}", row.lse));
             }
             for d in 0..head_dim {
                 let (found, expected) = (output.out[index * head_dim + d].to_f64(), row.out[d]);

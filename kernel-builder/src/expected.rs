@@ -161,8 +161,8 @@ fn fp8_sm90(config: FwdSm90) -> Counts {
         mbarrier_init: 2 * config.q_stages() + 4 * config.stages,
         // The producer: queries or the end; keys; values. Consumers: keys, values, queries.
         mbarrier_arrive: 2 * q_fills + k_fills + v_fills + (first + ways) + (ways + last) + q_fills,
-        // The same; whether there are keys is asked behind each product with values.
-        mbarrier_wait: q_fills + k_fills + v_fills + (first + ways) + 2 * (ways + last) + q_fills,
+        // The same; plain steps ask whether there are keys.
+        mbarrier_wait: q_fills + k_fills + v_fills + (first + ways) + (ways + last) + q_fills + plain,
         // 32 bytes of keys, 32 keys of values.
         wgmma: (first + ways) * config.head_dim / 32 + (ways + last) * config.tile_kv / 32,
         wgmma_fence: products,

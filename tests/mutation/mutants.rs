@@ -221,6 +221,10 @@ pub fn spared(ptx: &str, operator: Operator) -> HashSet<u32> {
             // the stores of all lanes done before the first one arrives; with one stage of queries, the arrival with the
             // next of them comes behind another one, and is waited for before the values are used.
             (NoWarpBarrier, _) => operation == "bar.warp.sync" && !(proxies_fenced && config.q_stages() > 1),
+            // The fence between the proxies that comes behind it, for the rows of sums, is one for barriers too.
+            (NoFence, _) if operation.starts_with("fence.mbarrier_init") => config.e4m3,
+            // Who is told that keys are not there waits for them; that they are is always so where they come early.
+            (SwappedSelect, _) if code.contains("mbarrier.test_wait") => true,
             // A store to the words behind the barriers, which nobody reads: it keeps a wait in its place.
             (NoStore, [address, _]) if operation == "st.shared.b32" => {
                 let register = address.trim_matches(['[', ']']);

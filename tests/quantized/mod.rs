@@ -1,7 +1,7 @@
 //! Quantising on a GPU: the bits of the host, in one call, and in a CUDA graph on a workspace that holds anything.
 
 use super::gpu_or_skip;
-use evo_sdpa::gpu::{Gpu, sys};
+use evo_sdpa::gpu::{Gpu, LaunchOptions, sys};
 use evo_sdpa::half::bf16;
 use evo_sdpa::quantize::Call;
 use evo_sdpa::shapes::ACCEPTANCE;
@@ -89,7 +89,9 @@ fn a_timed_call_that_quantises_has_the_bits_of_one_that_was_quantised_before_war
         let tensors = [&call.q, &call.k, &call.v];
         let problem = inputs.problem().with_fp8(Some(fp8));
         for (kernel, _) in Plan::candidates(&problem, gpu.spec()).unwrap() {
-            let (before, _) = gpu.fp8_attention_host::<bf16>(tensors, &options, Some(kernel)).unwrap();
+            let launch = LaunchOptions::default();
+            let before = gpu.timed_fp8::<bf16>(tensors, &options, Some(kernel), false, launch).unwrap();
+            let before = before.answer().unwrap();
             for cold in [false, true] {
                 let timed = gpu.timed_quantized::<_, bf16>(views, fp8, mean, &options, Some(kernel), cold).unwrap();
                 assert_eq!((timed.plan().kernel, timed.buffers() > 1), (kernel, cold));

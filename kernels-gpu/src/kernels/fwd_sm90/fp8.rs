@@ -55,7 +55,7 @@ struct Consumer<'a, I: Instance> {
     q_turn: Turn,
     k_turn: Turn,
     v_turn: Turn,
-    /// Whether the keys of the next product are known to be there.
+    /// Whether the keys of the next product are known to be there. A plain step asks, as an answer takes its time.
     k_is_full: bool,
     /// Whether sums of weights are exact ones.
     exact: bool,
@@ -191,7 +191,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
         }
     }
 
-    /// Waits for the product with values, and asks for the next keys, as the answer takes its time.
+    /// Waits for the product with values.
     #[inline(always)]
     unsafe fn end_values(&mut self) {
         // SAFETY: the caller's promise; behind the wait, the warp has read the tile.
@@ -204,7 +204,6 @@ impl<'a, I: Instance> Consumer<'a, I> {
                 wgmma::keep(self.w.get(i));
             }
             self.shared.v.release(self.v_turn, self.at.lane);
-            self.k_is_full = self.shared.k.is_full(self.k_turn);
         }
         self.v_turn.advance(&self.shared.v);
     }
@@ -336,6 +335,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
     unsafe fn careful_step(&mut self, tile: &Tile, step: u32) {
         // SAFETY: the caller's promise.
         unsafe {
+            self.k_is_full = false;
             let mut scores = self.products();
             let factors = self.careful_softmax(tile, step, &mut scores);
             self.end_values();
@@ -379,6 +379,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
             let mut sums = self.weights.keep_base(&mut scores);
             self.shared.pin(self.at.thread, Self::early_bits(&scores));
             self.end_values();
+            self.k_is_full = self.shared.k.is_full(self.k_turn);
             if !EXACT {
                 self.weights.count_packed(self.out.at(I::CONFIG.head_dim / 8));
             }
@@ -431,6 +432,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
         let step = next.steps - 1;
         // SAFETY: the caller's promise.
         unsafe {
+            self.k_is_full = false;
             let mut scores = self.products();
             let weights = replace(&mut self.weights, Weights::new(next_factors, step * I::CONFIG.tile_kv));
             self.careful_softmax(next, step, &mut scores);
