@@ -78,7 +78,8 @@ macro_rules! shared_product {
     };
 }
 
-/// An instruction with probabilities, or queries, in registers and values, or keys, in shared memory, by columns where a flag says so.
+/// An instruction with probabilities or queries in registers and values or keys in shared memory, by columns where a flag
+/// says so.
 macro_rules! value_product {
     ($types:literal, $flags:literal, $n:literal, $add:literal, $d:ident, $kind:ident, $a:ident, $b:ident, $($i:tt)*) => {
         asm!(

@@ -6,6 +6,7 @@
 //! start S = Q K(j)^T     start O += W V(j+1)     wait S     W = weights(S)     wait O     pack W
 //! ```
 //!
+//! - Queries stay in registers, and `q.empty` ends a phase once all warps have them: products read less of shared memory.
 //! - Scores become logarithms by a factor of their step: softmax scale times the scales of queries and keys. The scale of the
 //!   values joins the probabilities before they are rounded ([`weights`]).
 //! - Values come with their keys next to each other, in the order in which a lane has its scores ([`crate::transpose`]), as
@@ -55,7 +56,7 @@ struct Consumer<'a, I: Instance> {
     q_turn: Turn,
     k_turn: Turn,
     v_turn: Turn,
-    /// Whether the keys of the next product are known to be there. A plain step asks, as an answer takes its time.
+    /// Whether the keys of the next product are known to be there. A plain step asks, as an answer takes its time; others wait.
     k_is_full: bool,
     /// Whether sums of weights are exact ones.
     exact: bool,
