@@ -8,7 +8,7 @@
 //! column `2 (l%4) + i%2`, as in [`crate::fragment`]. Operand A from registers is four of the registers that
 //! `mma.sync` m16n8k16 takes, or m16n8k32 of e4m3, of the warp's 16 rows.
 
-use crate::config::Operands;
+use crate::config::{DType, Operands};
 use core::arch::asm;
 
 /// Upper half of a descriptor of an operand in shared memory: 128-byte swizzle, 1024 bytes from eight rows to the next
@@ -25,17 +25,17 @@ pub const fn descriptor(address: u32, leading_bytes: u32) -> u32 {
 
 /// Accumulators of a product whose N is eight times their number.
 pub trait Accumulators {
-    /// `self = a b^T`: 32 bytes of each row of queries and of keys, by their [`descriptor`]s.
+    /// `self = a b^T` of f16 or bf16: 32 bytes of each row of queries and of keys, by their [`descriptor`]s.
     ///
     /// # Safety
     /// All warps of the warpgroup are here, converged, with equal descriptors, behind [`fence`].
-    unsafe fn begin(&mut self, operands: Operands, a: u32, b: u32);
+    unsafe fn begin(&mut self, dtype: DType, a: u32, b: u32);
 
     /// `self += a b^T`.
     ///
     /// # Safety
     /// That of [`Accumulators::begin`].
-    unsafe fn add(&mut self, operands: Operands, a: u32, b: u32);
+    unsafe fn add(&mut self, dtype: DType, a: u32, b: u32);
 
     /// `self = a b^T` of e4m3: queries in registers, 32 bytes of each row of keys by their [`descriptor`].
     ///
@@ -63,13 +63,12 @@ macro_rules! fragment {
 
 /// An instruction with both operands in shared memory.
 macro_rules! shared_product {
-    ($types:literal, $flags:literal, $n:literal, $add:literal, $d:ident, $kind:ident, $a:ident, $b:ident, $($i:tt)*) => {
+    ($types:literal, $n:literal, $add:literal, $d:ident, $kind:ident, $a:ident, $b:ident, $($i:tt)*) => {
         asm!(
             concat!(
                 "{{ .reg .pred add; .reg .b64 a, b; setp.ne.u32 add, ", $add, ", 0; ",
                 "mov.b64 a, {{{a}, {high}}}; mov.b64 b, {{{b}, {high}}}; ",
-                "wgmma.mma_async.sync.aligned.m64n", $n, $types, " {{", $(fragment!($i)),*, "}}, a, b, add, 1, 1", $flags,
-                "; }}",
+                "wgmma.mma_async.sync.aligned.m64n", $n, $types, " {{", $(fragment!($i)),*, "}}, a, b, add, 1, 1, 0, 0; }}",
             ),
             $($kind(reg32) $d[$i][0], $kind(reg32) $d[$i][1], $kind(reg32) $d[$i][2], $kind(reg32) $d[$i][3],)*
             a = in(reg32) $a, b = in(reg32) $b, high = in(reg32) DESCRIPTOR_HIGH,
@@ -103,33 +102,27 @@ macro_rules! accumulators {
         $(
             impl Accumulators for [[f32; 4]; $n / 8] {
                 #[inline(always)]
-                unsafe fn begin(&mut self, operands: Operands, a: u32, b: u32) {
+                unsafe fn begin(&mut self, dtype: DType, a: u32, b: u32) {
                     let d = self;
                     // SAFETY: the caller's promise.
                     unsafe {
-                        match operands {
-                            Operands::F16 => shared_product!("k16.f32.f16.f16", ", 0, 0", $n, "0", d, out, a, b, $($i)*),
-                            Operands::Bf16 => {
-                                shared_product!("k16.f32.bf16.bf16", ", 0, 0", $n, "0", d, out, a, b, $($i)*)
-                            }
-                            Operands::E4m3 => shared_product!("k32.f32.e4m3.e4m3", "", $n, "0", d, out, a, b, $($i)*),
+                        if let DType::F16 = dtype {
+                            shared_product!("k16.f32.f16.f16", $n, "0", d, out, a, b, $($i)*)
+                        } else {
+                            shared_product!("k16.f32.bf16.bf16", $n, "0", d, out, a, b, $($i)*)
                         }
                     }
                 }
 
                 #[inline(always)]
-                unsafe fn add(&mut self, operands: Operands, a: u32, b: u32) {
+                unsafe fn add(&mut self, dtype: DType, a: u32, b: u32) {
                     let d = self;
                     // SAFETY: the caller's promise.
                     unsafe {
-                        match operands {
-                            Operands::F16 => {
-                                shared_product!("k16.f32.f16.f16", ", 0, 0", $n, "1", d, inout, a, b, $($i)*)
-                            }
-                            Operands::Bf16 => {
-                                shared_product!("k16.f32.bf16.bf16", ", 0, 0", $n, "1", d, inout, a, b, $($i)*)
-                            }
-                            Operands::E4m3 => shared_product!("k32.f32.e4m3.e4m3", "", $n, "1", d, inout, a, b, $($i)*),
+                        if let DType::F16 = dtype {
+                            shared_product!("k16.f32.f16.f16", $n, "1", d, inout, a, b, $($i)*)
+                        } else {
+                            shared_product!("k16.f32.bf16.bf16", $n, "1", d, inout, a, b, $($i)*)
                         }
                     }
                 }

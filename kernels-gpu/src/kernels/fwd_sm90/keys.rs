@@ -1,4 +1,4 @@
-//! The product of queries and keys.
+//! The product of queries and keys, both in shared memory.
 
 use super::Instance;
 use super::shared::{Shared, Turn};
@@ -26,9 +26,9 @@ pub unsafe fn start_keys<I: Instance, S: Scores>(shared: &Shared, at: &Lane, tur
             let rows = |rows: u32| span * rows * FwdSm90::SPAN_BYTES / 16 + column;
             let (a, b) = (q + rows(config.tile_q), k + rows(config.tile_kv));
             if step == 0 {
-                scores.begin(config.operands(), a, b);
+                scores.begin(config.dtype, a, b);
             } else {
-                scores.add(config.operands(), a, b);
+                scores.add(config.dtype, a, b);
             }
         }
         wgmma::commit_group();
