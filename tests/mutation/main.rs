@@ -170,9 +170,12 @@ enum Defect {
 enum Tensors<T> {
     Contiguous(Inputs<T>),
     Paged(Paged<T>),
-    Fp8(Inputs<T>, Box<Call>),
-    /// For the output alone, without log-sum-exps.
-    Fp8Output(Inputs<T>, Box<Call>),
+    Fp8 {
+        inputs: Inputs<T>,
+        call: Box<Call>,
+        /// Else the call is for the output alone, and makes other sums.
+        lse: bool,
+    },
 }
 
 /// The right answer: what is close to the exact one, or what the unharmed kernel gives, which is right by `tests/fp8.rs`.
@@ -191,14 +194,11 @@ struct Trial<T> {
 
 impl<T: Element> Trial<T> {
     fn new(kernel: Kernel, tensors: Tensors<T>, unharmed: &Simulator) -> Self {
-        let (Tensors::Contiguous(inputs)
-        | Tensors::Paged(Paged { inputs, .. })
-        | Tensors::Fp8(inputs, _)
-        | Tensors::Fp8Output(inputs, _)) = &tensors;
+        let (Tensors::Contiguous(inputs) | Tensors::Paged(Paged { inputs, .. }) | Tensors::Fp8 { inputs, .. }) =
+            &tensors;
         let problem = inputs.problem();
         let right = match &tensors {
-            Tensors::Fp8(inputs, call) => Right::Same(of_fp8(unharmed, kernel, inputs, call).output),
-            Tensors::Fp8Output(inputs, call) => Right::Same(output_of_fp8(unharmed, kernel, inputs, call).output),
+            Tensors::Fp8 { inputs, call, lse } => Right::Same(of_fp8(unharmed, kernel, inputs, call, *lse).output),
             _ => Right::Near(Expected::compute(inputs).unwrap()),
         };
         let mut trial = Self { kernel, tensors, right, executed: HashSet::new() };
@@ -213,8 +213,7 @@ impl<T: Element> Trial<T> {
         let ran = match &self.tensors {
             Tensors::Contiguous(inputs) => of_plain_inputs(inputs.views().unwrap(), &inputs.options()),
             Tensors::Paged(paged) => of_plain_inputs(paged.views(), &paged.options(paged.inputs.splits.unwrap_or(1))),
-            Tensors::Fp8(inputs, call) => of_fp8(simulator, self.kernel, inputs, call),
-            Tensors::Fp8Output(inputs, call) => output_of_fp8(simulator, self.kernel, inputs, call),
+            Tensors::Fp8 { inputs, call, lse } => of_fp8(simulator, self.kernel, inputs, call, *lse),
         };
         let is_right = match &self.right {
             Right::Near(expected) => expected.check(&ran.output).passes(),
@@ -228,12 +227,20 @@ impl<T: Element> Trial<T> {
     }
 }
 
-fn of_fp8<T: Element>(simulator: &Simulator, kernel: Kernel, inputs: &Inputs<T>, call: &Call) -> Simulated<T> {
-    simulator.fp8_attention([&call.q, &call.k, &call.v], &inputs.options(), Some(kernel)).unwrap()
-}
-
-fn output_of_fp8<T: Element>(simulator: &Simulator, kernel: Kernel, inputs: &Inputs<T>, call: &Call) -> Simulated<T> {
-    simulator.fp8_output([&call.q, &call.k, &call.v], &inputs.options(), Some(kernel)).unwrap()
+fn of_fp8<T: Element>(
+    simulator: &Simulator,
+    kernel: Kernel,
+    inputs: &Inputs<T>,
+    call: &Call,
+    lse: bool,
+) -> Simulated<T> {
+    let (tensors, options) = ([&call.q, &call.k, &call.v], inputs.options());
+    let ran = if lse {
+        simulator.fp8_attention(tensors, &options, Some(kernel))
+    } else {
+        simulator.fp8_output(tensors, &options, Some(kernel))
+    };
+    ran.unwrap()
 }
 
 /// A mutant and what became of it.
@@ -266,19 +273,18 @@ fn try_mutants<T: Element>(kernel: Kernel, places: impl Fn(Kernel, Operator) -> 
         if !kernel.takes_e4m3() {
             return vec![Tensors::Contiguous(inputs)];
         }
-        let call = |blocks| {
-            Box::new(Call::new(inputs.views().unwrap(), Fp8::uniform(blocks), false, &inputs.options()).unwrap())
+        let fp8 = |blocks, lse| {
+            let call = Call::new(inputs.views().unwrap(), Fp8::uniform(blocks), false, &inputs.options()).unwrap();
+            Tensors::Fp8 { inputs: inputs.clone(), call: Box::new(call), lse }
         };
         match (kernel, case.kind) {
-            // With one scale, most steps have no maximum; without log-sum-exps, sums are others. With scales of blocks, sums
-            // that were parked are rescaled by steps with a maximum.
-            (Kernel::FwdSm90(_), verify::Kind::Large) => vec![
-                Tensors::Fp8Output(inputs.clone(), call(ScaleBlocks::Head)),
-                Tensors::Fp8(inputs.clone(), call(ScaleBlocks::Head)),
-                Tensors::Fp8(inputs.clone(), call(ScaleBlocks::Rows(128))),
-            ],
-            (Kernel::FwdSm90(_), _) => vec![Tensors::Fp8(inputs.clone(), call(ScaleBlocks::Rows(128)))],
-            _ => vec![Tensors::Fp8(inputs.clone(), call(ScaleBlocks::Rows(64)))],
+            // With one scale, most steps have no maximum. With scales of blocks, sums that were parked are rescaled by steps
+            // with a maximum.
+            (Kernel::FwdSm90(_), verify::Kind::Large) => {
+                vec![fp8(ScaleBlocks::Head, false), fp8(ScaleBlocks::Head, true), fp8(ScaleBlocks::Rows(128), true)]
+            }
+            (Kernel::FwdSm90(_), _) => vec![fp8(ScaleBlocks::Rows(128), true)],
+            _ => vec![fp8(ScaleBlocks::Rows(64), true)],
         }
     };
     let mut tensors: Vec<_> = cases.iter().flat_map(tensors_of).collect();

@@ -200,19 +200,19 @@ impl Gpu {
             // The graph runs on a stream of its own.
             let call = set.call.with_own_workspace(&self.session)?;
             call.poison()?;
-            let set = TensorSet { call, ..set };
-            // The log-sum-exps of the answer are those of this launch.
-            // SAFETY: the stream is of the kernels' context, and waited for; the tensors live on.
-            unsafe { set.launch(self, self.stream(), launch) }?;
-            self.synchronize()?;
-            Ok(TensorSet { call: set.call.without_lse()?, ..set })
+            Ok(TensorSet { call, ..set })
         };
         // Of queries, keys, values and output.
         let bytes = (problem.bytes() as u64).max(1);
         let wanted = if cold { (COLD_FACTOR * self.l2_bytes()?).div_ceil(bytes).max(2) } else { 1 };
-        let plan = Plan::for_call(&problem, self.spec(), &self.tuned, kernel, splits)?;
-        self.kernels().prepare_with(plan.kernel, launch)?;
         let sets = (0..wanted).map(|_| set()).collect::<Result<Vec<_>>>()?;
+        self.kernels().prepare_with(sets[0].call.plan().kernel, launch)?;
+        // The log-sum-exps of the answer are those of this launch.
+        // SAFETY: the stream is of the kernels' context, and waited for; the tensors live on.
+        unsafe { sets[0].launch(self, self.stream(), launch) }?;
+        self.synchronize()?;
+        let without_lse = |set: TensorSet<T>| Ok(TensorSet { call: set.call.without_lse()?, ..set });
+        let sets = sets.into_iter().map(without_lse).collect::<Result<Vec<_>>>()?;
         self.synchronize()?;
         let capture = |calls: u32| {
             Graph::capture(&self.session, |stream| {
