@@ -15,6 +15,9 @@ pub struct Counts {
     /// `bar.arrive`: arrivals that do not wait, at a barrier for so many threads.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub bar_arrive: u32,
+    /// `barrier.cluster.arrive` and `barrier.cluster.wait`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cluster_barrier: u32,
     /// `bar.warp.sync`.
     pub bar_warp_sync: u32,
     /// `shfl.sync`.
@@ -82,6 +85,8 @@ impl Counts {
             &mut self.bar_warp_sync
         } else if is("bar.arrive") || is("barrier.arrive") || is("barrier.cta.arrive") {
             &mut self.bar_arrive
+        } else if is("barrier.cluster") {
+            &mut self.cluster_barrier
         } else if is("bar") || is("barrier") {
             &mut self.bar_sync
         } else if is("shfl") {
@@ -168,6 +173,7 @@ mod tests {
 \tcp.async.cg.shared.global.L2::128B [%r1], [%rd1], 16, %r2; cp.async.commit_group;
 \tcp.async.wait_group 1;
 \tbar.arrive 3, 256;
+\tbarrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;
 \tcp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%r1], [%rd1, {0, 0, 0, 0}], [%r2];
 \tcp.async.bulk.commit_group; cp.async.bulk.wait_group.read 0;
 \tmbarrier.init.shared::cta.b64 [%r1], 1;
@@ -189,6 +195,7 @@ mod tests {
         let expected = Counts {
             bar_sync: 2,
             bar_arrive: 1,
+            cluster_barrier: 2,
             bar_warp_sync: 1,
             shfl_sync: 1,
             vote_sync: 1,

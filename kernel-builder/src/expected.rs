@@ -78,6 +78,7 @@ fn sm90(config: FwdSm90) -> Counts {
     let spans = config.spans();
     let when = |holds: bool, count: u32| if holds { count } else { 0 };
     let (takes_turns, stages_output) = (config.groups() > 1, config.stages_output());
+    let (has_cluster, clears_values) = (config.cluster > 1, config.clears_values());
     // A first step alone, three ways of a step beside a product with values, and that product alone. The output is stored
     // behind the third way, and behind the product alone. Narrow steps are a fourth way, of the third kind, and the step
     // behind one is a fifth.
@@ -94,14 +95,17 @@ fn sm90(config: FwdSm90) -> Counts {
         bar_sync: 1 + when(takes_turns, ways) + when(stages_output, 2 * stores),
         // Before the first turn; behind products.
         bar_arrive: when(takes_turns, 1 + ways),
+        // At the start and at the end, an arrival and a wait each.
+        cluster_barrier: when(has_cluster, 4),
         // Behind the number of a tile; behind cleared values.
-        bar_warp_sync: q_fills + v_fills,
+        bar_warp_sync: q_fills + when(clears_values, v_fills),
         // Key rows of a tile: producer and consumers, first tile and later ones; the number of a tile, likewise of consumers;
-        // warpgroup and ticket. Four for the maxima of two rows where the base moves: a first step, the ways, and one of them
-        // over again. Four for their sums. The words of four fragments of a half.
+        // warpgroup and, without a cluster, ticket. Four for the maxima of two rows where the base moves: a first step, the
+        // ways, and one of them over again. Four for their sums. The words of four fragments of a half.
         shfl_sync: 4
             + 2
-            + 2
+            + 1
+            + when(!has_cluster, 1)
             + 4 * (first + ways)
             + 4 * finishes
             + when(!stages_output, stores * 2 * (config.head_dim / 32) * 4),
@@ -110,15 +114,22 @@ fn sm90(config: FwdSm90) -> Counts {
         // One k-step of the scores of a warp, in a loop.
         mma_sync: plain_ways * config.tile_kv / 8,
         stmatrix: when(stages_output, stores * config.head_dim / 16),
-        // Values go to one of two barriers.
-        bulk_copies: spans * (q_fills + k_fills + 2 * v_fills + when(stages_output, stores)),
+        // Values go to one of two barriers where some may be cleared.
+        bulk_copies: spans * (q_fills + k_fills + v_fills + when(clears_values, v_fills) + when(stages_output, stores)),
         bulk_commit: when(stages_output, stores),
         bulk_wait: when(stages_output, stores + 1),
-        mbarrier_init: 2 * config.q_stages() + 4 * config.stages + 1,
+        mbarrier_init: 2 * config.q_stages() + 4 * config.stages + when(clears_values, 1),
         // The producer: queries or the end; keys; values, or values to be cleared, twice. Consumers: keys, values, queries.
-        mbarrier_arrive: 2 * q_fills + k_fills + 3 * v_fills + (first + ways) + (ways + last) + 1,
+        mbarrier_arrive: 2 * q_fills
+            + k_fills
+            + v_fills
+            + when(clears_values, 2 * v_fills)
+            + (first + ways)
+            + (ways + last)
+            + 1,
         // The same, and two that wait for the queries of a tile. The ways that store begin with one wait for keys.
-        mbarrier_wait: q_fills + k_fills + 2 * v_fills + (first + ways) + (ways + last) + 2 - when(has_narrow, 1),
+        mbarrier_wait: q_fills + k_fills + v_fills + when(clears_values, v_fills) + (first + ways) + (ways + last) + 2
+            - when(has_narrow, 1),
         wgmma: (first + ways) * key_products + (ways + last) * value_products
             - when(has_narrow, value_products - narrow_products),
         wgmma_fence: products,

@@ -33,8 +33,8 @@ pub fn finish(text: &str, target: Target) -> String {
     file + &parts.footer
 }
 
-/// `body` with the block size and the blocks that share an SM, from which ptxas derives how many registers a thread
-/// may use. Rust has no attribute for them.
+/// `body` with the block size, the blocks that share an SM, from which ptxas derives how many registers a thread may
+/// use, and the size of clusters. Rust has no attribute for them.
 fn with_launch_bounds(body: &str, entry: Entry) -> String {
     let bounds = launch_bounds(entry).join("\n");
     body.replacen("\n{\n", &format!("\n{bounds}\n{{\n"), 1)
@@ -50,8 +50,10 @@ fn with_aligned_parameters(body: &str, entry: Entry) -> String {
 }
 
 /// The directives between the parameters of an entry and its body.
-pub fn launch_bounds(entry: Entry) -> [String; 2] {
-    [format!(".maxntid {}, 1, 1", entry.threads()), format!(".minnctapersm {}", entry.min_blocks_per_sm())]
+pub fn launch_bounds(entry: Entry) -> Vec<String> {
+    let threads = format!(".maxntid {}, 1, 1", entry.threads());
+    let cluster = (entry.cluster() > 1).then(|| format!(".reqnctapercluster {}, 1, 1", entry.cluster()));
+    [threads, format!(".minnctapersm {}", entry.min_blocks_per_sm())].into_iter().chain(cluster).collect()
 }
 
 /// Empty lines, and what only debug sections would need.

@@ -94,6 +94,14 @@ impl Entry {
         }
     }
 
+    /// Blocks of a cluster along x; 1 for an entry that is not launched in clusters.
+    pub const fn cluster(self) -> u32 {
+        match self {
+            Entry::Forward(Kernel::FwdSm90(config)) => config.cluster,
+            _ => 1,
+        }
+    }
+
     /// Blocks that fit an SM by the register budget: the `.minnctapersm` of the entry.
     pub const fn min_blocks_per_sm(self) -> u32 {
         blocks_by_registers(self.register_budget(), self.threads())

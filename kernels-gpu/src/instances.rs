@@ -332,12 +332,14 @@ instances! {
         fwd_sm90_f16_d64_q128_kv128_s3
         fwd_sm90_f16_d96_q128_kv128_s2
         fwd_sm90_f16_d128_q128_kv128_s2
+        fwd_sm90_f16_d128_q128_kv128_s2_c2
         fwd_sm90_f16_d192_q128_kv96_s2
         fwd_sm90_f16_d256_q128_kv80_s2
         fwd_sm90_bf16_d64_q192_kv112_s2
         fwd_sm90_bf16_d64_q128_kv128_s3
         fwd_sm90_bf16_d96_q128_kv128_s2
         fwd_sm90_bf16_d128_q128_kv128_s2
+        fwd_sm90_bf16_d128_q128_kv128_s2_c2
         fwd_sm90_bf16_d192_q128_kv96_s2
         fwd_sm90_bf16_d256_q128_kv80_s2;
     fwd_fp8_sm90:

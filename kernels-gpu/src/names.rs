@@ -6,7 +6,8 @@
 //! fwd_sm80_bf16_d64_q32_kv128_w8_x4_s1    8 warps that split the keys of a step 4 ways, 128 keys each
 //! fwd_sm80_bf16_d64_q64_kv64_w4_s2_b      blocks that share the keys of a sequence
 //! fwd_sm90_bf16_d128_q128_kv128_s2        128 query rows, 128 keys a step, 2 stages, with TMA and wgmma
-//! fwd_fp8_sm90_bf16_d128_q128_kv128_s3    the same, e4m3 in, bf16 out
+//! fwd_sm90_bf16_d128_q128_kv128_s2_c2     the same, and two blocks of a cluster copy keys and values for each other
+//! fwd_fp8_sm90_bf16_d128_q128_kv128_s3    e4m3 in, bf16 out
 //! fwd_fp8_bf16_d64_q64_kv64_w4_s2         e4m3 in, bf16 out; 64 query rows, 64 keys a step, 4 warps, 2 stages
 //! decode_bf16_d128_q16_kv16_w4_s4         16 query rows, 16 keys a step of each of 4 warps, 4 stages
 //! merge_states_f32
@@ -41,7 +42,8 @@ impl fmt::Display for Kernel {
             }
             Kernel::FwdSm90(c) => {
                 f.write_str(if c.e4m3 { "fwd_fp8_sm90" } else { "fwd_sm90" })?;
-                write!(f, "_{}_d{}_q{}_kv{}_s{}", c.dtype, c.head_dim, c.tile_q, c.tile_kv, c.stages)
+                write!(f, "_{}_d{}_q{}_kv{}_s{}", c.dtype, c.head_dim, c.tile_q, c.tile_kv, c.stages)?;
+                if c.cluster > 1 { write!(f, "_c{}", c.cluster) } else { Ok(()) }
             }
             Kernel::FwdFp8(c) => write!(
                 f,
@@ -202,7 +204,12 @@ impl Kernel {
         let (tile_q, rest) = read!(rest.number("_q"));
         let (tile_kv, rest) = read!(rest.number("_kv"));
         let (stages, rest) = read!(rest.number("_s"));
-        let config = FwdSm90 { dtype, head_dim, tile_q, tile_kv, stages, e4m3 };
+        let (cluster, rest) = match rest.number("_c") {
+            Some((1, _)) => return None,
+            Some(cluster) => cluster,
+            None => (1, rest),
+        };
+        let config = FwdSm90 { dtype, head_dim, tile_q, tile_kv, stages, e4m3, cluster };
         if rest.rest.is_empty() { Some(Kernel::FwdSm90(config)) } else { None }
     }
 }
@@ -280,6 +287,8 @@ mod tests {
             "fwd_sm80_bf16_d_q128_kv64_w4_s2",
             "fwd_sm80_bf16_d64_q1234567_kv64_w4_s2",
             "fwd_sm90_bf16_d64_q128_kv64_w4_s2",
+            "fwd_sm90_bf16_d128_q128_kv128_s2_c1",
+            "fwd_sm90_bf16_d128_q128_kv128_c2_s2",
             "fwd_fp8_e4m3_d64_q128_kv64_w4_s2",
             "fwd_fp8_bf16_d64_q128_kv64_s2",
             "fwd_fp8_bf16_d64_q128_kv64_w4_s2_b",

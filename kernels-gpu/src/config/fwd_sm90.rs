@@ -22,6 +22,9 @@ pub struct FwdSm90 {
     /// Whether queries, keys and values are e4m3 with scales of blocks of rows. Values then lie with their keys next to each
     /// other: [`crate::transpose`] puts them so.
     pub e4m3: bool,
+    /// Blocks of a cluster: each copies its part of every tile of keys and of values into the shared memory of all. 1 where
+    /// blocks are on their own, at most [`FwdSm90::MAX_CLUSTER`].
+    pub cluster: u32,
 }
 
 /// Operands of the matrix products.
@@ -63,6 +66,9 @@ impl FwdSm90 {
     /// Most tiles of keys, and of values, in shared memory.
     pub const MAX_STAGES: u32 = 4;
 
+    /// Most blocks of a cluster.
+    pub const MAX_CLUSTER: u32 = 2;
+
     /// Most keys whose products with values Hopper's matrix units add with the 14 bits that they have for e4m3, a power of two:
     /// sums then lose 2^-9 of their size at most, an eighth of what rounding to e4m3 does.
     pub const RUN_KEYS: u32 = 2048;
@@ -92,6 +98,11 @@ impl FwdSm90 {
             && (!self.e4m3 || self.head_dim <= 128 && self.tile_kv == Self::SPAN_BYTES && self.is_roomy())
             && self.stages >= 1
             && self.stages <= Self::MAX_STAGES
+            && self.cluster >= 1
+            && self.cluster <= Self::MAX_CLUSTER
+            // The swizzle goes by eight rows.
+            && self.part_kv().is_multiple_of(8)
+            && (self.cluster == 1 || !self.e4m3)
     }
 
     /// Smallest head dim that the kernel takes; a smaller one is a narrower kernel's.
@@ -144,6 +155,17 @@ impl FwdSm90 {
     /// Bytes of a tile of values: transposed ones are `head_dim` rows of a span of keys.
     pub const fn v_bytes(self) -> u32 {
         if self.e4m3 { self.head_dim * Self::SPAN_BYTES } else { self.k_bytes() }
+    }
+
+    /// Keys of a tile of keys or values that a block copies, for all blocks of its cluster.
+    pub const fn part_kv(self) -> u32 {
+        self.tile_kv / self.cluster
+    }
+
+    /// Whether the producer clears values behind a sequence's own length: not where somebody transposed them and did so, nor in
+    /// a cluster, which takes no such lengths.
+    pub const fn clears_values(self) -> bool {
+        !self.e4m3 && self.cluster == 1
     }
 
     /// Rows behind those of transposed values: one of ones, whose product with weights is their sum, and zeros up to the eight
@@ -231,9 +253,10 @@ impl FwdSm90 {
     }
 
     /// Registers of a thread of the warpgroup that copies, and of one that multiplies: together at most the 64 Ki of an
-    /// SM, multiples of 8 (`setmaxnreg`).
+    /// SM, multiples of 8 (`setmaxnreg`). Copies for a cluster need more.
     pub const fn role_registers(self) -> (u32, u32) {
         match self.groups() {
+            1 | 2 if self.cluster > 1 => (40, 232),
             1 | 2 => (24, 240),
             3 => (32, 160),
             _ => (32, 112),

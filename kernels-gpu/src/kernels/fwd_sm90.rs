@@ -44,7 +44,7 @@ use crate::config::{FwdSm90, WARP};
 use crate::params::{FwdParams, FwdSm90Params, TensorMap, TileOrder};
 use crate::ptx::ld_st::{store_shared_4, store_shared_16};
 use crate::ptx::wgmma::{self, Accumulators, Roles, descriptor};
-use crate::ptx::{barrier, mbarrier, opaque, sreg, tma};
+use crate::ptx::{barrier, cluster, mbarrier, opaque, sreg, tma};
 use keys::{end_keys, start_keys};
 use shared::{Shared, Turn};
 use softmax::{Scores, Softmax, rescale};
@@ -135,6 +135,10 @@ pub unsafe fn run<I: Instance>(params: impl Parameters<I>, address: u64) {
             tma::fence_shared();
         }
         barrier::sync_threads();
+        if I::CONFIG.cluster > 1 {
+            // Other blocks arrive at these barriers, and copy here.
+            cluster::sync();
+        }
         if thread < FwdSm90::GROUP_THREADS {
             wgmma::shrink_registers::<I>();
             if thread < WARP {
@@ -144,6 +148,10 @@ pub unsafe fn run<I: Instance>(params: impl Parameters<I>, address: u64) {
             wgmma::grow_registers::<I>();
             params.multiply(&maps, &shared);
         }
+        if I::CONFIG.cluster > 1 {
+            // They still do.
+            cluster::sync();
+        }
     }
 }
 
@@ -152,6 +160,7 @@ pub unsafe fn run<I: Instance>(params: impl Parameters<I>, address: u64) {
 unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Maps, shared: &Shared) {
     let config = I::CONFIG;
     let lane = sreg::thread_idx_x();
+    let rank = if config.cluster > 1 { cluster::rank() } else { 0 };
     let (mut q_turn, mut k_turn, mut v_turn) = (Turn::EMPTY, Turn::EMPTY, Turn::EMPTY);
     let mut patch_parity = 0;
     // SAFETY: tiles are empty when they are filled, and maps and barriers those of the launch.
@@ -163,6 +172,19 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
             for span in 0..config.spans() {
                 let corner = [config.span_columns() * span, corner[0], corner[1], corner[2]];
                 tma::load(shared + span * rows * FwdSm90::SPAN_BYTES, map, corner, barrier, lane == 0);
+            }
+        };
+        // The block's part of a tile of keys or values, for all blocks of the cluster.
+        let load_part = |map: u64, shared: u32, corner: [u32; 3], barrier: u32| {
+            let first = rank * config.part_kv();
+            for span in 0..config.spans() {
+                let corner = [config.span_columns() * span, corner[0] + first, corner[1], corner[2]];
+                let place = shared + (span * config.tile_kv + first) * FwdSm90::SPAN_BYTES;
+                if config.cluster > 1 {
+                    tma::load_for_each(place, map, corner, barrier, config.cluster, lane == 0);
+                } else {
+                    tma::load(place, map, corner, barrier, lane == 0);
+                }
             }
         };
         let mut load_queries = |index: u32, tile: &Tile| {
@@ -185,7 +207,7 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
             let full = shared.k.full(k_turn);
             mbarrier::arrive_expecting(full, config.k_bytes(), lane == 0);
             let corner = [step * config.tile_kv, tile.head_kv, tile.batch];
-            load(maps.k, shared.k.tile(k_turn), config.tile_kv, corner, full);
+            load_part(maps.k, shared.k.tile(k_turn), corner, full);
             k_turn.advance(&shared.k);
         };
         let mut load_values = |tile: &Tile, step: u32| {
@@ -198,7 +220,7 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
                 // Who transposed them made these zeros.
                 mbarrier::arrive_expecting(full, config.v_bytes(), lane == 0);
                 tma::load(values, maps.v, [corner[0], 0, corner[1], corner[2]], full, lane == 0);
-            } else if own_rows < config.tile_kv as i32 && tile.kv_len < params.kv_len as i32 {
+            } else if config.clears_values() && own_rows < config.tile_kv as i32 && tile.kv_len < params.kv_len as i32 {
                 mbarrier::arrive_expecting(shared.patch(), config.v_bytes(), lane == 0);
                 load(maps.v, values, config.tile_kv, corner, shared.patch());
                 mbarrier::wait(shared.patch(), patch_parity);
@@ -215,7 +237,7 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
                 mbarrier::arrive(full, lane == 0);
             } else {
                 mbarrier::arrive_expecting(full, config.v_bytes(), lane == 0);
-                load(maps.v, values, config.tile_kv, corner, full);
+                load_part(maps.v, values, corner, full);
             }
             v_turn.advance(&shared.v);
         };
@@ -233,7 +255,7 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
                 step = opaque(step - 1);
             }
             // As late as the copies allow, so that blocks with short tiles take more of them.
-            let next = next_tile(params, order, lane);
+            let next = next_tile::<I>(params, order, index, lane);
             let next_tile = Tile::get::<I>(params, order, next.min(order.count - 1));
             if config.q_stages() > 1 {
                 load_queries(next, &next_tile);

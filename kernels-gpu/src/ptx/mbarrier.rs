@@ -38,6 +38,25 @@ pub unsafe fn arrive(barrier: u32, arrives: bool) {
     }
 }
 
+/// `mbarrier.arrive` by the first lanes of a warp, one at the barrier in each of `blocks` blocks of the cluster: what the warp
+/// read before, and no more than that, comes before what anybody does who has waited for the phase.
+///
+/// Not `.release.cluster`, which would make it wait until all blocks see what the warp has written (`MEMBAR.ALL.GPU`).
+///
+/// # Safety
+/// `barrier` is an address in shared memory at which each of these blocks has a barrier, whose block has not ended.
+#[inline(always)]
+pub unsafe fn arrive_in_each(barrier: u32, blocks: u32, lane: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "{{ .reg .pred p; .reg .b32 there; setp.lt.u32 p, {1}, {2}; \
+             @p mapa.shared::cluster.u32 there, {0}, {1}; @p mbarrier.arrive.shared::cluster.b64 _, [there]; }}",
+            in(reg32) barrier, in(reg32) lane, in(reg32) blocks, options(nostack),
+        );
+    }
+}
+
 /// `mbarrier.arrive.expect_tx` by threads whose `arrives` holds: the phase also waits for `bytes` of copies.
 ///
 /// # Safety

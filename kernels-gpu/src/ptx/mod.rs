@@ -7,6 +7,7 @@
 pub mod atomic;
 pub mod barrier;
 pub mod bits;
+pub mod cluster;
 pub mod cp_async;
 pub mod cvt;
 pub mod ld_st;

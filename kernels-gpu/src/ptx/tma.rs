@@ -25,6 +25,26 @@ pub unsafe fn load(shared: u32, map: u64, corner: Corner, barrier: u32, copies: 
     }
 }
 
+/// [`load`] to the same place in the shared memory of each of `blocks` blocks of the cluster; the bytes count at the barrier of
+/// each.
+///
+/// # Safety
+/// That of [`load`], in each of these blocks.
+#[inline(always)]
+pub unsafe fn load_for_each(shared: u32, map: u64, corner: Corner, barrier: u32, blocks: u32, copies: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "{{ .reg .pred p; setp.ne.u32 p, {7}, 0; \
+             @p cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster \
+             [{0}], [{1}, {{{2}, {3}, {4}, {5}}}], [{6}], {8}; }}",
+            in(reg32) shared, in(reg64) map, in(reg32) corner[0], in(reg32) corner[1], in(reg32) corner[2],
+            in(reg32) corner[3], in(reg32) barrier, in(reg32) u32::from(copies), in(reg16) (1u16 << blocks) - 1,
+            options(nostack),
+        );
+    }
+}
+
 /// `cp.async.bulk.tensor` from shared memory by threads whose `copies` holds, in their group of copies.
 ///
 /// # Safety

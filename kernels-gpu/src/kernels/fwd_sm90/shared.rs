@@ -17,6 +17,8 @@ pub struct Ring {
     tiles: u32,
     tile_bytes: u32,
     stages: u32,
+    /// Blocks that have the same tile in the same stage: each copies a part of it for all.
+    blocks: u32,
 }
 
 /// Where a thread stands in a ring: the stage that comes next, and the parity of its phase.
@@ -99,10 +101,19 @@ impl Ring {
     /// The barriers are initialised; all lanes are here.
     #[inline(always)]
     pub unsafe fn release(&self, turn: Turn, lane: u32) {
+        let barrier = self.empty(turn);
         // SAFETY: the caller's promise.
-        unsafe { mbarrier::arrive(self.empty(turn), lane == 0) }
+        unsafe {
+            if self.blocks > 1 {
+                mbarrier::arrive_in_each(barrier, self.blocks, lane);
+            } else {
+                mbarrier::arrive(barrier, lane == 0);
+            }
+        }
     }
 
+    /// `readers` are the warps of a block that read its tiles.
+    ///
     /// # Safety
     /// One thread of the block does it, before all others use the barriers.
     #[inline(always)]
@@ -112,7 +123,7 @@ impl Ring {
             // SAFETY: the caller's promise.
             unsafe {
                 mbarrier::init(self.full(turn), 1);
-                mbarrier::init(self.empty(turn), readers);
+                mbarrier::init(self.empty(turn), readers * self.blocks);
             }
         }
     }
@@ -136,20 +147,21 @@ impl Shared {
     pub fn new<I: Instance>() -> Self {
         let config = I::CONFIG;
         let base = sreg::dynamic_shared();
-        let ring = |index: u32, tiles: u32, tile_bytes, stages| Ring {
+        let ring = |index: u32, tiles: u32, tile_bytes, stages, blocks| Ring {
             barriers: base + index * 2 * FwdSm90::MAX_STAGES * 8,
             tiles: base + tiles,
             tile_bytes,
             stages,
+            blocks,
         };
         let (q_bytes, k_bytes, v_bytes) = (config.q_bytes(), config.k_bytes(), config.v_stage_bytes());
         let q = config.head_bytes();
         let k = q + config.q_stages() * q_bytes;
         let v = k + config.stages * k_bytes;
         Self {
-            q: ring(0, q, q_bytes, config.q_stages()),
-            k: ring(1, k, k_bytes, config.stages),
-            v: ring(2, v, v_bytes, config.stages),
+            q: ring(0, q, q_bytes, config.q_stages(), 1),
+            k: ring(1, k, k_bytes, config.stages, config.cluster),
+            v: ring(2, v, v_bytes, config.stages, config.cluster),
             base,
         }
     }
@@ -166,7 +178,7 @@ impl Shared {
             self.q.init(readers);
             self.k.init(readers);
             self.v.init(readers);
-            if !I::CONFIG.e4m3 {
+            if I::CONFIG.clears_values() {
                 mbarrier::init(self.patch(), 1);
             }
             mbarrier::fence_init();

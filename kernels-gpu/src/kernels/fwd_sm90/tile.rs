@@ -161,16 +161,20 @@ pub fn hide_keys<I: Instance, S: Scores>(params: &FwdParams, tile: &Tile, at: &L
     }
 }
 
-/// The tile that the block takes next; `order.count` or more where there is none.
+/// The tile that the block takes next, after that at `index`; `order.count` or more where there is none.
 ///
-/// Blocks take the tiles beyond their first ones as they come. As many tickets are taken as there are tiles, as each block
+/// Blocks of a cluster take tiles in the order of their numbers, next to each other. Others
+/// take the tiles beyond their first ones as they come. As many tickets are taken as there are tiles, as each block
 /// takes one in vain, so that the counter goes round to zero.
 ///
 /// # Safety
 /// All lanes of the warp are converged; the parameters are those of the launch.
 #[inline(always)]
-pub unsafe fn next_tile(params: &FwdParams, order: &TileOrder, lane: u32) -> u32 {
+pub unsafe fn next_tile<I: Instance>(params: &FwdParams, order: &TileOrder, index: u32, lane: u32) -> u32 {
     let blocks = sreg::grid_dim_x();
+    if I::CONFIG.cluster > 1 {
+        return index + blocks;
+    }
     if order.count <= blocks {
         return order.count;
     }
