@@ -49,7 +49,8 @@ impl Grid {
             }
             Kernel::FwdSm90(config) => {
                 let order = tile_order(config, problem, device);
-                Self { blocks: [order.count.min(device.sm_count.max(1)), 1, 1], wave_order: 0, tiles: Some(order) }
+                let places = (device.sm_count / config.cluster).max(1) * config.cluster;
+                Self { blocks: [order.count.min(places), 1, 1], wave_order: 0, tiles: Some(order) }
             }
             Kernel::FwdScalar(_) => plain([tiles, heads, batch]),
         }
@@ -96,9 +97,10 @@ const LAST: u32 = 2;
 /// Where a mask makes tiles unequal and each SM has several, slices are in groups of the same size, at least two of them,
 /// with a tile for every other SM at least: more have more keys than L2 holds. With groups of 4 and of 32 slices,
 /// (4,16,4096,128) takes 438 and 494 us on an H200; with 4 and all 16, (2,8,2048,128) takes 37.4 and 29.5. The last group
-/// has [`LAST`] tiles for each SM, so that short ones are left for the end. Without a mask one slice comes after the other.
+/// has [`LAST`] tiles for each SM, so that short ones are left for the end. Without a mask one slice comes after the other, so
+/// that the tiles of a cluster, next to each other, are of one slice.
 pub(crate) fn tile_order(config: FwdSm90, problem: &Problem, device: &DeviceSpec) -> TileOrder {
-    let row_tiles = (problem.q_len() as u32).div_ceil(config.tile_q);
+    let row_tiles = limits::tiles_of_slice(config, problem) as u32;
     let slices = (problem.heads_q() * problem.batch()) as u32;
     // The slices of a group, and those of the last one at least.
     let slices_of = |tiles: u32| tiles.div_ceil(row_tiles.max(1));

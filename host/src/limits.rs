@@ -218,6 +218,8 @@ enum Refusal {
     Repeated,
     Tiles,
     Scales { field: &'static str, rows: u32, least: u32 },
+    Causal,
+    KvLens,
 }
 
 /// The row of `kernel` in [`KERNELS`], if it ships.
@@ -267,10 +269,15 @@ pub fn other_device(kernel: &Kernel, device: &DeviceSpec) -> Error {
     Error::Unsupported { field: "device", value: format!("compute capability {}", device.compute_capability), allowed }
 }
 
+/// Tiles of the query rows of a head, as many as blocks of a cluster take together: one may have no rows.
+pub fn tiles_of_slice(config: FwdSm90, problem: &Problem) -> u64 {
+    (problem.q_len() as u64).div_ceil(config.tile_q.into()).next_multiple_of(config.cluster.into())
+}
+
 /// Tiles of the query rows of all heads of all sequences.
 fn tiles(config: FwdSm90, problem: &Problem) -> u64 {
     let slices = problem.heads_q() as u64 * problem.batch() as u64;
-    (problem.q_len() as u64).div_ceil(config.tile_q.into()).saturating_mul(slices)
+    tiles_of_slice(config, problem).saturating_mul(slices)
 }
 
 /// A tensor, and an axis along which it repeats one slice: no tensor map has a stride of zero.
@@ -342,6 +349,9 @@ fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Re
         Kernel::FwdSm90(_) if problem.kv_len() == 0 => return Some(Refusal::Keys),
         Kernel::FwdSm90(_) if repeated_axis(problem).is_some() => return Some(Refusal::Repeated),
         Kernel::FwdSm90(config) if tiles(*config, problem) > MAX_TILES => return Some(Refusal::Tiles),
+        // Blocks of a cluster walk the same keys.
+        Kernel::FwdSm90(config) if config.cluster > 1 && problem.causal.is_some() => return Some(Refusal::Causal),
+        Kernel::FwdSm90(config) if config.cluster > 1 && problem.kv_lens => return Some(Refusal::KvLens),
         Kernel::FwdSm90(config) if config.e4m3 => {
             if let Some(refusal) = small_block(*config, problem) {
                 return Some(refusal);
@@ -390,6 +400,8 @@ impl Refusal {
             Refusal::Scales { field, rows, least } => {
                 (field, format!("a scale for {rows} rows"), format!("for {least} or more for {kernel}"))
             }
+            Refusal::Causal => ("causal", "a mask".into(), format!("none for {kernel}")),
+            Refusal::KvLens => ("kv_lens", "lengths".into(), format!("none for {kernel}")),
             Refusal::SharedMemory => {
                 let (needed, available) = (kernel.shared_bytes(), device.shared_per_block);
                 return Error::SharedMemory { kernel: kernel.to_string(), needed, available };

@@ -264,10 +264,12 @@ impl Plan {
     /// shapes and splits alone.
     pub fn workspace_bytes(&self) -> usize {
         if let (Some(tiles), Kernel::FwdSm90(config)) = (self.tiles, self.kernel) {
-            // Blocks take tiles by a counter, the first of all, where there is more than one for each.
+            // Blocks take tiles by a counter, the first of all, where there is more than one for each; those of clusters do
+            // without.
             let counters = Workspace::COUNTER_BYTES as usize;
             let transposed = transposed_bytes(config, &self.params, &tiles);
-            return if tiles.count > self.grid[0] || transposed > 0 { counters + transposed } else { 0 };
+            let counts = tiles.count > self.grid[0] && config.cluster == 1;
+            return if counts || transposed > 0 { counters + transposed } else { 0 };
         }
         let [x, y, z] = self.grid.map(u64::from);
         let row_tiles = x / u64::from(self.splits.count) * y * z;

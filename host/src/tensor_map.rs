@@ -53,11 +53,11 @@ impl TiledTensor {
                 box_rows: config.head_dim,
             }
         } else {
-            tensor(config.operands(), *kv_len, heads_kv, v_stride, config.tile_kv)
+            tensor(config.operands(), *kv_len, heads_kv, v_stride, config.part_kv())
         };
         [
             tensor(config.operands(), *q_len, heads_q, q_stride, config.tile_q),
-            tensor(config.operands(), *kv_len, heads_kv, k_stride, config.tile_kv),
+            tensor(config.operands(), *kv_len, heads_kv, k_stride, config.part_kv()),
             values,
             tensor(Operands::of(config.dtype), *q_len, heads_q, out_stride, FwdSm90::GROUP_ROWS),
         ]
@@ -77,7 +77,7 @@ mod tests {
     /// The tensors of a launch of a kernel with tiles of 128 rows and 128 keys.
     fn tensors(problem: &Problem, head_dim: u32) -> [TiledTensor; 4] {
         let is_it = |config: &FwdSm90| {
-            (config.operands(), config.head_dim, config.tile_q, config.tile_kv) == (Operands::Bf16, head_dim, 128, 128)
+            (config.operands(), config.head_dim, config.cluster, config.tile_kv) == (Operands::Bf16, head_dim, 1, 128)
         };
         let kernel = *KERNELS.iter().find(|kernel| matches!(kernel, Kernel::FwdSm90(config) if is_it(config))).unwrap();
         Plan::with_kernel(problem, &DeviceSpec::H200, kernel).unwrap().tensors().unwrap()

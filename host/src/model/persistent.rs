@@ -27,6 +27,11 @@ const TILE: f64 = 1.4;
 /// From the start of a block to its first tile, beyond that of any block, microseconds: barriers, tensor maps, the first
 /// copies. Fitted.
 const FIRST_TILE: f64 = 1.0;
+/// What a cluster of two blocks adds, which wait for each other at the start and at the end, microseconds. Measured.
+const CLUSTER: f64 = 0.5;
+/// How much higher a clock the same power is enough for where two blocks copy keys and values for each other, which are then
+/// read half as often from L2. Fitted.
+const CLUSTERED: f64 = 1.04;
 /// What a step with a mask takes beyond another one, as a part of it; a tile on the diagonal has a step for every `tile_kv`
 /// of its rows. Fitted.
 const MASKED: f64 = 0.7;
@@ -42,6 +47,8 @@ pub struct Persistent {
     masked: f64,
     /// Whether a kernel ahead of it transposes values.
     transposes: bool,
+    /// Blocks of a cluster.
+    cluster: u32,
 }
 
 impl Persistent {
@@ -55,7 +62,17 @@ impl Persistent {
         let exponentials = softmax * rows * keys / rates.exponentials / rates.clock;
         let exposed = EXPOSED[usize::from(config.groups() > 2)];
         let step = tensor.max(exponentials) + exposed * tensor.min(exponentials);
-        Self { tensor, exponentials, step, masked: rows / keys, transposes: config.e4m3 }
+        Self { tensor, exponentials, step, masked: rows / keys, transposes: config.e4m3, cluster: config.cluster }
+    }
+
+    /// Tiles of a head of `tiles`, with those that fill up a cluster.
+    pub fn tiles(&self, tiles: u32) -> u32 {
+        tiles.next_multiple_of(self.cluster)
+    }
+
+    /// Part of the full clock that the device holds, where it is `sustained` without clusters.
+    pub fn sustained(&self, sustained: f64) -> f64 {
+        if self.cluster > 1 { CLUSTERED * sustained } else { sustained }
     }
 
     /// The time of the kernel ahead, if there is one, which moves so many bytes, where an empty one takes `launch`.
@@ -75,7 +92,7 @@ impl Persistent {
         Prediction {
             launch,
             transpose,
-            start: START + FIRST_TILE + tiles.max(1.0) * TILE,
+            start: START + FIRST_TILE + f64::from(self.cluster - 1) * CLUSTER + tiles.max(1.0) * TILE,
             steps,
             tail: (walk.longest * self.step - steps).max(0.0),
             step: Some(self.one_step()),

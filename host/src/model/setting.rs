@@ -115,11 +115,11 @@ impl<'a> Setting<'a> {
                 (rounds, terms, work.tensor, self.rates.sustained)
             }
             Pace::Persistent(persistent) => {
-                let rounds = query_blocks();
+                let rounds = rounds(f64::from(persistent.tiles(row.tile_q.quotient_up(self.q_len))) * self.slices);
                 // Keys and values are as many bytes as values there and back.
                 let transpose = persistent.transpose(launch, self.kv_slices * f64::from(self.kv_len) * self.key);
                 let terms = persistent.terms(launch, transpose, &rounds, &walk, self.sm_count);
-                (rounds, terms, persistent.tensor, self.rates.wgmma_sustained)
+                (rounds, terms, persistent.tensor, persistent.sustained(self.rates.wgmma_sustained))
             }
             Pace::Shared(shared) => return self.shared(shared, row, &walk).1,
             Pace::Decode(stream) => {
