@@ -40,7 +40,7 @@ pub struct Persistent {
     step: f64,
     /// Steps with a mask in a tile on the diagonal.
     masked: f64,
-    /// Whether a kernel ahead of it transposes values.
+    /// Whether a kernel ahead of it transposes values that lie in rows.
     transposes: bool,
 }
 
@@ -58,7 +58,7 @@ impl Persistent {
         Self { tensor, exponentials, step, masked: rows / keys, transposes: config.e4m3 }
     }
 
-    /// The time of the kernel ahead, if there is one, which moves so many bytes, where an empty one takes `launch`.
+    /// The time of the kernel ahead of one whose values lie in rows, if there is one, which moves so many bytes, where an empty one takes `launch`.
     pub fn transpose(&self, launch: f64, bytes: f64) -> f64 {
         if self.transposes { launch + bytes / TRANSPOSED } else { 0.0 }
     }
