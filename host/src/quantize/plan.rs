@@ -183,10 +183,10 @@ impl QuantizePlan {
         Ok(Self { dtype: inputs.dtype, fp8, params, mean, inputs: *inputs, places, transposed })
     }
 
-    /// The plan made again.
+    /// What [`QuantizePlan::new`] gave, made again.
     #[cfg(feature = "gpu")]
     pub(crate) fn again(&self) -> Result<Self> {
-        Self::of(&self.inputs, self.fp8, self.mean.is_some(), self.transposed)
+        Self::new(&self.inputs, self.fp8, self.mean.is_some())
     }
 
     /// The attention of the quantised tensors, which are contiguous \[batch, heads, seq, head_dim\] but for values that
