@@ -112,8 +112,8 @@ impl Plan {
         })
     }
 
-    /// The grid and the parameters of the transposition that comes before the attention kernel, if there is one. `fwd` is
-    /// what [`Plan::bind`] gave.
+    /// The grid and the parameters of the transposition that comes before the attention kernel, if there is one. `fwd`
+    /// is what [`Plan::bind`] gave.
     pub(crate) fn transposition(&self, fwd: &FwdParams) -> Option<([u32; 3], TransposeParams)> {
         let (Some(_), Some(tiles)) = (self.ahead(), self.tiles) else { return None };
         let heads_q = u32::from(fwd.heads_q);

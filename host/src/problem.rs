@@ -313,8 +313,8 @@ impl Problem {
 
     /// Checks what holds for every device: shapes fit each other, heads divide, the scale is usable, rows are
     /// contiguous and no offset overflows; e4m3 inputs have a head dim that is a multiple of 16, no pages, an output in
-    /// f16 or bf16, and blocks of rows as [`ScaleBlocks::validate`](crate::ScaleBlocks::validate) asks for; other inputs
-    /// have values in rows, and values that lie otherwise a contiguous `v`.
+    /// f16 or bf16, and blocks of rows as [`ScaleBlocks::validate`](crate::ScaleBlocks::validate) asks for; other
+    /// inputs have values in rows, and values that lie otherwise a contiguous `v`.
     pub fn validate(&self) -> Result<()> {
         self.validate_shapes()?;
         let scale = self.scale();

@@ -12,13 +12,13 @@ pub enum ValueLayout {
     /// call, which transposes them into its workspace.
     #[default]
     Rows,
-    /// Contiguous \[batch, heads_kv, head_dim, [`Transpose::row_bytes`](crate::Transpose::row_bytes) of kv_len\], with the
-    /// keys of a row in the order of [`Transpose::key`](crate::Transpose::key), and zeros behind the last valid one of a
-    /// sequence. Kernels that take rows do not take the problem.
+    /// Contiguous \[batch, heads_kv, head_dim, [`Transpose::row_bytes`](crate::Transpose::row_bytes) of kv_len\], with
+    /// the keys of a row in the order of [`Transpose::key`](crate::Transpose::key), and zeros behind the last valid one
+    /// of a sequence. Kernels that take rows do not take the problem.
     Transposed,
-    /// As the kernel of the plan takes them, which [`Plan::takes_transposed_values`](crate::Plan::takes_transposed_values)
-    /// says: for a caller who lays them out when the plan is there, as
-    /// [`QuantizePlan::with_attention`](crate::QuantizePlan::with_attention) does.
+    /// As the kernel of the plan takes them, which
+    /// [`Plan::takes_transposed_values`](crate::Plan::takes_transposed_values) says: for a caller who lays them out
+    /// when the plan is there, as [`QuantizePlan::with_attention`](crate::QuantizePlan::with_attention) does.
     Planned,
 }
 

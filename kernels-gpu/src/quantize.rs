@@ -61,8 +61,8 @@ impl Quantize {
 pub struct QuantizedTensor {
     /// The input.
     pub input: u64,
-    /// The output in e4m3, contiguous; where `transposed` is set \[batch, heads, head_dim, [`Transpose::row_bytes`]\], with
-    /// zeros behind the last row.
+    /// The output in e4m3, contiguous; where `transposed` is set \[batch, heads, head_dim, [`Transpose::row_bytes`]\],
+    /// with zeros behind the last row.
     pub output: u64,
     /// The scales in their order, f32.
     pub scales: u64,

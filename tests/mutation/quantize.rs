@@ -39,8 +39,8 @@ fn inputs<T: Element>() -> (Inputs<T>, Fp8) {
     (inputs, Fp8 { q: ScaleBlocks::Rows(128), k: ScaleBlocks::Rows(256), v: ScaleBlocks::Tensor })
 }
 
-/// Quantises by the kernels of the texts, with values in rows and, where `entry` leaves them so, transposed: the lines of
-/// `entry` that are executed, or what is wrong.
+/// Quantises by the kernels of the texts, with values in rows and, where `entry` leaves them so, transposed: the lines
+/// of `entry` that are executed, or what is wrong.
 fn run<T: Element>(simulator: &Simulator, entry: Entry, right: &Call) -> Result<HashSet<u32>, Defect> {
     let (inputs, fp8) = inputs::<T>();
     let (views, options) = (inputs.views().unwrap(), inputs.options());

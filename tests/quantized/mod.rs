@@ -61,8 +61,8 @@ fn bits<T: Element>(output: &cpu::Output<T>) -> Vec<u32> {
     out.chain(output.lse.iter().map(|x| x.to_bits())).collect()
 }
 
-/// Values that were quantised on the way wait for no launch; of those that were before, a kernel that takes transposed ones
-/// has one ahead of it.
+/// Values that were quantised on the way wait for no launch; of those that were before, a kernel that takes transposed
+/// ones has one ahead of it.
 fn assert_values_lie_as_kernels_take_them(on_the_way: &Plan, before: &Plan) {
     let transposed = matches!(on_the_way.kernel, Kernel::FwdSm90(_));
     assert_eq!((on_the_way.ahead(), on_the_way.takes_transposed_values()), (None, transposed), "{on_the_way}");

@@ -24,8 +24,8 @@ impl Gpu {
     /// is done.
     ///
     /// Shapes are those of [`Gpu::attention`]. With scales of 64 or 128 rows and keys that keep their mean that is two
-    /// launches: values are left as the attention takes them ([`QuantizePlan::with_attention`]). Where the keys are less their mean, the log-sum-exp is that of such keys: see
-    /// [`QuantizePlan::attention`].
+    /// launches: values are left as the attention takes them, see [`QuantizePlan::with_attention`]. Where the keys are
+    /// less their mean, the log-sum-exp is that of such keys: see [`QuantizePlan::attention`].
     ///
     /// # Errors
     /// Those of [`Options::problem`], [`QuantizePlan::new`], [`Gpu::plan`], [`Kernels::launch_quantize`] and

@@ -58,7 +58,8 @@ impl Persistent {
         Self { tensor, exponentials, step, masked: rows / keys, transposes: config.e4m3 }
     }
 
-    /// The time of the kernel ahead of one whose values lie in rows, if there is one, which moves so many bytes, where an empty one takes `launch`.
+    /// The time of the kernel ahead of values in rows, if there is one, which moves so many bytes, where an empty one
+    /// takes `launch`.
     pub fn transpose(&self, launch: f64, bytes: f64) -> f64 {
         if self.transposes { launch + bytes / TRANSPOSED } else { 0.0 }
     }

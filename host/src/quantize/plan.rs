@@ -125,16 +125,16 @@ impl QuantizePlan {
     /// behind the last key.
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for a head dim above 128, and for values with scales of fewer than
-    /// 128 rows, which no kernel takes so.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for a head dim above 128, and for values with scales of fewer
+    /// than 128 rows, which no kernel takes so.
     pub fn with_transposed_values(self) -> Result<Self> {
         self.with_values(true)
     }
 
     /// The attention of what is quantised, by `plan`, and the quantisation that leaves values as it takes them.
     ///
-    /// The problem that `plan` gets is [`QuantizePlan::attention`] with values [as planned](ValueLayout::Planned): the time
-    /// of a kernel for transposed ones is then that of the kernel alone.
+    /// The problem that `plan` gets is [`QuantizePlan::attention`] with values [as planned](ValueLayout::Planned): the
+    /// time of a kernel for transposed ones is then that of the kernel alone.
     ///
     /// # Errors
     /// Those of `plan`, and of [`QuantizePlan::with_transposed_values`] for a plan that is none of the problem.

@@ -67,7 +67,8 @@ impl Simulator {
     }
 
     /// [`Simulator::quantize`] and, on what it left on the device, [`Simulator::attention`] with an output of type `O`.
-    /// Values are left as the attention takes them: see [`QuantizePlan::with_attention`]. Where the keys are less their mean, the log-sum-exp is that of such keys: see [`QuantizePlan::attention`].
+    /// Values are left as the attention takes them: see [`QuantizePlan::with_attention`]. Where the keys are less their
+    /// mean, the log-sum-exp is that of such keys: see [`QuantizePlan::attention`].
     ///
     /// # Errors
     /// Those of [`Simulator::quantize`] and [`Simulator::attention`].

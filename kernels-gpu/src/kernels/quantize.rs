@@ -1,7 +1,7 @@
 //! `amax` and `quantize`: to e4m3, with the operations of the host's `quantize` in their order, so that bits agree.
 //!
-//! A thread takes 16 columns of a row at a time, and of a tensor that is left transposed four columns of 16 rows. Numbers
-//! that are not finite do not count for a scale: infinity becomes 448 with its sign, and NaN a NaN.
+//! A thread takes 16 columns of a row at a time, and of a tensor that is left transposed four columns of 16 rows.
+//! Numbers that are not finite do not count for a scale: infinity becomes 448 with its sign, and NaN a NaN.
 
 use super::element::unpack;
 use super::valid_rows;
@@ -234,9 +234,9 @@ unsafe fn load_four(dtype: DType, address: u64) -> [f32; 4] {
     }
 }
 
-/// The rows of a unit times `inverse`, in columns of the output: zeros for those that are not valid, up to the end of the
-/// last unit that the output has room for. As in `transpose_e4m3` a warp has 64 rows of 32 columns, whole sectors both
-/// ways.
+/// The rows of a unit times `inverse`, in columns of the output: zeros for those that are not valid, up to the end of
+/// the last unit that the output has room for. As in `transpose_e4m3` a warp has 64 rows of 32 columns, whole sectors
+/// both ways.
 ///
 /// # Safety
 /// The whole block is here, with the parameters of a tensor that exists.

@@ -29,8 +29,8 @@ enum E4m3 {
 
 impl<T: Element> Subject<T> {
     /// Makes the tensors, quantises them where the problem says how, and computes the answer. Where it has values in
-    /// another layout than rows, the device quantises them anew, to the bits of the host: in each call where they lie as
-    /// planned.
+    /// another layout than rows, the device quantises them anew, to the bits of the host: in each call where they lie
+    /// as planned.
     pub fn new(case: &Case, problem: Problem) -> Result<Self> {
         let inputs = Inputs::generate(case);
         let quantize = |fp8| quantize::Call::new(inputs.views()?, fp8, false, &inputs.options());
