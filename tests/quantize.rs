@@ -264,6 +264,9 @@ fn tensors_without_elements_take_no_launch_but_for_a_scale_of_all_of_them() {
             let (_, answer) = attention::<_, bf16>(tensors, blocks, true, &Options::default());
             assert_eq!(answer.output.out, vec![bf16::from_f32(0.0); 2 * q_len * 16]);
         }
+        for blocks in WIDE_BLOCKS {
+            assert_transposed_bits_of_the_host(tensors, Fp8::uniform(blocks), true, &Options::default());
+        }
     }
     let problem = Options::default().problem(
         DType::F16,
@@ -319,9 +322,11 @@ fn hopper_kernel(head_dim: usize) -> Kernel {
 /// Values that were quantised in the order of the kernel, or in rows and transposed by the launch ahead of it.
 #[test]
 fn values_transposed_on_the_way_or_in_a_launch_of_their_own_give_the_same_bits() {
-    let hopper = evo_sdpa::simulator().unwrap().with_spec(DeviceSpec::H200);
     let lens = [300, 5, 0];
-    for (head_dim, kv_lens) in [(16, None), (64, Some(&lens[..])), (112, Some(&lens))] {
+    // One SM takes all tiles, by a counter in a workspace that holds nothing else.
+    for (head_dim, kv_lens, sm_count) in [(16, None, 132), (64, Some(&lens[..]), 1), (112, Some(&lens), 132)] {
+        let spec = DeviceSpec { sm_count, ..DeviceSpec::H200 };
+        let hopper = evo_sdpa::simulator().unwrap().with_spec(spec);
         let [q, kv] = [[3, 4, 70, head_dim], [3, 2, 300, head_dim]].map(Layout::bshd);
         let data = [q, kv, kv].map(|layout| numbers::<half::f16>(head_dim as u64, &layout));
         let view = |i: usize, layout| TensorView::new(&data[i], layout).unwrap();
@@ -334,6 +339,7 @@ fn values_transposed_on_the_way_or_in_a_launch_of_their_own_give_the_same_bits()
             let call = &quantized.call;
             let codes = [&call.q, &call.k, &call.v];
             let before = hopper.fp8_attention::<bf16>(codes, &options, kernel).unwrap();
+            quantized.reports.iter().for_each(|report| assert!(report.is_clean(), "{report}"));
             assert!(on_the_way.plan.takes_transposed_values() && on_the_way.plan.ahead().is_none());
             assert!(!before.plan.takes_transposed_values() && before.plan.ahead().is_some());
             assert!(on_the_way.report.is_clean(), "{}", on_the_way.report);
