@@ -124,7 +124,7 @@ fn a_timed_call_that_quantises_has_the_bits_of_one_that_was_quantised_before_war
                     assert_eq!((timed.plan().kernel, timed.buffers() > 1), (kernel, cold));
                     assert_eq!(timed.plan().takes_transposed_values(), hopper);
                     let check = |times: Vec<f64>| {
-                        assert!(times.iter().all(|&time| time > 0.5 && time < 1e5), "{times:?} {kernel}");
+                        assert!(times.iter().all(|&time| time > 0.5 && time < 1e7), "{times:?} {kernel}");
                         let same = bits(&timed.answer().unwrap()) == bits(&before);
                         assert!(same, "{kernel} {blocks:?} {mean} cold {cold}");
                     };
