@@ -383,8 +383,8 @@ fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Re
         Kernel::FwdSm90(_) if repeated_axis(problem).is_some() => return Some(Refusal::Repeated),
         Kernel::FwdSm90(config) if tiles(*config, problem) > MAX_TILES => return Some(Refusal::Tiles),
         // Blocks of a cluster walk the same keys.
-        Kernel::FwdSm90(config) if config.cluster > 1 && problem.causal.is_some() => return Some(Refusal::Causal),
-        Kernel::FwdSm90(config) if config.cluster > 1 && problem.kv_lens => return Some(Refusal::KvLens),
+        Kernel::FwdSm90(config) if !config.is_alone() && problem.causal.is_some() => return Some(Refusal::Causal),
+        Kernel::FwdSm90(config) if !config.is_alone() && problem.kv_lens => return Some(Refusal::KvLens),
         Kernel::FwdSm90(config) if config.e4m3 => {
             if let Some(refusal) = small_block(*config, problem) {
                 return Some(refusal);

@@ -270,7 +270,7 @@ impl Plan {
             // Blocks take tiles by a counter, the first of all, where there is more than one for each; those of clusters do
             // without.
             let counters = Workspace::COUNTER_BYTES as usize;
-            let counts = tiles.count > self.grid[0] && config.cluster == 1;
+            let counts = tiles.count > self.grid[0] && config.is_alone();
             let transposed = if self.transposes { transposed_bytes(&self.params, &tiles) } else { 0 };
             return if counts || transposed > 0 { counters + transposed } else { 0 };
         }

@@ -41,8 +41,12 @@ impl Tile {
         let batch = quotient(slice, heads);
         let first_row = tile * config.tile_q;
         let end_row = (first_row + config.tile_q).min(params.q_len);
-        // SAFETY: the sequence exists.
-        let kv_len = unsafe { shuffle::broadcast_u32(sequence_keys(params, batch) as u32, 0) } as i32;
+        let kv_len = if config.is_alone() {
+            // SAFETY: the sequence exists.
+            (unsafe { shuffle::broadcast_u32(sequence_keys(params, batch) as u32, 0) }) as i32
+        } else {
+            params.kv_len as i32
+        };
         let visible = |row: u32| visible_keys(row as i32, kv_len, params.causal_offset) as u32;
         let steps = visible(end_row - 1).div_ceil(config.tile_kv).max(1);
         let plain_steps = (visible(first_row).max(1) - 1) / config.tile_kv;
@@ -172,7 +176,7 @@ pub fn hide_keys<I: Instance, S: Scores>(params: &FwdParams, tile: &Tile, at: &L
 #[inline(always)]
 pub unsafe fn next_tile<I: Instance>(params: &FwdParams, order: &TileOrder, index: u32, lane: u32) -> u32 {
     let blocks = sreg::grid_dim_x();
-    if I::CONFIG.cluster > 1 {
+    if !I::CONFIG.is_alone() {
         return index + blocks;
     }
     if order.count <= blocks {
