@@ -7,7 +7,7 @@ mod tests;
 
 use crate::registers::{ALL, LANES};
 pub(crate) use knowledge::{Actor, Knowledge};
-use knowledge::{Lanes, join, join_lanes};
+use knowledge::{Lanes, Past, hold, join, join_lanes};
 
 /// Warps of a cluster and its mbarriers, at most. Bulk copies are known by the mbarrier they complete on: the clock of
 /// such an agent is the number of its phase, from 1.
@@ -31,6 +31,8 @@ pub(crate) struct Clocks {
     floor: Vec<u32>,
     /// What each warp knows of some lanes alone, beyond its row.
     lanes: Vec<Vec<Lanes>>,
+    /// What each warp knows of asynchronous operations alone, beyond both: that they are done.
+    done: Vec<Past>,
     /// Fences and releases of each warp since its last tick.
     steps: Vec<u32>,
     /// Lanes of each warp that have used shared memory since its last tick.
@@ -66,6 +68,7 @@ pub(crate) struct Now<'a> {
     /// Up to which clock everything of each agent is.
     pub seen: &'a [u32],
     lanes: &'a [Lanes],
+    done: &'a Past,
     fences: &'a [Vec<Fence>],
 }
 
@@ -73,22 +76,18 @@ impl Now<'_> {
     /// Whether what somebody did at a clock is ordered before the present.
     #[inline(always)]
     pub fn knows(&self, clock: u32, who: impl FnOnce() -> Actor, agent: usize) -> bool {
-        clock <= self.seen[agent] || !self.lanes.is_empty() && self.knows_lanes(clock, who())
+        clock <= self.seen[agent] || !self.lanes.is_empty() && hold(self.lanes, clock, who())
+    }
+
+    /// Whether an asynchronous operation, known by what somebody did at a clock, is [known](Self::knows) to be done and by
+    /// nothing more.
+    pub fn knows_done(&self, clock: u32, who: impl FnOnce() -> Actor, agent: usize) -> bool {
+        self.done.holds(clock, who, agent)
     }
 
     /// The same of a lane.
     pub fn knows_lane(&self, warp: usize, lane: usize, clock: u32) -> bool {
         self.knows(clock, || Actor { agent: warp, lane, several: false, whole: false }, warp)
-    }
-
-    #[inline(never)]
-    fn knows_lanes(&self, clock: u32, who: Actor) -> bool {
-        let Some(lanes) = self.lanes.iter().find(|lanes| lanes.warp == who.agent) else { return false };
-        match who {
-            Actor { whole: true, .. } => clock <= lanes.whole,
-            Actor { several: true, .. } => lanes.each.iter().all(|each| clock <= *each),
-            Actor { lane, .. } => clock <= lanes.each[lane],
-        }
     }
 
     /// The lanes of a warp of which everything up to a clock is ordered before the present.
@@ -130,9 +129,9 @@ impl Clocks {
     pub fn new(warps: usize) -> Self {
         assert!(warps <= AGENTS);
         let (seen, each) = (vec![0; warps * warps], vec![0; warps]);
-        let (lanes, fences) = (vec![Vec::new(); warps], vec![Vec::new(); warps]);
+        let (lanes, done, fences) = (vec![Vec::new(); warps], vec![Past::default(); warps], vec![Vec::new(); warps]);
         let [floor, steps, acted] = [each.clone(), each.clone(), each];
-        Self { warps, agents: warps, seen, floor, lanes, steps, acted, fences }
+        Self { warps, agents: warps, seen, floor, lanes, done, steps, acted, fences }
     }
 
     /// Warps of the cluster.
@@ -158,6 +157,7 @@ impl Clocks {
         self.steps.fill(0);
         self.acted.fill(0);
         self.lanes.iter_mut().for_each(Vec::clear);
+        self.done.fill(Past::default());
         self.fences.iter_mut().for_each(Vec::clear);
     }
 
@@ -165,13 +165,21 @@ impl Clocks {
     #[inline]
     pub fn now(&self, warp: usize) -> Now<'_> {
         let seen = self.row(warp);
-        let lanes = &self.lanes[warp];
-        Now { clock: seen[warp] + 1 + self.steps[warp], floor: self.floor[warp], seen, lanes, fences: &self.fences }
+        let (lanes, done) = (&self.lanes[warp], &self.done[warp]);
+        Now {
+            clock: seen[warp] + 1 + self.steps[warp],
+            floor: self.floor[warp],
+            seen,
+            lanes,
+            done,
+            fences: &self.fences,
+        }
     }
 
     /// What was the present of somebody who knew this, at a clock.
     pub fn then<'a>(&'a self, clock: u32, known: &'a Knowledge) -> Now<'a> {
-        Now { clock, floor: 0, seen: &known.seen, lanes: &known.lanes, fences: &self.fences }
+        let Knowledge { past: Past { seen, lanes }, done } = known;
+        Now { clock, floor: 0, seen, lanes, done, fences: &self.fences }
     }
 
     /// Lanes of a warp use shared memory, each for itself.
@@ -204,11 +212,12 @@ impl Clocks {
         let members = move || (first..end).take(64).filter(move |warp| warps >> (warp - first) & 1 == 1);
         let Some(clock) = members().map(|warp| self.now(warp).clock).max() else { return };
         let mut joined = self.joined(members());
-        members().for_each(|warp| joined.seen[warp] = clock);
+        members().for_each(|warp| joined.past.seen[warp] = clock);
         for warp in members() {
             (self.steps[warp], self.acted[warp]) = (0, 0);
-            self.learn(warp, |seen| seen.copy_from_slice(&joined.seen));
-            self.learn_lanes(warp, &joined.lanes);
+            self.learn(warp, |seen| seen.copy_from_slice(&joined.past.seen));
+            self.learn_lanes(warp, &joined.past.lanes);
+            self.done[warp].add(&joined.done);
         }
     }
 
@@ -218,11 +227,12 @@ impl Clocks {
         let clock = self.now(warp).clock;
         assert!(clock + 1 < LIMIT, "too many arrivals in one cluster");
         self.steps[warp] += 1;
-        let mut known = Knowledge { seen: self.row(warp).to_vec(), lanes: self.lanes[warp].clone() };
+        let mut known = self.knowledge(warp);
+        let Past { seen, lanes: others } = &mut known.past;
         if self.acted[warp] & !lanes == 0 {
-            known.seen[warp] = clock;
+            seen[warp] = clock;
         } else {
-            join_lanes(&mut known.lanes, &[Lanes::new(warp, lanes, clock)], &known.seen);
+            join_lanes(others, &[Lanes::new(warp, lanes, clock)], seen);
         }
         known
     }
@@ -230,25 +240,39 @@ impl Clocks {
     /// `bar.arrive`, which is of all lanes: orders them too.
     pub fn arrive(&mut self, warp: usize) -> Knowledge {
         self.tick(warp);
-        Knowledge { seen: self.row(warp).to_vec(), lanes: self.lanes[warp].clone() }
+        self.knowledge(warp)
+    }
+
+    fn knowledge(&self, warp: usize) -> Knowledge {
+        let past = Past { seen: self.row(warp).to_vec(), lanes: self.lanes[warp].clone() };
+        Knowledge { past, done: self.done[warp].clone() }
     }
 
     /// What these warps know together.
     pub fn joined(&self, warps: impl Iterator<Item = usize>) -> Knowledge {
-        let mut joined = Knowledge { seen: vec![0; self.agents], lanes: Vec::new() };
+        let (mut seen, mut all, mut done) = (vec![0; self.agents], Vec::new(), Past::default());
         for warp in warps {
-            join(&mut joined.seen, self.row(warp));
-            joined.lanes.extend_from_slice(&self.lanes[warp]);
+            join(&mut seen, self.row(warp));
+            all.extend_from_slice(&self.lanes[warp]);
+            done.add(&self.done[warp]);
         }
-        let all = std::mem::take(&mut joined.lanes);
-        join_lanes(&mut joined.lanes, &all, &joined.seen);
-        joined
+        let mut lanes = Vec::new();
+        join_lanes(&mut lanes, &all, &seen);
+        Knowledge { past: Past { seen, lanes }, done }
     }
 
     /// Learns what a warp knew at its [`release`](Self::release).
     pub fn acquire(&mut self, warp: usize, released: &Knowledge) {
-        self.learn(warp, |seen| join(seen, &released.seen));
-        self.learn_lanes(warp, &released.lanes);
+        self.learn(warp, |seen| join(seen, &released.past.seen));
+        self.learn_lanes(warp, &released.past.lanes);
+        self.done[warp].add(&released.done);
+    }
+
+    /// As [`acquire`](Self::acquire), by a wait that does not order memory after what was released: learns which
+    /// asynchronous operations are done.
+    pub fn acquire_weakly(&mut self, warp: usize, released: &Knowledge) {
+        self.done[warp].add(&released.past);
+        self.done[warp].add(&released.done);
     }
 
     fn learn_lanes(&mut self, warp: usize, more: &[Lanes]) {
@@ -262,6 +286,11 @@ impl Clocks {
     pub fn acquire_phase(&mut self, warp: usize, mbarrier: usize, phase: u32) {
         let agent = self.warps + mbarrier;
         self.learn(warp, |seen| seen[agent] = phase.max(seen[agent]));
+    }
+
+    /// As [`acquire_phase`](Self::acquire_phase), by a wait that orders no memory.
+    pub fn acquire_phase_weakly(&mut self, warp: usize, mbarrier: usize, phase: u32) {
+        self.done[warp].add_agent(self.warps + mbarrier, phase);
     }
 
     fn row(&self, warp: usize) -> &[u32] {

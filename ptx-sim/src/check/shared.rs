@@ -116,6 +116,8 @@ pub(crate) struct Shadow {
     reads: Accesses,
     readers: Readers,
     operands: Operands,
+    /// What bulk copies have read, up to when that was waited for. Made at the first: few programs have any.
+    sources: Option<Accesses>,
     /// Made at the first atomic access: few programs have any.
     atomics: Option<Accesses>,
     /// What clocks are counted from. It is above those of the clusters before, which makes the next one cheap.
@@ -129,7 +131,7 @@ impl Shadow {
         let layout = Layout::new(bytes, granule);
         let (writes, reads) = (Writes::new(layout), Accesses::new(layout, warps));
         let (readers, operands) = (Readers::new(layout.lines()), Operands::new(layout.lines()));
-        Self { warps, layout, writes, reads, readers, operands, atomics: None, base: 1, newest: 1 }
+        Self { warps, layout, writes, reads, readers, operands, sources: None, atomics: None, base: 1, newest: 1 }
     }
 
     /// Begins the next cluster, whose clocks start again.
@@ -140,6 +142,7 @@ impl Shadow {
         if self.base >= LIMIT {
             self.writes.clear();
             self.reads.clear();
+            self.sources = None;
             self.atomics = None;
             self.base = 1;
         }
@@ -196,8 +199,8 @@ impl Shadow {
         }
         let (present, _) = self.begin(at, now, 0, 1);
         let (reads, clock) = (self.reads.newest(), present.floor.clock());
-        let is_free = |line: usize| reads[line] <= clock && self.check_readers(&present, line).is_none();
-        if !lanes(mask).all(|lane| is_free((offsets[lane] / 16) as usize)) {
+        let is_free = |piece: Piece| reads[piece.line()] <= clock && self.check_readers(&present, piece).is_none();
+        if !lanes(mask).all(|lane| is_free(self.layout.piece(offsets[lane], len))) {
             return false;
         }
         let Units { events, shift, count } = self.writes.units(lanes(mask).map(|lane| offsets[lane]), len);
@@ -233,7 +236,7 @@ impl Shadow {
         let (present, piece) = self.begin(at, now, offset, len);
         self.record_atomic(&present, piece);
         let written = self.check_written(&present, piece, Order::WriteAfterWrite);
-        written.or_else(|| self.check_readers(&present, piece.line())).or_else(|| {
+        written.or_else(|| self.check_readers(&present, piece)).or_else(|| {
             let read = self.reads.conflict(&present, piece)?;
             Some(present.race(read, Order::WriteAfterRead))
         })
@@ -266,7 +269,8 @@ impl Shadow {
         };
         self.writes.visit(bytes.clone(), &mut look);
         self.reads.visit(bytes.clone(), &mut look);
-        self.atomics.iter().for_each(|atomics| atomics.visit(bytes.clone(), &mut look));
+        let more = self.sources.iter().chain(&self.atomics);
+        more.for_each(|accesses| accesses.visit(bytes.clone(), &mut look));
         found
     }
 
@@ -353,18 +357,21 @@ impl Shadow {
                 }
             }
         }
-        let still_read = || self.check_readers(present, piece.line());
+        let still_read = || self.check_readers(present, piece);
         let read = || Some(present.race(self.reads.conflict(present, piece)?, Order::WriteAfterRead));
         (event, fault.or_else(still_read).or_else(read))
     }
 
     /// Checks a write against reads of the asynchronous proxy.
     #[inline(always)]
-    fn check_readers(&self, present: &Present, line: usize) -> Option<Fault> {
-        match self.readers.of(line) {
-            Some(reader) => Some(Fault::StillRead { with: reader.site() }),
-            None => Some(present.race(self.operands.conflict(present, line)?, Order::WriteAfterRead)),
+    fn check_readers(&self, present: &Present, piece: Piece) -> Option<Fault> {
+        if let Some(reader) = self.readers.of(piece.line()) {
+            return Some(Fault::StillRead { with: reader.site() });
         }
+        let follows = |read| present.follows_async_read(read);
+        let source = || self.sources.as_ref()?.conflict_unless(present, piece, follows);
+        let read = self.operands.conflict(present, piece.line()).or_else(source)?;
+        Some(present.race(read, Order::WriteAfterRead))
     }
 
     /// Checks a plain access against atomic ones.

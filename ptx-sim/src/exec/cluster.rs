@@ -7,7 +7,7 @@ use super::step::{Step, Then};
 use super::warp::{State, Warp};
 use super::{Machine, Size};
 use crate::decode::body::RANK_SHIFT;
-use crate::program::AnyReg;
+use crate::program::{AnyReg, Scope};
 use crate::registers::{ALL, LANES, Row, Word, lanes};
 use crate::report::{Kind, RawPlace, Space};
 
@@ -144,7 +144,7 @@ impl Machine<'_> {
             }
             warp.arrived = None;
             self.blocks[warp.rank].met |= 1 << warp.number;
-            self.acquire(warp.index, index, true);
+            self.acquire(warp.index, index, Some(Scope::Cluster));
             self.learn_mbarriers(warp.index, index);
         }
         self.count(pc, inst, active, warp.live);

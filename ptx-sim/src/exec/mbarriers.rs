@@ -40,6 +40,11 @@ impl Known {
         }
     }
 
+    /// What is left of it where the arrival or the wait orders no memory: which asynchronous operations are done.
+    pub fn weak(&self) -> Self {
+        Self { clocks: self.clocks.weak(), ..Self::default() }
+    }
+
     /// Becomes the same as another.
     fn set(&mut self, other: &Self) {
         self.clocks.set(&other.clocks);

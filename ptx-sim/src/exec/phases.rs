@@ -43,13 +43,18 @@ impl Machine<'_> {
                 let clock = self.clocks.now(warp.index).clock;
                 let (known, scope) = match releases {
                     Releases::All(scope) => (self.known(warp.index, active, place.space == Space::Cluster), scope),
-                    Releases::Fenced => (warp.fenced.clone(), Scope::Cluster),
+                    Releases::Fenced => {
+                        let mut known = warp.fenced.clone();
+                        known.clocks.add(&self.clocks.release(warp.index, active).weak());
+                        (known, Scope::Cluster)
+                    }
                 };
+                let mut weak = None;
                 for (lane, index) in mbarriers {
                     let at = self.place(warp.index, lane, pc);
                     let remote = self.visit(at, index, clock);
                     let unheard = remote && scope == Scope::Block;
-                    let known = if unheard { &Known::default() } else { &known };
+                    let known = if unheard { &*weak.get_or_insert_with(|| known.weak()) } else { &known };
                     let operand = |word: Option<Word>| word.map(|word| warp.registers.get(word)[lane]);
                     states[lane] = u64::from(self.mbarriers.get(index).phase);
                     if let Some(bytes) = operand(expect) {
@@ -258,9 +263,7 @@ impl Machine<'_> {
             complete |= u32::from(is_complete) << lane;
             match index {
                 Some(index) if is_complete && acquired != Some(index) => {
-                    if let Some(scope) = acquires {
-                        self.acquire(warp.index, index, scope == Scope::Cluster);
-                    }
+                    self.acquire(warp.index, index, acquires);
                     acquired = Some(index);
                 }
                 Some(index) if !is_complete => waits_for = Some(index),
@@ -298,16 +301,28 @@ impl Machine<'_> {
         test(self.mbarriers.get(index).phase)
     }
 
-    /// A warp learns what those knew who arrived at the last phase, also those of other blocks where its wait is for the
-    /// whole `cluster`, and what was copied for it.
-    pub(super) fn acquire(&mut self, warp: usize, index: usize, cluster: bool) {
+    /// A warp learns what those knew who arrived at the last phase, and what was copied for it: all of that where its wait
+    /// orders memory for them, which those of other blocks need it to do for the whole cluster, and which asynchronous
+    /// operations are done where not.
+    pub(super) fn acquire(&mut self, warp: usize, index: usize, scope: Option<Scope>) {
         let mbarrier = self.mbarriers.get(index);
-        self.clocks.acquire_phase(warp, index, mbarrier.clock);
-        self.clocks.acquire(warp, &mbarrier.published[0].clocks);
-        if cluster && self.blocks.len() > 1 {
-            self.clocks.acquire(warp, &mbarrier.published[1].clocks);
+        let [own, others] = &mbarrier.published;
+        if scope.is_some() {
+            self.clocks.acquire_phase(warp, index, mbarrier.clock);
+            self.clocks.acquire(warp, &own.clocks);
+        } else {
+            self.clocks.acquire_phase_weakly(warp, index, mbarrier.clock);
+            self.clocks.acquire_weakly(warp, &own.clocks);
+        }
+        if self.blocks.len() == 1 {
+            return;
+        }
+        if scope == Some(Scope::Cluster) {
+            self.clocks.acquire(warp, &others.clocks);
             let number = self.blocks[self.rank].number;
             mbarrier.published.iter().for_each(|known| self.global.learn(number, &known.blocks));
+        } else {
+            self.clocks.acquire_weakly(warp, &others.clocks);
         }
     }
 

@@ -20,25 +20,87 @@ impl Lanes {
     }
 }
 
-/// What somebody knows: up to which clock everything of each agent, and of some lanes more.
+/// A part of what happened: up to which clock everything of each agent, and of some lanes more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Knowledge {
+pub(crate) struct Past {
+    /// Agents behind the last one have done nothing.
     pub(super) seen: Vec<u32>,
     pub(super) lanes: Vec<Lanes>,
+}
+
+impl Past {
+    /// Whether what somebody did at a clock is part of it.
+    pub fn holds(&self, clock: u32, who: impl FnOnce() -> Actor, agent: usize) -> bool {
+        self.seen.get(agent).is_some_and(|seen| clock <= *seen)
+            || !self.lanes.is_empty() && hold(&self.lanes, clock, who())
+    }
+
+    /// Takes more to it.
+    pub(super) fn add(&mut self, more: &Self) {
+        if more.seen.is_empty() {
+            return;
+        }
+        self.reach(more.seen.len());
+        join(&mut self.seen, &more.seen);
+        join_lanes(&mut self.lanes, &more.lanes, &self.seen);
+    }
+
+    /// The same of an agent.
+    pub(super) fn add_agent(&mut self, agent: usize, clock: u32) {
+        self.reach(agent + 1);
+        self.seen[agent] = clock.max(self.seen[agent]);
+    }
+
+    fn reach(&mut self, agents: usize) {
+        self.seen.resize(agents.max(self.seen.len()), 0);
+    }
+
+    /// Becomes the same as another.
+    fn set(&mut self, other: &Self) {
+        self.seen.clone_from(&other.seen);
+        self.lanes.clone_from(&other.lanes);
+    }
+}
+
+/// What somebody knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Knowledge {
+    /// What is ordered before all that follows.
+    pub(super) past: Past,
+    /// Of this, asynchronous operations are done: what is in no `past` because a message on the way orders nothing else.
+    pub(super) done: Past,
 }
 
 impl Knowledge {
     /// Learns what others know.
     pub fn add(&mut self, more: &Self) {
-        self.seen.resize(more.seen.len().max(self.seen.len()), 0);
-        join(&mut self.seen, &more.seen);
-        join_lanes(&mut self.lanes, &more.lanes, &self.seen);
+        self.past.add(&more.past);
+        self.done.add(&more.done);
     }
 
     /// Becomes the same as another.
     pub fn set(&mut self, other: &Self) {
-        self.seen.clone_from(&other.seen);
-        self.lanes.clone_from(&other.lanes);
+        self.past.set(&other.past);
+        self.done.set(&other.done);
+    }
+
+    /// What is left of it for those whom it comes to in a message that does not order memory for them: which asynchronous
+    /// operations are done.
+    pub fn weak(&self) -> Self {
+        let mut done = self.done.clone();
+        done.add(&self.past);
+        Self { past: Past::default(), done }
+    }
+}
+
+/// Whether what somebody did at a clock is known, by what is known of lanes alone.
+#[inline(never)]
+pub(super) fn hold(lanes: &[Lanes], clock: u32, who: Actor) -> bool {
+    let Some(lanes) = lanes.iter().find(|lanes| lanes.warp == who.agent) else { return false };
+    match who {
+        Actor { whole: true, .. } => clock <= lanes.whole,
+        Actor { several: true, .. } => lanes.each.iter().all(|each| clock <= *each),
+        Actor { lane, .. } => clock <= lanes.each[lane],
     }
 }
 

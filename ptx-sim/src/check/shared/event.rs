@@ -144,6 +144,9 @@ pub(super) struct Present<'a> {
     pub floor: Event,
     /// From this event on the warp's own accesses are ordered only with those of the same lane.
     pub since: Event,
+    /// Whether it is a write of the asynchronous proxy, for which it is enough to know that operations of the proxy are
+    /// done.
+    is_async_write: bool,
     now: Now<'a>,
 }
 
@@ -155,8 +158,14 @@ impl<'a> Present<'a> {
             first: Event::at_clock(base),
             floor: Event(Event::at_clock(base + now.floor + 1).0 - 1),
             since: Event::at_clock(base + now.seen[usize::from(at.warp)] + 1),
+            is_async_write: false,
             now: *now,
         }
+    }
+
+    /// The same, of a write of the asynchronous proxy.
+    pub fn of_async_write(self) -> Self {
+        Self { is_async_write: true, ..self }
     }
 
     /// Whether the event is of this cluster, not in flight, and ordered before this one by clocks alone.
@@ -172,9 +181,24 @@ impl<'a> Present<'a> {
 
     /// Whether the event, which is not in flight, is ordered before this one.
     pub fn follows(&self, event: Event) -> bool {
-        // Events of clusters before are known as well.
-        let clock = event.clock().saturating_sub(self.first.clock());
-        event.is_same_lane(self.event) || self.now.knows(clock, || event.actor(), event.agent())
+        event.is_same_lane(self.event)
+            || self.now.knows(self.clock_of(event), || event.actor(), event.agent())
+            || event.is_of_async_proxy() && self.follows_end_of(event)
+    }
+
+    /// Whether a read of the asynchronous proxy, which was waited for, is ordered before this one.
+    pub fn follows_async_read(&self, event: Event) -> bool {
+        self.follows(event) || self.follows_end_of(event)
+    }
+
+    /// Whether both are of the asynchronous proxy, this one a write, and whoever begins it knows that the other is done.
+    fn follows_end_of(&self, event: Event) -> bool {
+        self.is_async_write && self.now.knows_done(self.clock_of(event), || event.actor(), event.agent())
+    }
+
+    /// The clock in this cluster: events of clusters before are known as well.
+    fn clock_of(&self, event: Event) -> u32 {
+        event.clock().saturating_sub(self.first.clock())
     }
 
     /// Whether the asynchronous proxy sees a write that is ordered before this access.

@@ -169,15 +169,21 @@ impl Accesses {
     /// An access that is not ordered before the present one.
     #[inline(always)]
     pub fn conflict(&self, present: &Present, piece: Piece) -> Option<Event> {
-        if self.are_free(present, piece) { None } else { self.search(present, piece) }
+        self.conflict_unless(present, piece, |event| present.follows(event))
+    }
+
+    /// The same, where what `follows` says need not be known by clocks alone.
+    #[inline(always)]
+    pub fn conflict_unless(&self, present: &Present, piece: Piece, follows: impl Fn(Event) -> bool) -> Option<Event> {
+        if self.are_free(present, piece) { None } else { self.search(piece, follows) }
     }
 
     #[inline(never)]
-    fn search(&self, present: &Present, piece: Piece) -> Option<Event> {
+    fn search(&self, piece: Piece, follows: impl Fn(Event) -> bool) -> Option<Event> {
         self.rows.iter().find_map(|row| {
             let cells = row.cells.get(self.layout.cells_of(piece)).unwrap_or_default();
             let mut events = std::iter::once(&row.lines[piece.line()]).chain(cells);
-            events.find(|&&event| !present.follows(event)).copied()
+            events.find(|&&event| !follows(event)).copied()
         })
     }
 

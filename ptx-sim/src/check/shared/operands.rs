@@ -56,7 +56,7 @@ impl Operands {
             let wait = *reads.waits.get(line)? as usize;
             let events = reads.events.get(wait.checked_sub(1)?)?;
             let same_group = (*first..first + WARPS).contains(&present.event.agent());
-            let ordered = same_group || events.iter().any(|event| present.follows(*event));
+            let ordered = same_group || events.iter().any(|event| present.follows_async_read(*event));
             (!ordered).then_some(events[0])
         })
     }

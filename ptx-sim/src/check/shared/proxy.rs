@@ -12,7 +12,7 @@
 //! Accesses are of whole lines of 16 bytes.
 
 use super::event::{Event, Present};
-use super::history::Piece;
+use super::history::{Accesses, Piece};
 use super::{Fault, Shadow, Site};
 use crate::check::Order;
 use crate::check::clock::Now;
@@ -98,7 +98,7 @@ impl Shadow {
         for offset in (offset..offset + len).step_by(LINE as usize) {
             let (present, piece) = self.begin(at, now, offset, LINE);
             self.readers.end(piece.line());
-            self.reads.record(&present, piece);
+            self.sources().record(&present, piece);
         }
     }
 
@@ -109,8 +109,13 @@ impl Shadow {
         for offset in (offset..offset + len).step_by(LINE as usize) {
             let piece = self.layout.piece(offset, LINE);
             self.readers.end(piece.line());
-            self.reads.record_async(event, piece);
+            self.sources().record_async(event, piece);
         }
+    }
+
+    fn sources(&mut self) -> &mut Accesses {
+        let (layout, warps) = (self.layout, self.warps);
+        self.sources.get_or_insert_with(|| Accesses::new(layout, warps))
     }
 
     /// The lane `at` starts a bulk copy of `len` bytes to `offset`, both multiples of 16. Nobody may touch them until
@@ -125,6 +130,7 @@ impl Shadow {
         let mut first = None;
         for offset in (offset..offset + len).step_by(LINE as usize) {
             let (present, piece) = self.begin(at, now, offset, LINE);
+            let present = present.of_async_write();
             if first.is_none() {
                 let (_, fault) = self.check_write(&present, piece, true);
                 let fault = fault.or_else(|| self.check_atomics(&present, piece, Order::WriteAfterWrite));
