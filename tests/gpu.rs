@@ -1,7 +1,7 @@
 //! What the GPU path promises, on the first GPU. Without one every test that needs it is skipped and says so;
 //! with EVO_SDPA_REQUIRE_GPU=1 it fails.
 
-use common::{Device, HEAD_DIMS, assert_no_faults, faults, kernels, nasty_cases};
+use common::{Device, HEAD_DIMS, assert_no_faults, faults, fitted, kernels, nasty_cases};
 use evo_sdpa::gpu::{Gpu, Kernels, LaunchOptions, sys};
 use evo_sdpa::half::bf16;
 use evo_sdpa::shapes::ACCEPTANCE;
@@ -140,7 +140,7 @@ fn persistent_blocks_are_right_with_one_tile_and_with_several_and_leave_the_work
             ([1, 2, 1, 200, 300, head_dim], Some(Causal::BottomRight)),
         ] {
             for (storage, kv_lens) in [(Storage::Bhsd, false), (Storage::Bshd, true)] {
-                let case = Case { dtype, causal, storage, kv_lens, ..Case::new(shape) };
+                let case = fitted(Case { dtype, causal, storage, kv_lens, ..Case::new(shape) }, kernel);
                 assert_no_faults(faults(gpu, &case, [Some(kernel)]).into_iter());
             }
         }

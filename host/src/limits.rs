@@ -433,8 +433,11 @@ impl Refusal {
             Refusal::Scales { field, rows, least } => {
                 (field, format!("a scale for {rows} rows"), format!("for {least} or more for {kernel}"))
             }
-            Refusal::Causal => ("causal", "a mask".into(), format!("none for {kernel}")),
-            Refusal::KvLens => ("kv_lens", "lengths".into(), format!("none for {kernel}")),
+            Refusal::Causal => {
+                let mask = problem.causal.map_or("none".into(), |causal| causal.to_string());
+                ("causal", mask, format!("none for {kernel}"))
+            }
+            Refusal::KvLens => ("kv_lens", "one for each sequence".into(), format!("none for {kernel}")),
             Refusal::Transposed => ("value_layout", problem.value_layout.to_string(), format!("rows for {kernel}")),
             Refusal::SharedMemory => {
                 let (needed, available) = (kernel.shared_bytes(), device.shared_per_block);

@@ -91,8 +91,8 @@ fn sm90(config: FwdSm90) -> Counts {
     let (q_fills, k_fills, v_fills) = (2, 3, 2);
     let products = first + 2 * ways + last;
     Counts {
-        // At the start; before products; around the output tile.
-        bar_sync: 1 + when(takes_turns, ways) + when(stages_output, 2 * stores),
+        // At the start, where blocks are alone; before products; around the output tile.
+        bar_sync: when(is_alone, 1) + when(takes_turns, ways) + when(stages_output, 2 * stores),
         // Before the first turn; behind products.
         bar_arrive: when(takes_turns, 1 + ways),
         // At the start and at the end, an arrival and a wait each.

@@ -137,8 +137,9 @@ pub unsafe fn run<I: Instance>(params: impl Parameters<I>, address: u64) {
             shared.write_sum_rows::<I>(thread);
             tma::fence_shared();
         }
-        barrier::sync_threads();
-        if !I::CONFIG.is_alone() {
+        if I::CONFIG.is_alone() {
+            barrier::sync_threads();
+        } else {
             // Other blocks arrive at these barriers, and copy here.
             cluster::sync();
         }
