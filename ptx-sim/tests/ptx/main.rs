@@ -25,6 +25,7 @@ mod pipeline;
 mod predicate;
 mod proxies;
 mod races;
+mod refill;
 mod refusals;
 mod warp;
 mod wgmma;
