@@ -26,8 +26,8 @@
 //! | named 1 + g | 128 threads of warpgroup g that wait, 128 of the one before that arrive | warpgroup g may start its products |
 //! | named 5 + g | the threads of warpgroup g | the output rows of the group may be written, or sums of theirs parked; are written |
 //!
-//! Blocks of a cluster take tiles of one head, and walk the same keys: each copies a part of every tile of keys and values into
-//! the shared memory of all, so that L2 is read once for all of them. That saves power, which is what limits long launches.
+//! Blocks of a cluster walk the same keys: each copies a part of every tile of keys and values into the shared memory of all, so
+//! that L2 is read once for all of them. That saves power, which limits long launches.
 //!
 //! The first steps of a tile move the base of the softmax, later ones keep it ([`softmax`]). Where a warpgroup sees no more
 //! than half of a tile's first step, as every second one does on the diagonal of a causal mask, that step is narrow: half
@@ -184,10 +184,9 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
             for span in 0..config.spans() {
                 let corner = [config.span_columns() * span, corner[0] + first, corner[1], corner[2]];
                 let place = shared + (span * config.tile_kv + first) * FwdSm90::SPAN_BYTES;
-                if config.is_alone() {
-                    tma::load(place, map, corner, barrier, lane == 0);
-                } else {
-                    tma::load_for_each(place, map, corner, barrier, config.cluster, lane == 0);
+                match config.cluster {
+                    1 => tma::load(place, map, corner, barrier, lane == 0),
+                    blocks => tma::load_for_each(place, map, corner, barrier, blocks, lane == 0),
                 }
             }
         };

@@ -168,8 +168,8 @@ pub fn hide_keys<I: Instance, S: Scores>(params: &FwdParams, tile: &Tile, at: &L
 /// The tile that the block takes next, after that at `index`; `order.count` or more where there is none.
 ///
 /// Blocks of a cluster take tiles next to each other, as many further on as there are blocks. Others take the tiles beyond their
-/// first ones as they come. As many tickets are taken as there are tiles, as each block
-/// takes one in vain, so that the counter goes round to zero.
+/// first ones as they come. As many tickets are taken as there are tiles, as each block takes one in vain, so that the counter
+/// goes round to zero.
 ///
 /// # Safety
 /// All lanes of the warp are converged; the parameters are those of the launch.
