@@ -174,7 +174,7 @@ fn a_hundred_calls_give_the_same_bits() {
     for kernel in kernels_of(gpu) {
         let head_dim = kernel.head_dim() as usize;
         let causal = Some(Causal::BottomRight);
-        let case = Case { dtype: kernel.dtype(), causal, ..Case::new([2, 4, 2, 200, 300, head_dim]) };
+        let case = fitted(Case { dtype: kernel.dtype(), causal, ..Case::new([2, 4, 2, 200, 300, head_dim]) }, kernel);
         with_element!(kernel.dtype(), T => {
             let inputs = Inputs::<T>::generate(&case);
             let [q, k, v] = inputs.views().unwrap().map(|view| gpu.upload(view).unwrap());
@@ -204,7 +204,8 @@ fn a_hopper_gpu_gives_the_bits_that_the_simulator_predicts() {
     let simulator = evo_sdpa::simulator().unwrap().with_spec(DeviceSpec::H200).with_options(options);
     for kernel in kernels_of(gpu) {
         let causal = Some(Causal::BottomRight);
-        let case = Case { dtype: kernel.dtype(), causal, ..Case::new([1, 2, 1, 70, 140, kernel.head_dim() as usize]) };
+        let shape = [1, 2, 1, 70, 140, kernel.head_dim() as usize];
+        let case = fitted(Case { dtype: kernel.dtype(), causal, ..Case::new(shape) }, kernel);
         with_element!(kernel.dtype(), T => {
             let inputs = Inputs::<T>::generate(&case);
             let [q, k, v] = inputs.views().unwrap();
@@ -429,7 +430,8 @@ fn dependent_launches_in_a_graph_and_on_a_stream_give_the_same_bits() {
     }
     for kernel in kernels_of(gpu) {
         let causal = Some(Causal::BottomRight);
-        let case = Case { dtype: kernel.dtype(), causal, ..Case::new([2, 4, 2, 200, 300, kernel.head_dim() as usize]) };
+        let shape = [2, 4, 2, 200, 300, kernel.head_dim() as usize];
+        let case = fitted(Case { dtype: kernel.dtype(), causal, ..Case::new(shape) }, kernel);
         with_element!(kernel.dtype(), T => {
             let inputs = Inputs::<T>::generate(&case);
             let views = inputs.views().unwrap();

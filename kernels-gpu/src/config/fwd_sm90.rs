@@ -258,10 +258,10 @@ impl FwdSm90 {
     }
 
     /// Registers of a thread of the warpgroup that copies, and of one that multiplies: together at most the 64 Ki of an
-    /// SM, multiples of 8 (`setmaxnreg`). Copies for a cluster need more.
+    /// SM, multiples of 8 (`setmaxnreg`). Products of 16-bit operands leave more for copies, which they use.
     pub const fn role_registers(self) -> (u32, u32) {
         match self.groups() {
-            1 | 2 if !self.is_alone() => (40, 232),
+            1 | 2 if !self.e4m3 && self.head_dim <= 128 => (40, 232),
             1 | 2 => (24, 240),
             3 => (32, 160),
             _ => (32, 112),

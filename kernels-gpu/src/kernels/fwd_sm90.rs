@@ -1,16 +1,14 @@
 //! `fwd_sm90`: FlashAttention's forward pass with TMA and wgmma, in the roles of FlashAttention-3 (arXiv 2407.08608).
 //!
-//! Blocks are persistent. In each, a warp copies (the producer), and warpgroups multiply (the consumers), each 64 query
-//! rows of the block's tile. Keys are walked in steps of `tile_kv`, from the last step down to step 0, so that the steps
-//! that need a mask come first. A consumer's step is
+//! Blocks are persistent. In each, a warp copies (the producer), and warpgroups multiply (the consumers), each 64 query rows of
+//! the block's tile. Keys are walked in steps of `tile_kv`, the last one first, as it may need a mask. A consumer's step is
 //!
 //! ```text
 //! start S = Q K(j)^T     start O += P V(j+1)     wait S     P = softmax(S)     wait O     pack P
 //! ```
 //!
-//! so that the product with values runs under the softmax, and that of one warpgroup under the products of the next one:
-//! named barriers let them start their products by turns. Tiles of a block are chained: the first product of the next tile
-//! starts beside the last one of this tile.
+//! so that the product with values runs under the softmax, and that of one warpgroup under the products of the next one: named
+//! barriers let them start by turns. Tiles are chained: the first product of the next tile starts beside the last of this one.
 //!
 //! ```text
 //! producer    Q(t) K(n-1) | K(j-1) V(j), j = n-1 .. 1 | Q(t+1) K(t+1, n-1) V(0) | ...      with two query tiles
@@ -29,9 +27,8 @@
 //! Blocks of a cluster walk the same keys: each copies a part of every tile of keys and values into the shared memory of all, so
 //! that L2 is read once for all of them. That saves power, which limits long launches.
 //!
-//! The first steps of a tile move the base of the softmax, later ones keep it ([`softmax`]). Where a warpgroup sees no more
-//! than half of a tile's first step, as every second one does on the diagonal of a causal mask, that step is narrow: half
-//! the products and exponentials.
+//! The first steps of a tile move the base of the softmax, later ones keep it ([`softmax`]). Where a warpgroup sees no more than
+//! half of a tile's first step, as every second one does on the diagonal of a mask, that step is narrow: half the work.
 
 mod epilogue;
 mod fp8;
@@ -51,7 +48,7 @@ use crate::ptx::{barrier, cluster, mbarrier, opaque, sreg, tma};
 use keys::{end_keys, start_keys};
 use shared::{Shared, Turn};
 use softmax::{Scores, Softmax, rescale};
-use tile::{Lane, Tile, hide_keys, next_tile};
+use tile::{Lane, Tile, hide_keys, next_tile, take_ticket};
 
 /// A kernel of the table: its configuration and the register arrays that follow from it.
 pub trait Instance {
@@ -251,14 +248,17 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
         load_keys(&tile, tile.steps - 1);
         while index < order.count {
             let mut step = tile.steps - 1;
+            let mut ticket = if step == 0 { take_ticket::<I>(params, order, lane) } else { 0 };
             while step > 0 {
+                if step == 1 {
+                    // It comes during the copies of a step. Earlier, blocks with short tiles would not take more of them.
+                    ticket = take_ticket::<I>(params, order, lane);
+                }
                 load_keys(&tile, step - 1);
                 load_values(&tile, step);
-                // LLVM would unroll the loop.
-                step = opaque(step - 1);
+                step = opaque(step - 1); // LLVM would unroll the loop.
             }
-            // As late as the copies allow, so that blocks with short tiles take more of them.
-            let next = next_tile::<I>(params, order, index, lane);
+            let next = next_tile::<I>(order, index, ticket);
             let next_tile = Tile::get::<I>(params, order, next.min(order.count - 1));
             if config.q_stages() > 1 {
                 load_queries(next, &next_tile);

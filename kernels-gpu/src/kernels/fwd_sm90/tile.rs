@@ -165,28 +165,38 @@ pub fn hide_keys<I: Instance, S: Scores>(params: &FwdParams, tile: &Tile, at: &L
     }
 }
 
-/// The tile that the block takes next, after that at `index`; `order.count` or more where there is none.
+/// Takes a ticket for the block's next tile, in the first lane; none where blocks do without. It takes a while to come.
 ///
-/// Blocks of a cluster take tiles next to each other, as many further on as there are blocks. Others take the tiles beyond their
-/// first ones as they come. As many tickets are taken as there are tiles, as each block takes one in vain, so that the counter
-/// goes round to zero.
+/// Blocks take the tiles beyond their first ones as they come. As many tickets are taken as there are tiles, as each block takes
+/// one in vain, so that the counter goes round to zero.
 ///
 /// # Safety
-/// All lanes of the warp are converged; the parameters are those of the launch.
+/// The parameters are those of the launch, which has the counter for itself.
 #[inline(always)]
-pub unsafe fn next_tile<I: Instance>(params: &FwdParams, order: &TileOrder, index: u32, lane: u32) -> u32 {
+pub unsafe fn take_ticket<I: Instance>(params: &FwdParams, order: &TileOrder, lane: u32) -> u32 {
+    if I::CONFIG.is_alone() && order.count > sreg::grid_dim_x() && lane == 0 {
+        // SAFETY: the caller's promise.
+        unsafe { atomic::take_ticket(params.workspace, order.count - 1) }
+    } else {
+        0
+    }
+}
+
+/// The tile that the block takes next, after that at `index`, by a ticket of the warp's first lane; `order.count` or more where
+/// there is none. Blocks of a cluster do without tickets: they take tiles next to each other, and as many further on as there are
+/// blocks.
+///
+/// # Safety
+/// All lanes of the warp are converged.
+#[inline(always)]
+pub unsafe fn next_tile<I: Instance>(order: &TileOrder, index: u32, ticket: u32) -> u32 {
     let blocks = sreg::grid_dim_x();
     if !I::CONFIG.is_alone() {
-        return index + blocks;
+        index + blocks
+    } else if order.count > blocks {
+        // SAFETY: the caller's promise.
+        blocks + unsafe { shuffle::broadcast_u32(ticket, 0) }
+    } else {
+        order.count
     }
-    if order.count <= blocks {
-        return order.count;
-    }
-    let mut ticket = 0;
-    if lane == 0 {
-        // SAFETY: the launch has the counter for itself.
-        ticket = unsafe { atomic::take_ticket(params.workspace, order.count - 1) };
-    }
-    // SAFETY: converged.
-    blocks + unsafe { shuffle::broadcast_u32(ticket, 0) }
 }
