@@ -11,6 +11,8 @@ mod operands;
 mod oracle;
 mod proxy;
 #[cfg(test)]
+mod proxy_oracle;
+#[cfg(test)]
 mod proxy_tests;
 #[cfg(test)]
 mod tests;
