@@ -1,7 +1,7 @@
 //! What the GPU path promises, on the first GPU. Without one every test that needs it is skipped and says so;
 //! with EVO_SDPA_REQUIRE_GPU=1 it fails.
 
-use common::{Device, HEAD_DIMS, assert_no_faults, faults, kernels, nasty_cases};
+use common::{Device, HEAD_DIMS, assert_no_faults, faults, fitted, kernels, nasty_cases};
 use evo_sdpa::gpu::{Gpu, Kernels, LaunchOptions, sys};
 use evo_sdpa::half::bf16;
 use evo_sdpa::shapes::ACCEPTANCE;
@@ -140,7 +140,7 @@ fn persistent_blocks_are_right_with_one_tile_and_with_several_and_leave_the_work
             ([1, 2, 1, 200, 300, head_dim], Some(Causal::BottomRight)),
         ] {
             for (storage, kv_lens) in [(Storage::Bhsd, false), (Storage::Bshd, true)] {
-                let case = Case { dtype, causal, storage, kv_lens, ..Case::new(shape) };
+                let case = fitted(Case { dtype, causal, storage, kv_lens, ..Case::new(shape) }, kernel);
                 assert_no_faults(faults(gpu, &case, [Some(kernel)]).into_iter());
             }
         }
@@ -352,7 +352,7 @@ fn a_timed_call_gives_a_time_for_each_run() {
     let Some(gpu) = gpu_or_skip() else { return };
     let case = Case::new([1, 8, 8, 512, 512, 64]);
     let inputs = Inputs::<bf16>::generate(&case);
-    let plausible = |times: &[f64]| times.iter().all(|&time| time > 0.5 && time < 1e5);
+    let plausible = |times: &[f64]| times.iter().all(|&time| time > 0.5 && time < 1e7);
     for cold in [false, true] {
         let timed = gpu.timed(inputs.views().unwrap(), &inputs.options(), None, cold).unwrap();
         for times in [timed.device_us(5).unwrap(), timed.call_us(5).unwrap()] {
@@ -384,7 +384,7 @@ fn a_timed_call_of_e4m3_inputs_is_right_warm_and_cold() {
                 assert_eq!(timed.plan().kernel, kernel);
                 assert_eq!(timed.buffers() > 1, cold);
                 for times in [timed.device_us(5).unwrap(), timed.call_us(5).unwrap(), timed.launch_us(5).unwrap()] {
-                    assert!(times.iter().all(|&time| time > 0.5 && time < 1e5), "{times:?} {}", timed.plan());
+                    assert!(times.iter().all(|&time| time > 0.5 && time < 1e7), "{times:?} {}", timed.plan());
                 }
                 let verdict = expected.check(&timed.answer().unwrap());
                 assert!(verdict.passes(), "{kernel} {blocks:?} cold {cold}: {verdict}");

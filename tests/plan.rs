@@ -278,6 +278,40 @@ fn a_kernel_for_hopper_is_refused_by_name_on_devices_before_and_after() {
 }
 
 #[test]
+fn long_calls_that_see_all_keys_go_to_clusters_whose_blocks_take_tiles_of_one_head() {
+    let full = Problem::contiguous(DType::Bf16, [4, 16, 16, 4096, 4096, 128]);
+    let plan = Plan::new(&full, &DeviceSpec::H200).unwrap();
+    let is_alone = |plan: &Plan| matches!(plan.kernel, Kernel::FwdSm90(config) if config.is_alone());
+    assert!(is_hopper(plan.kernel) && !is_alone(&plan), "{plan}");
+    assert_eq!((plan.grid, plan.workspace_bytes()), ([132, 1, 1], 0), "{plan}");
+    let [q, k, v, _] = plan.tensors().unwrap();
+    assert_eq!([q, k, v].map(|tensor| tensor.box_rows), [128, 64, 64], "a block copies half of the keys");
+    // Short ones gain nothing from it, and these walk keys of their own.
+    let short = Problem::contiguous(DType::Bf16, [2, 8, 8, 2048, 2048, 128]);
+    for problem in [short, full.with_causal(Some(Causal::BottomRight)), full.with_kv_lens(true)] {
+        let plan = Plan::new(&problem, &DeviceSpec::H200).unwrap();
+        assert!(is_alone(&plan), "{problem}: {plan}");
+    }
+    // An odd number of tiles has one more, without rows, and an odd number of SMs one that is left alone.
+    let odd = Problem::contiguous(DType::Bf16, [1, 3, 3, 300, 500, 128]);
+    for (sm_count, blocks) in [(132, 12), (7, 6), (1, 2)] {
+        let plan = Plan::with_kernel(&odd, &DeviceSpec { sm_count, ..DeviceSpec::H200 }, plan.kernel).unwrap();
+        assert_eq!((plan.grid, plan.tiles.unwrap().count), ([blocks, 1, 1], 3 * 4), "{plan}");
+    }
+}
+
+#[test]
+fn clusters_refuse_masks_and_lengths_by_name() {
+    let kernel = hopper("bf16_d128_q128_kv128_s2_c2");
+    let full = Problem::contiguous(DType::Bf16, [2, 8, 8, 2048, 2048, 128]);
+    let refused = |problem| Plan::with_kernel(&problem, &DeviceSpec::H200, kernel).unwrap_err().to_string();
+    let error = refused(full.with_causal(Some(Causal::TopLeft)));
+    assert_eq!(error, format!("causal: top-left is not supported, allowed: none for {kernel}"));
+    let error = refused(full.with_kv_lens(true));
+    assert_eq!(error, format!("kv_lens: one for each sequence is not supported, allowed: none for {kernel}"));
+}
+
+#[test]
 fn what_no_tensor_map_can_say_is_refused_with_field_and_value() {
     let kernel = hopper("bf16_d128_q128_kv128_s2");
     let refused = |problem: Problem| {

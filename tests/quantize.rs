@@ -5,7 +5,8 @@ use evo_sdpa::quantize::Call;
 use evo_sdpa::sim::{Simulated, SimulatedCall};
 use evo_sdpa::verify::{Inputs, Quantization, Rng, Special, Unquantized};
 use evo_sdpa::{
-    Causal, DType, Element, Fp8, Layout, Options, QuantizePlan, ScaleBlocks, Simulator, TensorView, cpu, with_element,
+    Causal, DType, DeviceSpec, Element, Fp8, KERNELS, Kernel, Layout, Options, QuantizePlan, ScaleBlocks, Simulator,
+    TensorView, Transpose, cpu, half, with_element,
 };
 use std::sync::OnceLock;
 
@@ -109,6 +110,78 @@ fn numbers_that_are_not_finite_decide_no_scale_and_no_mean() {
     }
 }
 
+/// The codes of the values of a call as a launch leaves them transposed, by the definition.
+fn transposed(call: &Call) -> Vec<u8> {
+    let [batch, heads, keys, head_dim] = call.v.layout().shape();
+    let row_bytes = Transpose::row_bytes(keys as u32) as usize;
+    let mut codes = vec![0; batch * heads * head_dim * row_bytes];
+    for (index, code) in call.v.data().iter().enumerate() {
+        let (slice, key, column) = (index / head_dim / keys, index / head_dim % keys, index % head_dim);
+        let byte = (0..16).find(|&byte| Transpose::key(byte) as usize == key % 16).unwrap() as usize;
+        codes[(slice * head_dim + column) * row_bytes + key / 16 * 16 + byte] = code.to_bits();
+    }
+    codes
+}
+
+/// Scales of values that may be transposed.
+const WIDE_BLOCKS: [ScaleBlocks; 5] =
+    [ScaleBlocks::Rows(128), ScaleBlocks::Rows(256), ScaleBlocks::Rows(1024), ScaleBlocks::Head, ScaleBlocks::Tensor];
+
+#[track_caller]
+fn assert_transposed_bits_of_the_host<T: Element>(
+    tensors: [TensorView<T>; 3],
+    fp8: Fp8,
+    mean: bool,
+    options: &Options,
+) {
+    let expected = Call::new_as_device(tensors, fp8, mean, options).unwrap();
+    let simulated = simulator().quantize_transposed(tensors, fp8, mean, options).unwrap();
+    simulated.reports.iter().for_each(|report| assert!(report.is_clean(), "{report}"));
+    assert!(simulated.call == expected, "{} {fp8:?} {mean}", T::DTYPE);
+    let (codes, start) = (transposed(&expected), simulated.plan.operands(0).v as usize);
+    assert!(simulated.workspace[start..][..codes.len()] == codes, "{} {fp8:?} {mean}", T::DTYPE);
+}
+
+#[test]
+fn transposed_values_have_the_bits_of_the_host_in_another_order_and_zeros_behind_them() {
+    for dtype in DType::ALL {
+        with_element!(dtype, T => for (i, (keys, head_dim)) in
+            [(1, 16), (70, 128), (128, 64), (130, 48), (300, 80), (700, 112)].into_iter().enumerate()
+        {
+            let [q, kv] = [[2, 4, 5, head_dim], [2, 2, keys, head_dim]].map(Layout::bhsd);
+            // Rows with somebody else's numbers between them.
+            let [batch, head, row] = [2 * keys + 3, keys + 1, 1].map(|rows| rows * (head_dim + 16));
+            let strided = Layout::strided(&kv.shape(), &[batch, head, row, 1]).unwrap();
+            let lens = [keys as i32 * 2 / 3, 0];
+            for (v, lens) in [(kv, None), (Layout::bshd(kv.shape()), Some(&lens[..])), (strided, Some(&lens))] {
+                let data = [q, kv, v].map(|layout| numbers::<T>(keys as u64, &layout));
+                let view = |i: usize, layout| TensorView::new(&data[i], layout).unwrap();
+                let options = Options { kv_lens: lens, ..Options::default() };
+                let of_v = WIDE_BLOCKS[(i + usize::from(lens.is_some())) % WIDE_BLOCKS.len()];
+                let fp8 = Fp8 { q: BLOCKS[i % 5], k: BLOCKS[(i + 1) % 5], v: of_v };
+                assert_transposed_bits_of_the_host([view(0, q), view(1, kv), view(2, v)], fp8, i % 2 == 0, &options);
+            }
+        });
+    }
+}
+
+#[test]
+fn rows_that_are_not_valid_are_zeros_in_transposed_values_whatever_they_are() {
+    let layout = Layout::bhsd([3, 1, 200, 32]);
+    for bad in [f32::NAN, f32::INFINITY, 1e30] {
+        let mut data = numbers::<f32>(1, &layout);
+        let lens = [0, 130, 200];
+        for (batch, len) in lens.into_iter().enumerate() {
+            data[(batch * 200 + len as usize) * 32..(batch + 1) * 200 * 32].fill(bad);
+        }
+        let view = TensorView::new(&data, layout).unwrap();
+        let options = Options { kv_lens: Some(&lens), ..Options::default() };
+        for blocks in WIDE_BLOCKS {
+            assert_transposed_bits_of_the_host([view; 3], Fp8::uniform(blocks), true, &options);
+        }
+    }
+}
+
 /// A sector has 32 bytes. A part of it counts as a whole one, and what several blocks read counts for each.
 #[test]
 fn launches_move_the_bytes_that_the_plan_says() {
@@ -118,11 +191,15 @@ fn launches_move_the_bytes_that_the_plan_says() {
             let data = numbers::<T>(3, &layout);
             let view = TensorView::new(&data, layout).unwrap();
             for blocks in BLOCKS {
-                let simulated = by_kernels([view; 3], Fp8::uniform(blocks), true, &Options::default());
-                for report in &simulated.reports {
-                    let launches = simulated.plan.launches();
+                let (fp8, options) = (Fp8::uniform(blocks), Options::default());
+                let rows = by_kernels([view; 3], fp8, true, &options);
+                let transposed = simulator().quantize_transposed([view; 3], fp8, true, &options).ok();
+                assert_eq!(transposed.is_some(), blocks != ScaleBlocks::Rows(64));
+                let reports = |of: SimulatedCall| of.reports.into_iter().map(move |report| (of.plan, report));
+                for (plan, report) in [Some(rows), transposed].into_iter().flatten().flat_map(reports) {
+                    let launches = plan.launches();
                     let entry = launches.map(|launch| launch.entry).find(|entry| entry.to_string() == report.kernel);
-                    let bytes = simulated.plan.bytes(entry.unwrap());
+                    let bytes = plan.bytes(entry.unwrap());
                     let moved = 32.0 * report.total.sectors_ideal as f64;
                     // Where `quantize` finds the magnitudes itself it reads twice.
                     let finds = report.kernel.starts_with("quantize") && matches!(blocks, ScaleBlocks::Rows(64 | 128));
@@ -187,6 +264,9 @@ fn tensors_without_elements_take_no_launch_but_for_a_scale_of_all_of_them() {
             let (_, answer) = attention::<_, bf16>(tensors, blocks, true, &Options::default());
             assert_eq!(answer.output.out, vec![bf16::from_f32(0.0); 2 * q_len * 16]);
         }
+        for blocks in WIDE_BLOCKS {
+            assert_transposed_bits_of_the_host(tensors, Fp8::uniform(blocks), true, &Options::default());
+        }
     }
     let problem = Options::default().problem(
         DType::F16,
@@ -228,6 +308,49 @@ fn quantised_on_the_way_or_before_the_answer_has_the_same_bits() {
             assert_eq!(bits(&on_the_way.output), bits(&before.output), "{blocks:?}");
         }
     }));
+}
+
+/// The kernel of an H200 for transposed values of so many columns.
+fn hopper_kernel(head_dim: usize) -> Kernel {
+    let takes = |kernel: &&Kernel| {
+        let columns = (head_dim as u32).next_multiple_of(64);
+        matches!(kernel, Kernel::FwdSm90(c) if c.e4m3 && c.head_dim == columns && c.dtype == DType::Bf16)
+    };
+    *KERNELS.iter().find(takes).unwrap()
+}
+
+/// Values that were quantised in the order of the kernel, or in rows and transposed by the launch ahead of it.
+#[test]
+fn values_transposed_on_the_way_or_in_a_launch_of_their_own_give_the_same_bits() {
+    let lens = [300, 5, 0];
+    // One SM takes all tiles, by a counter in a workspace that holds nothing else.
+    for (head_dim, kv_lens, sm_count) in [(16, None, 132), (64, Some(&lens[..]), 1), (112, Some(&lens), 132)] {
+        let spec = DeviceSpec { sm_count, ..DeviceSpec::H200 };
+        let hopper = evo_sdpa::simulator().unwrap().with_spec(spec);
+        let [q, kv] = [[3, 4, 70, head_dim], [3, 2, 300, head_dim]].map(Layout::bshd);
+        let data = [q, kv, kv].map(|layout| numbers::<half::f16>(head_dim as u64, &layout));
+        let view = |i: usize, layout| TensorView::new(&data[i], layout).unwrap();
+        let tensors = [view(0, q), view(1, kv), view(2, kv)];
+        for (blocks, causal) in [(ScaleBlocks::Head, None), (ScaleBlocks::Rows(128), Some(Causal::BottomRight))] {
+            let (fp8, options) = (Fp8::uniform(blocks), Options { kv_lens, causal, ..Options::default() });
+            let kernel = Some(hopper_kernel(head_dim));
+            let (quantized, on_the_way) =
+                hopper.quantized_attention::<_, bf16>(tensors, fp8, true, &options, kernel).unwrap();
+            let call = &quantized.call;
+            let codes = [&call.q, &call.k, &call.v];
+            let before = hopper.fp8_attention::<bf16>(codes, &options, kernel).unwrap();
+            quantized.reports.iter().for_each(|report| assert!(report.is_clean(), "{report}"));
+            assert!(on_the_way.plan.takes_transposed_values() && on_the_way.plan.ahead().is_none());
+            assert!(!before.plan.takes_transposed_values() && before.plan.ahead().is_some());
+            assert!(on_the_way.report.is_clean(), "{}", on_the_way.report);
+            assert!(bits(&on_the_way.output) == bits(&before.output), "{head_dim} {blocks:?}");
+            // For the output alone sums are others.
+            let (_, on_the_way) = hopper.quantized_output::<_, bf16>(tensors, fp8, true, &options, kernel).unwrap();
+            let before = hopper.fp8_output::<bf16>(codes, &options, kernel).unwrap();
+            assert!(on_the_way.report.is_clean(), "{}", on_the_way.report);
+            assert!(bits(&on_the_way.output) == bits(&before.output), "the output alone: {head_dim} {blocks:?}");
+        }
+    }
 }
 
 #[test]

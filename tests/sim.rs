@@ -1,6 +1,6 @@
 //! The kernels in the simulator: right, and clean under every check, on shapes small enough for a CPU.
 
-use common::{Device, HEAD_DIMS, assert_no_faults, faults, kernels, nasty_cases};
+use common::{Device, HEAD_DIMS, assert_no_faults, faults, fitted, kernels, nasty_cases};
 use evo_sdpa::sim::ptx_sim::{self, Arch, Class, Delivery, Mma, Options, Reconvergence, WarpOrder};
 use evo_sdpa::sim::{Simulated, work};
 use evo_sdpa::verify::{Case, Expected, Inputs, Kind, Storage};
@@ -39,10 +39,10 @@ impl Device for Simulator {
     }
 }
 
-/// A kernel's own head dim, one batch entry, two query heads that share a key head.
+/// A kernel's own head dim, one batch entry, two query heads that share a key head; no mask for a kernel that takes none.
 fn small_case(kernel: Kernel, q_len: usize, kv_len: usize, causal: Option<Causal>) -> Case {
     let shape = [1, 2, 1, q_len, kv_len, kernel.head_dim() as usize];
-    Case { dtype: kernel.dtype(), causal, ..Case::new(shape) }
+    fitted(Case { dtype: kernel.dtype(), causal, ..Case::new(shape) }, kernel)
 }
 
 /// The kernels whose inputs have the type of the output; `tests/fp8.rs` has the others.
@@ -87,7 +87,9 @@ fn no_kernel_on_tensor_cores_is_spared_a_nasty_case() {
         let least = match kernel {
             Kernel::FwdScalar(_) => 5,
             // The one without keys.
-            Kernel::FwdSm90(_) => cases.len() - 1,
+            Kernel::FwdSm90(config) if config.is_alone() => cases.len() - 1,
+            // Nor those with a mask or lengths.
+            Kernel::FwdSm90(_) => 4,
             Kernel::FwdSm80(_) | Kernel::Decode(_) | Kernel::FwdFp8(_) => cases.len(),
         };
         assert!(taken >= least, "{kernel}: {taken}");
@@ -110,6 +112,36 @@ fn every_mask_is_right_around_the_edges_of_every_tile() {
         let cases = lengths.into_iter().zip(masks).map(|((q, kv), causal)| small_case(kernel, q, kv, causal));
         assert_no_faults(cases.flat_map(|case| faults(simulator(), &case, [Some(kernel)])));
     }
+}
+
+/// Tiles without rows, one round and several, a number of SMs that no clusters fill, heads that share keys.
+#[test]
+fn blocks_of_a_cluster_are_right_whatever_tiles_they_have() {
+    let mut found = 0;
+    for &kernel in KERNELS {
+        let Kernel::FwdSm90(config) = kernel else { continue };
+        if config.is_alone() {
+            continue;
+        }
+        found += 1;
+        let (tile, step, head_dim) = (config.tile_q as usize, config.tile_kv as usize, config.head_dim as usize);
+        for (sm_count, [batch, heads_q, heads_kv, q_len, kv_len], storage) in [
+            (132, [1, 1, 1, 1, 1], Storage::Bhsd),
+            (1, [2, 2, 1, tile, step + 1], Storage::Bshd),
+            (3, [1, 3, 1, 2 * tile + 1, 3 * step - 7], Storage::Padded),
+            (4, [1, 2, 2, 3 * tile + 2, 5 * step], Storage::Bhsd),
+        ] {
+            let spec = DeviceSpec { sm_count, ..DeviceSpec::H200 };
+            let shape = [batch, heads_q, heads_kv, q_len, kv_len, head_dim];
+            let case = Case { dtype: kernel.dtype(), storage, ..Case::new(shape) };
+            let plan = Plan::with_kernel(&case.problem(), &spec, kernel).unwrap();
+            assert!(plan.grid[0].is_multiple_of(config.cluster) && plan.workspace_bytes() == 0, "{plan}");
+            assert_no_faults(
+                faults(&evo_sdpa::simulator().unwrap().with_spec(spec), &case, [Some(kernel)]).into_iter(),
+            );
+        }
+    }
+    assert_eq!(found, 2);
 }
 
 #[test]

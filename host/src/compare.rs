@@ -100,9 +100,9 @@ pub fn compare_out<T: Element>(got: &[T], exact: &[f64], plain: &[f64], rows_of_
 
 /// Compares an output in `T` of e4m3 inputs with the exact one of the numbers that the inputs stand for.
 ///
-/// `rounded` is the exact output but for its probabilities, which are rounded to e4m3 (see
-/// [`reference::with_e4m3_probabilities`](crate::cpu::reference::with_e4m3_probabilities)). A kernel rounds them as
-/// well, at bases of its own: its errors are as large, but others. So an element passes when its error is at most
+/// `rounded` is the exact output but for its probabilities, which are rounded to e4m3 (as in
+/// [`reference::with_e4m3_probabilities`](crate::cpu::reference::with_e4m3_probabilities), but with the largest one of a row
+/// between two numbers of e4m3). A kernel rounds them as well, at bases of its own: its errors are as large, but others. So an element passes when its error is at most
 /// three times the largest one of `rounded` in the same (batch, head), plus one rounding of `T`: three quarters of that
 /// were seen, in heads of one row, whose largest error is that of few elements. All together pass when the relative
 /// Frobenius error is below 5e-2; 2.8e-2 were seen. The slices are those of [`compare_out`].

@@ -28,6 +28,7 @@ mod splits;
 mod tensor;
 mod tensor_map;
 mod tuned;
+mod value_layout;
 pub mod verify;
 
 pub use device::DeviceSpec;
@@ -56,3 +57,4 @@ pub use splits::{SplitReason, Splits};
 pub use tensor::{Element, TensorView, TensorViewMut};
 pub use tensor_map::TiledTensor;
 pub use tuned::{Tuned, TunedKernels, TunedProblem, TunedRow};
+pub use value_layout::ValueLayout;

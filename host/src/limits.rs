@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::fp8::{Fp8, ScaleBlocks};
 use crate::layout::{AXES, Layout};
 use crate::problem::Problem;
+use crate::value_layout::ValueLayout;
 use evo_sdpa_kernels::config::{DType, Decode, FwdFp8, FwdSm90, Kernel, MAX_HEAD_DIM, tile_columns};
 use evo_sdpa_kernels::instances::KERNELS;
 use evo_sdpa_kernels::params::{MAX_PACKED_ROWS, MAX_ROW_STRIDE, STRIDE_UNIT, Strides};
@@ -126,6 +127,23 @@ pub fn validate_quantize(inputs: &Problem, fp8: &Fp8) -> Result<()> {
     tensors.into_iter().try_for_each(|(field, layout)| check_strides(field, layout, inputs.dtype.size()))
 }
 
+/// What quantising asks for beyond that where it leaves values transposed.
+pub fn validate_quantize_transposed(inputs: &Problem, fp8: &Fp8) -> Result<()> {
+    let refused = |field, value: String, allowed: String| {
+        Err(Error::Unsupported { field, value, allowed: format!("{allowed} where values are transposed") })
+    };
+    let (head_dim, least) = (inputs.head_dim(), Quantize::TRANSPOSED_UNIT_ROWS);
+    match fp8.v {
+        _ if head_dim > Quantize::TRANSPOSED_HEAD_DIM as usize => {
+            refused("head_dim", head_dim.to_string(), format!("at most {}", Quantize::TRANSPOSED_HEAD_DIM))
+        }
+        ScaleBlocks::Rows(rows) if rows < least => {
+            refused("v_scales", format!("a scale for {rows} rows"), format!("for {least} or more"))
+        }
+        ScaleBlocks::Rows(_) | ScaleBlocks::Head | ScaleBlocks::Tensor => Ok(()),
+    }
+}
+
 /// The most blocks of a launch that quantises, and the most threads of one that finds the mean, which are 32-bit
 /// numbers.
 pub fn check_quantize_grid(blocks: u64, threads: u64) -> Result<()> {
@@ -220,6 +238,7 @@ enum Refusal {
     Scales { field: &'static str, rows: u32, least: u32 },
     Causal,
     KvLens,
+    Transposed,
 }
 
 /// The row of `kernel` in [`KERNELS`], if it ships.
@@ -244,6 +263,11 @@ pub fn takes(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Result<
 /// Whether `kernel`, one that ships, can run a problem, validated already, on `device`.
 pub fn takes_valid(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> bool {
     refusal(kernel, problem, device).is_none()
+}
+
+/// Whether `kernel` reads values in the layout [`ValueLayout::Transposed`].
+pub fn takes_transposed_values(kernel: &Kernel) -> bool {
+    matches!(kernel, Kernel::FwdSm90(FwdSm90 { e4m3: true, .. }))
 }
 
 /// Whether `kernel` has room for rows of `head_dim` columns, and little more.
@@ -308,10 +332,15 @@ pub fn refused(problem: &Problem, device: &DeviceSpec) -> impl Iterator<Item = (
 
 /// Why no kernel takes a problem that is validated already.
 pub fn nothing_takes(problem: &Problem, device: &DeviceSpec) -> Error {
-    // All head dims of a type and all types have a kernel, but where keys are in pages; and e4m3 inputs not on every device.
-    let fp8 = problem.fp8.is_some();
-    let meant =
-        |kernel: &Kernel| if fp8 { matches!(kernel, Kernel::FwdFp8(_)) } else { matches!(kernel, Kernel::Decode(_)) };
+    // All head dims of a type and all types have a kernel, but where keys are in pages or values transposed; and e4m3
+    // inputs not on every device.
+    let transposed = problem.value_layout == ValueLayout::Transposed;
+    let meant = |kernel: &Kernel| match kernel {
+        _ if transposed => takes_transposed_values(kernel),
+        Kernel::FwdFp8(_) => problem.fp8.is_some(),
+        Kernel::Decode(_) => problem.fp8.is_none(),
+        _ => false,
+    };
     let candidates = |kernel: &&Kernel| meant(kernel) && kernel.dtype() == problem.dtype;
     let narrow = |kernel: &&Kernel| takes_head_dim(kernel, problem.head_dim());
     let refused = KERNELS.iter().filter(candidates).filter(narrow).find_map(|kernel| {
@@ -324,7 +353,8 @@ pub fn nothing_takes(problem: &Problem, device: &DeviceSpec) -> Error {
         (Some(error), _) => return error,
         (None, None) => ("dtype", problem.dtype.to_string(), "f16 or bf16 where keys are in pages".into()),
         (None, Some(widest)) => {
-            ("head_dim", problem.head_dim().to_string(), format!("at most {widest} where keys are in pages"))
+            let why = if transposed { "values are transposed" } else { "keys are in pages" };
+            ("head_dim", problem.head_dim().to_string(), format!("at most {widest} where {why}"))
         }
     };
     Error::Unsupported { field, value, allowed }
@@ -341,6 +371,9 @@ fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Re
     if !takes_head_dim(kernel, problem.head_dim()) {
         return Some(Refusal::HeadDim);
     }
+    if problem.value_layout == ValueLayout::Transposed && !takes_transposed_values(kernel) {
+        return Some(Refusal::Transposed);
+    }
     match kernel {
         Kernel::FwdScalar(_) | Kernel::FwdSm80(_) | Kernel::FwdSm90(_) if problem.pages_per_sequence.is_some() => {
             return Some(Refusal::Pages);
@@ -350,8 +383,8 @@ fn refusal(kernel: &Kernel, problem: &Problem, device: &DeviceSpec) -> Option<Re
         Kernel::FwdSm90(_) if repeated_axis(problem).is_some() => return Some(Refusal::Repeated),
         Kernel::FwdSm90(config) if tiles(*config, problem) > MAX_TILES => return Some(Refusal::Tiles),
         // Blocks of a cluster walk the same keys.
-        Kernel::FwdSm90(config) if config.cluster > 1 && problem.causal.is_some() => return Some(Refusal::Causal),
-        Kernel::FwdSm90(config) if config.cluster > 1 && problem.kv_lens => return Some(Refusal::KvLens),
+        Kernel::FwdSm90(config) if !config.is_alone() && problem.causal.is_some() => return Some(Refusal::Causal),
+        Kernel::FwdSm90(config) if !config.is_alone() && problem.kv_lens => return Some(Refusal::KvLens),
         Kernel::FwdSm90(config) if config.e4m3 => {
             if let Some(refusal) = small_block(*config, problem) {
                 return Some(refusal);
@@ -400,8 +433,12 @@ impl Refusal {
             Refusal::Scales { field, rows, least } => {
                 (field, format!("a scale for {rows} rows"), format!("for {least} or more for {kernel}"))
             }
-            Refusal::Causal => ("causal", "a mask".into(), format!("none for {kernel}")),
-            Refusal::KvLens => ("kv_lens", "lengths".into(), format!("none for {kernel}")),
+            Refusal::Causal => {
+                let mask = problem.causal.map_or("none".into(), |causal| causal.to_string());
+                ("causal", mask, format!("none for {kernel}"))
+            }
+            Refusal::KvLens => ("kv_lens", "one for each sequence".into(), format!("none for {kernel}")),
+            Refusal::Transposed => ("value_layout", problem.value_layout.to_string(), format!("rows for {kernel}")),
             Refusal::SharedMemory => {
                 let (needed, available) = (kernel.shared_bytes(), device.shared_per_block);
                 return Error::SharedMemory { kernel: kernel.to_string(), needed, available };

@@ -94,7 +94,7 @@ impl Plan {
             self.scales.map(|[q, k, v]| [at(q, pointers.q_scales), at(k, pointers.k_scales), at(v, pointers.v_scales)]);
         let tiled = match (self.tensors(), self.tiles) {
             (Some([q, k, v, out]), Some(tiles)) => {
-                let values = if self.kernel.takes_e4m3() { transposed(fwd.workspace) } else { fwd.v };
+                let values = if self.ahead().is_some() { transposed(fwd.workspace) } else { fwd.v };
                 let [q_map, k_map, v_map, out_map] = encode([(q, fwd.q), (k, fwd.k), (v, values), (out, fwd.out)])?;
                 Some(FwdSm90Params { q_map, k_map, v_map, out_map, fwd, tiles })
             }
@@ -112,8 +112,8 @@ impl Plan {
         })
     }
 
-    /// The grid and the parameters of the transposition that comes before the attention kernel, if it takes transposed
-    /// values. `fwd` is what [`Plan::bind`] gave.
+    /// The grid and the parameters of the transposition that comes before the attention kernel, if there is one. `fwd`
+    /// is what [`Plan::bind`] gave.
     pub(crate) fn transposition(&self, fwd: &FwdParams) -> Option<([u32; 3], TransposeParams)> {
         let (Some(_), Some(tiles)) = (self.ahead(), self.tiles) else { return None };
         let heads_q = u32::from(fwd.heads_q);

@@ -12,7 +12,8 @@ use crate::problem::Problem;
 use crate::splits::{SplitReason, Splits};
 use crate::tensor_map::TiledTensor;
 use crate::tuned::TunedKernels;
-use evo_sdpa_kernels::config::{FwdSm90, Kernel};
+use crate::value_layout::ValueLayout;
+use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::entry::Entry;
 use evo_sdpa_kernels::instances::KERNELS;
 use evo_sdpa_kernels::params::{FwdParams, Scales, TileOrder, Workspace, kv_head_reciprocal};
@@ -87,6 +88,8 @@ pub struct Plan {
     kv_lens: bool,
     lse: bool,
     pages: bool,
+    /// Whether values are transposed ahead of the kernel.
+    transposes: bool,
     /// Where scales are, with null addresses; none without e4m3 inputs.
     pub(crate) scales: Option<[Scales; 3]>,
 }
@@ -98,7 +101,7 @@ pub struct DevicePointers {
     pub q: u64,
     /// First element of k.
     pub k: u64,
-    /// First element of v.
+    /// First element of v, in rows or transposed: see [`Plan::takes_transposed_values`].
     pub v: u64,
     /// First element of out.
     pub out: u64,
@@ -267,8 +270,8 @@ impl Plan {
             // Blocks take tiles by a counter, the first of all, where there is more than one for each; those of clusters do
             // without.
             let counters = Workspace::COUNTER_BYTES as usize;
-            let transposed = transposed_bytes(config, &self.params, &tiles);
-            let counts = tiles.count > self.grid[0] && config.cluster == 1;
+            let counts = tiles.count > self.grid[0] && config.is_alone();
+            let transposed = if self.transposes { transposed_bytes(&self.params, &tiles) } else { 0 };
             return if counts || transposed > 0 { counters + transposed } else { 0 };
         }
         let [x, y, z] = self.grid.map(u64::from);
@@ -287,8 +290,12 @@ impl Plan {
     /// The kernel that is launched ahead of this one in the same call, and leaves transposed values in the workspace;
     /// none where [`Plan::kernel`] reads them as they are.
     pub fn ahead(&self) -> Option<Entry> {
-        let transposes = matches!(self.kernel, Kernel::FwdSm90(config) if config.e4m3);
-        (transposes && !self.is_empty()).then_some(Entry::Transpose)
+        (self.transposes && !self.is_empty()).then_some(Entry::Transpose)
+    }
+
+    /// Whether the values of the call lie as [`ValueLayout::Transposed`] says; else in rows.
+    pub fn takes_transposed_values(&self) -> bool {
+        limits::takes_transposed_values(&self.kernel) && !self.transposes
     }
 
     /// Whether there is nothing to compute.
@@ -387,16 +394,14 @@ impl Plan {
             kv_lens: problem.kv_lens,
             lse: problem.lse,
             pages: problem.pages_per_sequence.is_some(),
+            transposes: limits::takes_transposed_values(&kernel) && problem.value_layout == ValueLayout::Rows,
             scales: problem.fp8.map(|fp8| scales(&fp8, problem)),
         }
     }
 }
 
-/// Bytes of the transposed values of a launch of `config`, if it takes such.
-fn transposed_bytes(config: FwdSm90, params: &FwdParams, tiles: &TileOrder) -> usize {
-    if !config.e4m3 {
-        return 0;
-    }
+/// Bytes of the transposed values of a launch.
+fn transposed_bytes(params: &FwdParams, tiles: &TileOrder) -> usize {
     let heads_kv = tiles.slices as usize / params.group.max(1) as usize;
     heads_kv * params.head_dim as usize * Transpose::row_bytes(params.kv_len) as usize
 }

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::fp8::Fp8;
 use crate::layout::Layout;
 use crate::pages::Pages;
+use crate::value_layout::{self, ValueLayout};
 use evo_sdpa_kernels::config::DType;
 use std::fmt;
 
@@ -138,8 +139,10 @@ pub struct Problem {
     pub q: Layout,
     /// Keys, \[batch, heads_kv, kv_len, head_dim\], or \[pages, heads_kv, page rows, head_dim\] where they are paged.
     pub k: Layout,
-    /// Values, the shape of `k`.
+    /// Values, the shape of `k`; that of a contiguous tensor where they do not lie in rows.
     pub v: Layout,
+    /// How values lie; those of e4m3 inputs may be transposed.
+    pub value_layout: ValueLayout,
     /// Output, the shape of `q`.
     pub out: Layout,
     /// Causal mask.
@@ -166,6 +169,7 @@ impl Problem {
             q,
             k,
             v,
+            value_layout: ValueLayout::Rows,
             out,
             causal: None,
             scale: None,
@@ -205,6 +209,11 @@ impl Problem {
     /// With q, k and v in e4m3, or in the type of out.
     pub const fn with_fp8(self, fp8: Option<Fp8>) -> Self {
         Self { fp8, ..self }
+    }
+
+    /// With values that lie so.
+    pub const fn with_value_layout(self, value_layout: ValueLayout) -> Self {
+        Self { value_layout, ..self }
     }
 
     /// With or without the log-sum-exp.
@@ -304,7 +313,8 @@ impl Problem {
 
     /// Checks what holds for every device: shapes fit each other, heads divide, the scale is usable, rows are
     /// contiguous and no offset overflows; e4m3 inputs have a head dim that is a multiple of 16, no pages, an output in
-    /// f16 or bf16, and blocks of rows as [`ScaleBlocks::validate`](crate::ScaleBlocks::validate) asks for.
+    /// f16 or bf16, and blocks of rows as [`ScaleBlocks::validate`](crate::ScaleBlocks::validate) asks for; other
+    /// inputs have values in rows, and values that lie otherwise a contiguous `v`.
     pub fn validate(&self) -> Result<()> {
         self.validate_shapes()?;
         let scale = self.scale();
@@ -319,6 +329,7 @@ impl Problem {
             check_rows(field, layout, element_bytes)?;
         }
         check_injective("out", &self.out)?;
+        value_layout::validate(self)?;
         self.fp8.map_or(Ok(()), |fp8| self.validate_fp8(&fp8))
     }
 
@@ -384,6 +395,9 @@ impl fmt::Display for Problem {
         match self.causal {
             Some(causal) => write!(f, " causal {causal}")?,
             None => f.write_str(" full")?,
+        }
+        if self.value_layout == ValueLayout::Transposed {
+            f.write_str(" transposed values")?;
         }
         match self.pages_per_sequence {
             Some(pages) => write!(f, " in {pages} pages of {}", self.k.shape()[2]),

@@ -78,12 +78,12 @@ fn sm90(config: FwdSm90) -> Counts {
     let spans = config.spans();
     let when = |holds: bool, count: u32| if holds { count } else { 0 };
     let (takes_turns, stages_output) = (config.groups() > 1, config.stages_output());
-    let (has_cluster, clears_values) = (config.cluster > 1, config.clears_values());
-    // A first step alone, three ways of a step beside a product with values, and that product alone. The output is stored
-    // behind the third way, and behind the product alone. Narrow steps are a fourth way, of the third kind, and the step
-    // behind one is a fifth.
+    let (is_alone, clears_values) = (config.is_alone(), config.clears_values());
+    // A first step alone, three ways of a step beside a product with values (the first of them, with a mask, in blocks that
+    // are alone), and that product alone. The output is stored behind the third way, and behind the product alone. Narrow
+    // steps are a fourth way, of the third kind, and the step behind one is a fifth.
     let has_narrow = config.narrow_kv() < config.tile_kv;
-    let (first, ways, last, stores) = (1, 3 + when(has_narrow, 2), 1, 2);
+    let (first, ways, last, stores) = (1, 2 + when(is_alone, 1) + when(has_narrow, 2), 1, 2);
     let plain_ways = 1 + when(has_narrow, 1);
     let finishes = stores + when(has_narrow, 1);
     // How often the producer's text fills a tile: queries and keys before the loop over tiles and in it, keys and values in
@@ -91,26 +91,26 @@ fn sm90(config: FwdSm90) -> Counts {
     let (q_fills, k_fills, v_fills) = (2, 3, 2);
     let products = first + 2 * ways + last;
     Counts {
-        // At the start; before products; around the output tile.
-        bar_sync: 1 + when(takes_turns, ways) + when(stages_output, 2 * stores),
+        // At the start, where blocks are alone; before products; around the output tile.
+        bar_sync: when(is_alone, 1) + when(takes_turns, ways) + when(stages_output, 2 * stores),
         // Before the first turn; behind products.
         bar_arrive: when(takes_turns, 1 + ways),
         // At the start and at the end, an arrival and a wait each.
-        cluster_barrier: when(has_cluster, 4),
+        cluster_barrier: when(!is_alone, 4),
         // Behind the number of a tile; behind cleared values.
         bar_warp_sync: q_fills + when(clears_values, v_fills),
-        // Key rows of a tile: producer and consumers, first tile and later ones; the number of a tile, likewise of consumers;
-        // warpgroup and, without a cluster, ticket. Four for the maxima of two rows where the base moves: a first step, the
-        // ways, and one of them over again. Four for their sums. The words of four fragments of a half.
-        shfl_sync: 4
+        // Key rows of a tile, where blocks are alone: producer and consumers, first tile and later ones; the number of a tile,
+        // likewise of consumers; warpgroup, and where blocks are alone ticket. Four for the maxima of two rows where the base
+        // moves: a first step, the ways, and one of them over again. Four for their sums. The words of four fragments of a half.
+        shfl_sync: when(is_alone, 4)
             + 2
             + 1
-            + when(!has_cluster, 1)
+            + when(is_alone, 1)
             + 4 * (first + ways)
             + 4 * finishes
             + when(!stages_output, stores * 2 * (config.head_dim / 32) * 4),
         // Whether the base served; whether outputs have to be rescaled, in a step with a mask and in one over again.
-        vote_sync: plain_ways + 1 + plain_ways,
+        vote_sync: plain_ways + when(is_alone, 1) + plain_ways,
         // One k-step of the scores of a warp, in a loop.
         mma_sync: plain_ways * config.tile_kv / 8,
         stmatrix: when(stages_output, stores * config.head_dim / 16),

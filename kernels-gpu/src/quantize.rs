@@ -5,9 +5,12 @@
 //! block of threads rounds, 64 or 128 of one head. Where a scale has one unit, `quantize` finds its magnitude itself.
 //! Else `amax` comes before it: units of a scale are in parts, each of which leaves its largest magnitude in a place of
 //! its own, so that nothing has to be zero beforehand.
+//!
+//! A tensor may be left transposed, its rows next to each other in the order of [`Transpose::key`].
 
-use crate::config::DType;
+use crate::config::{DType, WARP};
 use crate::params::{Strides, quotient};
+use crate::transpose::Transpose;
 
 /// `amax` finds largest magnitudes, `quantize` rounds to e4m3, `token_sums` adds tokens up; all of them of inputs of
 /// one type.
@@ -23,6 +26,13 @@ impl Quantize {
 
     /// Least and most rows of a unit.
     pub const UNIT_ROWS: [u32; 2] = [64, 128];
+
+    /// Rows of a unit that is left transposed: the last one of a head fills its rows.
+    pub const TRANSPOSED_UNIT_ROWS: u32 = Transpose::ROW_KEYS;
+
+    /// Most columns of a tensor that is left transposed: each warp of a block has a patch of its own.
+    pub const TRANSPOSED_HEAD_DIM: u32 =
+        Self::THREADS / WARP * Transpose::PATCH_KEYS / Self::TRANSPOSED_UNIT_ROWS * Transpose::PATCH_COLUMNS;
 
     /// Threads of a block.
     pub const THREADS: u32 = 256;
@@ -51,7 +61,8 @@ impl Quantize {
 pub struct QuantizedTensor {
     /// The input.
     pub input: u64,
-    /// The output in e4m3, contiguous.
+    /// The output in e4m3, contiguous; where `transposed` is set \[batch, heads, head_dim, [`Transpose::row_bytes`]\],
+    /// with zeros behind the last row.
     pub output: u64,
     /// The scales in their order, f32.
     pub scales: u64,
@@ -83,8 +94,9 @@ pub struct QuantizedTensor {
     pub parts: u32,
     /// Parts of all scales: blocks of `amax`; 0 where `quantize` finds the magnitudes.
     pub all_parts: u32,
-    /// Fills the struct.
-    pub pad: u32,
+    /// 1 where the output is transposed, with units of [`Quantize::TRANSPOSED_UNIT_ROWS`], at most
+    /// [`Quantize::TRANSPOSED_HEAD_DIM`] columns and no `mean`; else 0.
+    pub transposed: u32,
 }
 
 /// Parameters of `amax` and `quantize`, passed by value (`.param` space), 8-byte aligned. A tensor that is not there
@@ -186,6 +198,7 @@ mod tests {
         assert_eq!((size_of::<QuantizedTensor>(), align_of::<QuantizedTensor>()), (104, 8));
         assert_eq!(size_of::<QuantizeParams>(), 3 * 104);
         assert_eq!((offset_of!(QuantizedTensor, amax), offset_of!(QuantizedTensor, rows)), (24, 60));
+        assert_eq!(offset_of!(QuantizedTensor, transposed), 100);
         assert_eq!((size_of::<TokenMeanParams>(), align_of::<TokenMeanParams>()), (72, 8));
         assert_eq!(offset_of!(TokenMeanParams, rows), 44);
     }

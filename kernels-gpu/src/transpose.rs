@@ -1,5 +1,5 @@
 //! `transpose_e4m3`: values with their keys next to each other, as `wgmma` wants operands of 8 bits. What the host and the
-//! kernel must agree on.
+//! kernel must agree on, and `quantize`, which can leave values so.
 //!
 //! A row of the output is a column of the values. Sixteen keys in it lie as the products of queries and keys leave their
 //! probabilities in the lanes of a warp: byte `4 t + i` is key `2 t + i % 2 + 8 (i / 2)`.

@@ -3,7 +3,7 @@
 use super::fp8::{parse_scales, scales_option};
 use super::{mask_name, parse_dtype, parse_mask};
 use anyhow::{Context, Result, bail, ensure};
-use evo_sdpa::{Fp8, Problem};
+use evo_sdpa::{Fp8, Problem, ValueLayout};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -100,6 +100,9 @@ pub struct Call {
     /// not, inputs are e4m3 beforehand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// How values of inputs that are e4m3 beforehand lie: transposed; in rows where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<String>,
 }
 
 /// How a call was timed.
@@ -214,7 +217,8 @@ impl Record {
 
 impl Call {
     /// The call that a problem on contiguous tensors makes. Scales are those of the queries, which are of the same
-    /// blocks as those of keys and values in all that the program times.
+    /// blocks as those of keys and values in all that the program times. Who lays values out as planned is a call that
+    /// quantises them.
     pub fn of(problem: &Problem) -> Self {
         let [batch, heads_q, q_len, head_dim] = problem.q.shape();
         let dtype = problem.dtype.to_string();
@@ -226,15 +230,11 @@ impl Call {
             dtype,
             shape: [batch, heads_q, problem.heads_kv(), q_len, problem.kv_len(), head_dim],
             causal: mask_name(problem.causal),
+            from: out.clone().filter(|_| problem.value_layout == ValueLayout::Planned),
+            values: (problem.value_layout == ValueLayout::Transposed).then(|| problem.value_layout.to_string()),
             out,
             scales,
-            from: None,
         }
-    }
-
-    /// The call on e4m3 inputs that quantises them itself, from the type of its output.
-    pub fn quantizing(self) -> Self {
-        Self { from: self.out.clone(), ..self }
     }
 
     /// The problem of the call; where it quantises, that of its attention.
@@ -248,14 +248,25 @@ impl Call {
                 (parse_dtype(out).context("out")?, Some(Fp8::uniform(scales)))
             }
             (E4M3, ..) => bail!("dtype: e4m3 without the fields out and scales, allowed: e4m3 with both"),
-            (dtype, None, None) if self.from.is_none() => (parse_dtype(dtype).context("dtype")?, None),
-            (dtype, ..) => bail!("dtype: {dtype} with the field out, scales or from, allowed: e4m3"),
+            (dtype, None, None) if self.from.is_none() && self.values.is_none() => {
+                (parse_dtype(dtype).context("dtype")?, None)
+            }
+            (dtype, ..) => bail!("dtype: {dtype} with the field out, scales, from or values, allowed: e4m3"),
         };
         if let Some(from) = self.from.as_ref().filter(|&from| Some(from) != self.out.as_ref()) {
             bail!("from: {from}, allowed: {dtype}, the type of the output");
         }
+        let transposed = ValueLayout::Transposed.to_string();
+        let value_layout = match (&self.values, &self.from) {
+            (None, None) => ValueLayout::Rows,
+            (None, Some(_)) => ValueLayout::Planned,
+            (Some(values), None) if *values == transposed => ValueLayout::Transposed,
+            (Some(values), None) => bail!("values: {values}, allowed: {transposed}"),
+            (Some(values), Some(_)) => bail!("values: {values} with the field from, allowed: one of both"),
+        };
         let causal = parse_mask(&self.causal).context("causal")?;
         let problem = Problem::contiguous(dtype, self.shape).with_causal(causal).with_fp8(fp8).with_lse(true);
+        let problem = problem.with_value_layout(value_layout);
         problem.validate()?;
         Ok(problem)
     }
@@ -274,8 +285,9 @@ impl Call {
     /// The type of the inputs, and of quantised ones all else that tells such calls of one shape and mask apart.
     pub fn type_name(&self) -> String {
         let from = self.from.as_ref().map(|from| format!("{from} quantised to ")).unwrap_or_default();
+        let values = self.values.as_ref().map(|values| format!(", values: {values}")).unwrap_or_default();
         match (&self.out, &self.scales) {
-            (Some(out), Some(scales)) => format!("{from}{} to {out}, scales: {scales}", self.dtype),
+            (Some(out), Some(scales)) => format!("{from}{} to {out}, scales: {scales}{values}", self.dtype),
             _ => self.dtype.clone(),
         }
     }
@@ -325,8 +337,10 @@ mod tests {
             let problem = Problem::contiguous(DType::F16, [2, 8, 4, 3, 5, 64]).with_causal(causal).with_lse(true);
             assert_eq!(Call::of(&problem).problem().unwrap(), problem);
             for blocks in [ScaleBlocks::Tensor, ScaleBlocks::Head, ScaleBlocks::Rows(128)] {
-                let problem = problem.with_fp8(Some(Fp8::uniform(blocks)));
-                assert_eq!(Call::of(&problem).problem().unwrap(), problem);
+                for layout in [ValueLayout::Rows, ValueLayout::Transposed, ValueLayout::Planned] {
+                    let problem = problem.with_fp8(Some(Fp8::uniform(blocks))).with_value_layout(layout);
+                    assert_eq!(Call::of(&problem).problem().unwrap(), problem);
+                }
             }
         }
     }
@@ -346,7 +360,7 @@ mod tests {
             format!("{:#}", call.problem().unwrap_err())
         };
         assert!(refused(",\"scales\":\"64\"", "").starts_with("dtype: e4m3 without the fields out and scales"));
-        assert!(refused("\"e4m3\"", "\"bf16\"").starts_with("dtype: bf16 with the field out, scales or from"));
+        assert!(refused("\"e4m3\"", "\"bf16\"").starts_with("dtype: bf16 with the field out, scales, from or values"));
         assert!(refused("\"64\"", "\"63\"").starts_with("scales: "));
         assert!(refused("\"bf16\"", "\"f32\"").contains("dtype: f32"));
         assert!(refused("\"bf16\"", "\"fp8\"").starts_with("out: "));
@@ -356,9 +370,10 @@ mod tests {
     fn a_call_that_quantises_is_another_one_with_the_same_attention() {
         let plain = Problem::contiguous(DType::Bf16, [1, 8, 8, 512, 512, 64]).with_lse(true);
         let problem = plain.with_fp8(Some(Fp8::uniform(ScaleBlocks::Head)));
-        let (beforehand, within) = (Call::of(&problem), Call::of(&problem).quantizing());
+        let planned = problem.with_value_layout(ValueLayout::Planned);
+        let (beforehand, within) = (Call::of(&problem), Call::of(&planned));
         assert!(beforehand != within && within.is_quantized());
-        assert_eq!(within.problem().unwrap(), problem);
+        assert_eq!(within.problem().unwrap(), planned);
         assert_eq!((beforehand.bytes(&problem), within.bytes(&problem)), (problem.bytes(), plain.bytes()));
         assert_eq!(within.type_name(), "bf16 quantised to e4m3 to bf16, scales: head");
         let line = serde_json::to_string(&within).unwrap();
@@ -371,7 +386,26 @@ mod tests {
         let other = Call { from: Some("f16".into()), ..within };
         assert_eq!(refused(other), "from: f16, allowed: bf16, the type of the output");
         let plain = Call { from: Some("bf16".into()), ..Call::of(&plain) };
-        assert!(refused(plain).starts_with("dtype: bf16 with the field out, scales or from"));
+        assert!(refused(plain).starts_with("dtype: bf16 with the field out, scales, from or values"));
+    }
+
+    #[test]
+    fn a_call_on_transposed_values_is_another_one() {
+        let rows = Problem::contiguous(DType::Bf16, [1, 8, 8, 512, 512, 64]).with_lse(true);
+        let rows = rows.with_fp8(Some(Fp8::uniform(ScaleBlocks::Head)));
+        let transposed = Call::of(&rows.with_value_layout(ValueLayout::Transposed));
+        assert_eq!(transposed, Call { values: Some("transposed".into()), ..Call::of(&rows) });
+        assert_eq!(transposed.type_name(), "e4m3 to bf16, scales: head, values: transposed");
+        let line = serde_json::to_string(&transposed).unwrap();
+        assert!(line.ends_with(r#""scales":"head","values":"transposed"}"#), "{line}");
+        assert_eq!(serde_json::from_str::<Call>(&line).unwrap(), transposed);
+        let refused = |call: Call| format!("{:#}", call.problem().unwrap_err());
+        let other = Call { values: Some("as planned".into()), ..transposed.clone() };
+        assert_eq!(refused(other), "values: as planned, allowed: transposed");
+        let both = Call { from: Some("bf16".into()), ..transposed.clone() };
+        assert_eq!(refused(both), "values: transposed with the field from, allowed: one of both");
+        let plain = Call { dtype: "bf16".into(), out: None, scales: None, ..transposed };
+        assert!(refused(plain).starts_with("dtype: bf16 with the field out, scales, from or values"));
     }
 
     #[test]

@@ -45,6 +45,15 @@ fn calls_that_quantise_are_listed_with_the_type_that_they_begin_with() {
 }
 
 #[test]
+fn calls_on_transposed_values_are_listed_as_such() {
+    let args = ["bench", "--list", "--shape", "1,4,2,7,9,64", "--quantize", "e4m3"];
+    let [rows, transposed] = [&[][..], &["--transposed-values"]].map(|more| json(&evo(&[&args[..], more].concat())));
+    let mut expected = rows;
+    expected["values"] = "transposed".into();
+    assert_eq!(transposed, expected);
+}
+
+#[test]
 fn bench_refuses_what_it_cannot_time() {
     let bench = |args: &[&str]| evo(&[&["bench"], args].concat());
     let refused = |args: &[&str], reason: &str| {
@@ -67,6 +76,15 @@ fn bench_refuses_what_it_cannot_time() {
     refused(&["--scales", "64"], "--quantize");
     refused(&["--with-quantizing"], "--quantize");
     refused(&["--quantize", "e4m3", "--with-quantizing", "--dependent"], "cannot be used with");
+    refused(&["--transposed-values"], "--quantize");
+    refused(&["--quantize", "e4m3", "--with-quantizing", "--transposed-values"], "cannot be used with");
+    let transposed = ["--shape", "1,8,8,512,512,192", "--transposed-values"];
+    assert_refused(&quantised(&transposed), &["head_dim: 192", "at most 128 where values are transposed"]);
+    let transposed = ["--scales", "64", "--transposed-values"];
+    assert_refused(
+        &quantised(&transposed),
+        &["v_scales: a scale for 64 rows", "128 or more where values are transposed"],
+    );
     refused(&["--quantize", "e4m3", "--ladder"], "cannot be used with");
 }
 

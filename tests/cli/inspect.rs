@@ -51,17 +51,17 @@ fn inspect_predicts_the_time_of_the_kernel_term_by_term() {
 #[test]
 fn inspect_plans_for_e4m3_and_says_what_quantising_takes() {
     let shape = ["inspect", "--quantize", "e4m3", "--shape", "2,8,8,2048,2048,128"];
-    for (arch, scales, kernel, ahead) in [
-        ("sm_89", "head", "fwd_fp8_bf16_d128_", None),
-        ("sm_90", "head", "fwd_fp8_sm90_bf16_d128_", Some("transpose_e4m3")),
-        ("sm_90", "64", "fwd_fp8_bf16_d128_", None),
+    for (arch, scales, kernel, values) in [
+        ("sm_89", "head", "fwd_fp8_bf16_d128_", "rows"),
+        ("sm_90", "head", "fwd_fp8_sm90_bf16_d128_", "transposed"),
+        ("sm_90", "64", "fwd_fp8_bf16_d128_", "rows"),
     ] {
         let args = [&shape[..], &["--arch", arch, "--scales", scales]].concat();
         let plan = json(&evo(&[&args[..], &["--json"]].concat()));
         assert!(plan["kernel"].as_str().unwrap().starts_with(kernel), "{plan}");
-        assert_eq!(plan["ahead"].as_str(), ahead, "{plan}");
-        let term = |name: &str| plan["prediction"]["terms_us"][name].as_f64().unwrap();
-        assert_eq!(term("transpose") > 0.0, ahead.is_some(), "{plan}");
+        assert_eq!(plan["values"], values, "{plan}");
+        // Quantising leaves them so: no launch of attention does.
+        assert_eq!(plan["prediction"]["terms_us"]["transpose"], 0.0, "{plan}");
 
         let quantising = &plan["quantising"];
         assert_eq!(quantising["from"], "bf16");
@@ -76,16 +76,16 @@ fn inspect_plans_for_e4m3_and_says_what_quantising_takes() {
         let text = evo(&args).stdout;
         let unit = if scales == "head" { "" } else { " rows" };
         let mut words = vec![
+            format!("\nvalues     {values}, as quantising leaves them\n"),
             format!("problem    {},", plan["problem"].as_str().unwrap()),
             format!("e4m3       q, k and v, from bf16; scales: {scales}{unit}\n"),
             format!("quantising {least:.2} us before that, at least\n"),
         ];
-        words.extend(ahead.map(|ahead| format!("\nahead      {ahead}, ")));
         words.extend(kernels.iter().map(|kernel| format!("\n{kernel} ")));
         words.iter().for_each(|words| assert!(text.contains(words), "{words}: {text}"));
     }
     let plain = json(&evo(&["inspect", "--shape", "2,8,8,2048,2048,128", "--arch", "sm_90", "--json"]));
-    assert!(plain["quantising"].is_null() && plain["ahead"].is_null(), "{plain}");
+    assert!(plain["quantising"].is_null() && plain["values"].is_null(), "{plain}");
 }
 
 #[test]

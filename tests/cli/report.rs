@@ -71,6 +71,7 @@ fn times_of_e4m3_inputs_stand_apart_from_others_from_other_scales_and_from_calls
         e4m3(OUR_RESULTS, "e4m3-head.jsonl", "head"),
         e4m3(OUR_RESULTS, "e4m3-64.jsonl", "64"),
         e4m3(OUR_RESULTS, "e4m3-from.jsonl", "head\",\"from\":\"bf16"),
+        e4m3(OUR_RESULTS, "e4m3-transposed.jsonl", "head\",\"values\":\"transposed"),
         e4m3(PEER_RESULTS, "e4m3-peer.jsonl", "head"),
     ];
     let files = files.each_ref().map(String::as_str);
@@ -81,6 +82,7 @@ fn times_of_e4m3_inputs_stand_apart_from_others_from_other_scales_and_from_calls
         "## Times, e4m3 to bf16, scales: head",
         "## Times, e4m3 to bf16, scales: 64",
         "## Times, bf16 quantised to e4m3 to bf16, scales: head",
+        "## Times, e4m3 to bf16, scales: head, values: transposed",
         "- **3 of 5**: calls on which we are ahead of every peer",
         "| (1,8,512,64) | none | `sm80_d64_q32_kv128_w8_x4_s1` | 5.10 | 10.2 | 8.20 | library B | **0.62** | 105 | - | 13 % |",
         // No rate of e4m3 products was measured, and that of bf16 is none.
@@ -89,7 +91,8 @@ fn times_of_e4m3_inputs_stand_apart_from_others_from_other_scales_and_from_calls
     ] {
         assert!(ran.stdout.lines().any(|found| found == line), "no line {line}:\n{}", ran.stdout);
     }
-    assert_eq!(ran.stdout.matches("no time is that of quantising").count(), 2, "{}", ran.stdout);
+    assert_eq!(ran.stdout.matches("no time is that of quantising").count(), 3, "{}", ran.stdout);
+    assert_eq!(ran.stdout.matches("when a call begins, values transposed: ").count(), 1, "{}", ran.stdout);
     assert_eq!(ran.stdout.matches("its time is that of all of its launches").count(), 1, "{}", ran.stdout);
     // Of quantising the model knows a least time alone.
     let model = ran.stdout.split("\n## ").find(|section| section.starts_with("Model")).expect("a section");

@@ -92,6 +92,18 @@ fn cases(kernel: Kernel) -> Vec<Case> {
                 narrow,
             ]
         }
+        Kernel::FwdSm90(config) if !config.is_alone() => {
+            // Two blocks, each with a tile of each of three heads: the keys end in the first half of a step, so that the first step
+            // of a second tile is a narrow one. Then steps whose scores are far above those of the steps before.
+            let (q_len, step) = (2 * config.tile_q - 10, config.tile_kv);
+            let heads = |case: Case| {
+                let [.., q_len, kv_len, head_dim] = case.shape;
+                Case { shape: [1, 3, 1, q_len, kv_len, head_dim], ..case }
+            };
+            let narrow = heads(case(q_len, (config.stages + 1) * step + step / 2 - 3, config.least_head_dim()));
+            let large = heads(case(q_len, 3 * step, config.head_dim));
+            vec![narrow, Case { kind: verify::Kind::Large, ..large }]
+        }
         Kernel::FwdSm90(config) => {
             let step = config.tile_kv;
             // All tiles are of one block. Three sequences of two heads: of all keys, of some that end in the second step,
@@ -340,6 +352,8 @@ fn every_mutant_is_caught() {
     assert_every_mutant_is_caught(|kernel, operator| match kernel {
         // But for the type of the products, the text is that of the kernel for bf16, and these tiles take long.
         Kernel::FwdSm90(FwdSm90 { dtype: DType::F16, .. }) => 1,
+        // Products and softmax are those of the kernel whose blocks are alone.
+        Kernel::FwdSm90(config) if !config.is_alone() && !operator.is_of_copies() => 1,
         _ if operator.breaks_order() => usize::MAX,
         _ => SAMPLE,
     });

@@ -8,7 +8,7 @@ use std::ops::Range;
 /// A way to break a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operator {
-    /// A `bar.sync` is missing.
+    /// A `bar.sync` is missing, or an arrival or a wait at the barrier of a cluster.
     NoBarrier,
     /// A `bar.warp.sync` is missing.
     NoWarpBarrier,
@@ -83,10 +83,15 @@ impl Operator {
         self <= OtherParity
     }
 
+    /// Whether it breaks what tells blocks of a cluster that tiles are there, or free.
+    pub fn is_of_copies(self) -> bool {
+        matches!(self, NoBarrier | NoCopy | NoArrival | NoInit | OtherParity)
+    }
+
     /// What the instructions that it breaks begin with.
     pub fn instructions(self) -> &'static [&'static str] {
         match self {
-            NoBarrier => &["bar.sync"],
+            NoBarrier => &["bar.sync", "barrier.cluster."],
             NoWarpBarrier => &["bar.warp.sync"],
             RelaxedWait | NoWait => &["cp.async.wait_group", "cp.async.bulk.wait_group", "wgmma.wait_group"],
             NoCopy => &["cp.async.cg.", "cp.async.bulk.tensor."],
@@ -206,14 +211,15 @@ pub fn spared(ptx: &str, operator: Operator) -> HashSet<u32> {
         let (operation, operands) = code.split_once(char::is_whitespace).unwrap_or((code, ""));
         let operands: Vec<_> = operands.trim_end_matches(';').split(',').map(str::trim).collect();
         // Of two products that run at once, the first is that with keys, and the second of these is that of the step with
-        // a mask. Its tile has one such step, the one behind its first, where the mask cuts through two at most.
+        // a mask, where blocks are alone. Its tile has one such step, the one behind its first, where the mask cuts through two at most.
         let is_fence = operation.starts_with("wgmma.fence.");
         fences += u32::from(is_fence && group != "commit");
         // The step behind a narrow one stands before it, and a tile has one at most of either.
         let has_narrow = config.narrow_kv() < config.tile_kv;
-        let masks_once = fences == if has_narrow { 3 } else { 2 } && config.tile_kv >= config.tile_q;
+        let is_masked = config.is_alone() && fences == if has_narrow { 3 } else { 2 };
+        let masks_once = is_masked && config.tile_kv >= config.tile_q;
         let follows_narrow = has_narrow && fences == 2;
-        let is_narrow = has_narrow && fences == 5;
+        let is_narrow = has_narrow && fences == if config.is_alone() { 5 } else { 4 };
         let spares = match (operator, operands.as_slice()) {
             // Two warpgroups take turns by it, which is a matter of time and not of data.
             (NoBarrier, [_, threads]) => operation == "bar.sync" && threads.parse() == Ok(2 * FwdSm90::GROUP_THREADS),

@@ -3,6 +3,7 @@
 use super::mutants::{Mutant, Operator, single_entry};
 use super::{Defect, simulator};
 use evo_sdpa::quantize::Call;
+use evo_sdpa::sim::SimulatedCall;
 use evo_sdpa::verify::{Case, Inputs, Storage};
 use evo_sdpa::{DType, ENTRIES, Element, Entry, Fp8, Layout, PTX_SM89, Quantize, ScaleBlocks, Simulator, with_element};
 use rayon::prelude::*;
@@ -38,12 +39,22 @@ fn inputs<T: Element>() -> (Inputs<T>, Fp8) {
     (inputs, Fp8 { q: ScaleBlocks::Rows(128), k: ScaleBlocks::Rows(256), v: ScaleBlocks::Tensor })
 }
 
-/// Quantises by the kernels of the texts: the lines of `entry` that are executed, or what is wrong.
+/// Quantises by the kernels of the texts, with values in rows and, where `entry` leaves them so, transposed: the lines
+/// of `entry` that are executed, or what is wrong.
 fn run<T: Element>(simulator: &Simulator, entry: Entry, right: &Call) -> Result<HashSet<u32>, Defect> {
     let (inputs, fp8) = inputs::<T>();
+    let (views, options) = (inputs.views().unwrap(), inputs.options());
+    let mut executed = lines(simulator.quantize(views, fp8, true, &options), entry, right)?;
+    if let Entry::Quantize(_) = entry {
+        executed.extend(lines(simulator.quantize_transposed(views, fp8, true, &options), entry, right)?);
+    }
+    Ok(executed)
+}
+
+/// The lines of `entry` that a call executed, or what is wrong with it.
+fn lines(ran: evo_sdpa::Result<SimulatedCall>, entry: Entry, right: &Call) -> Result<HashSet<u32>, Defect> {
     // Scales that are no numbers are no answer.
-    let ran =
-        simulator.quantize(inputs.views().unwrap(), fp8, true, &inputs.options()).map_err(|_| Defect::WrongAnswer)?;
+    let ran = ran.map_err(|_| Defect::WrongAnswer)?;
     match ran.reports.iter().find_map(|report| report.findings.first()) {
         Some(finding) => Err(Defect::Found(finding.kind)),
         None if ran.call != *right => Err(Defect::WrongAnswer),

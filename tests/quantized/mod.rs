@@ -46,6 +46,10 @@ fn kernels_that_quantise_give_the_bits_of_the_host() {
                     let expected = Call::new_as_device(views, fp8, i % 2 == 0, &options).unwrap();
                     let found = gpu.quantize([q, k, v], fp8, i % 2 == 0, &options).unwrap();
                     assert!(found == expected, "{dtype} {shape:?} {fp8:?}");
+                    if fp8.v != ScaleBlocks::Rows(64) && shape[5] <= 128 {
+                        let found = gpu.quantize_transposed([q, k, v], fp8, i % 2 == 0, &options).unwrap();
+                        assert!(found == expected, "transposed: {dtype} {shape:?} {fp8:?}");
+                    }
                 }
             });
         }
@@ -55,6 +59,14 @@ fn kernels_that_quantise_give_the_bits_of_the_host() {
 fn bits<T: Element>(output: &cpu::Output<T>) -> Vec<u32> {
     let out = output.out.iter().map(|x| x.to_f32().to_bits());
     out.chain(output.lse.iter().map(|x| x.to_bits())).collect()
+}
+
+/// Values that were quantised on the way wait for no launch; of those that were before, a kernel that takes transposed
+/// ones has one ahead of it.
+fn assert_values_lie_as_kernels_take_them(on_the_way: &Plan, before: &Plan) {
+    let transposed = matches!(on_the_way.kernel, Kernel::FwdSm90(_));
+    assert_eq!((on_the_way.ahead(), on_the_way.takes_transposed_values()), (None, transposed), "{on_the_way}");
+    assert_eq!((before.ahead().is_some(), before.takes_transposed_values()), (transposed, false), "{before}");
 }
 
 #[test]
@@ -68,10 +80,13 @@ fn quantised_on_the_way_or_before_the_answer_has_the_same_bits_a_hundred_times()
     for (blocks, mean) in [(ScaleBlocks::Rows(64), false), (ScaleBlocks::Rows(128), true), (ScaleBlocks::Head, true)] {
         let fp8 = Fp8::uniform(blocks);
         let call = Call::new(views, fp8, mean, &options).unwrap();
-        let (before, plan) = gpu.fp8_attention_host::<bf16>([&call.q, &call.k, &call.v], &options, None).unwrap();
+        let planned = gpu.quantized_attention::<_, bf16>([q, k, v], fp8, mean, &options).unwrap().plan;
+        let codes = [&call.q, &call.k, &call.v];
+        let (before, plan) = gpu.fp8_attention_host::<bf16>(codes, &options, Some(planned.kernel)).unwrap();
+        assert_values_lie_as_kernels_take_them(&planned, &plan);
         for _ in 0..100 {
             let answer = gpu.quantized_attention::<_, bf16>([q, k, v], fp8, mean, &options).unwrap();
-            assert_eq!(answer.plan, plan);
+            assert_eq!(answer.plan, planned);
             let on_the_way = cpu::Output { out: answer.out.download().unwrap(), lse: answer.lse.download().unwrap() };
             assert!(bits(&on_the_way) == bits(&before), "{blocks:?} {mean}");
         }
@@ -89,8 +104,9 @@ fn a_timed_call_that_quantises_has_the_bits_of_one_that_was_quantised_before_war
         let tensors = [&call.q, &call.k, &call.v];
         let problem = inputs.problem().with_fp8(Some(fp8));
         for (kernel, _) in Plan::candidates(&problem, gpu.spec()).unwrap() {
-            let (mut before, _) = gpu.fp8_attention_host::<bf16>(tensors, &options, Some(kernel)).unwrap();
-            if let Kernel::FwdSm90(_) = kernel {
+            let (mut before, plan) = gpu.fp8_attention_host::<bf16>(tensors, &options, Some(kernel)).unwrap();
+            let hopper = matches!(kernel, Kernel::FwdSm90(_));
+            if hopper {
                 // Timed calls are for the output alone, over other sums.
                 let launch = LaunchOptions::default();
                 let timed = gpu.timed_fp8::<bf16>(tensors, &options, Some(kernel), false, launch).unwrap();
@@ -98,14 +114,24 @@ fn a_timed_call_that_quantises_has_the_bits_of_one_that_was_quantised_before_war
             }
             for cold in [false, true] {
                 let timed = gpu.timed_quantized::<_, bf16>(views, fp8, mean, &options, Some(kernel), cold).unwrap();
-                assert_eq!((timed.plan().kernel, timed.buffers() > 1), (kernel, cold));
-                let check = |times: Vec<f64>| {
-                    assert!(times.iter().all(|&time| time > 0.5 && time < 1e5), "{times:?} {kernel}");
-                    assert!(bits(&timed.answer().unwrap()) == bits(&before), "{kernel} {blocks:?} {mean} cold {cold}");
-                };
-                check(timed.device_us(5).unwrap());
-                check(timed.call_us(5).unwrap());
-                check(timed.launch_us(5).unwrap());
+                assert_values_lie_as_kernels_take_them(timed.plan(), &plan);
+                // Keys that are less their mean are others.
+                let beforehand = (hopper && !mean).then(|| {
+                    let launch = LaunchOptions::default();
+                    gpu.timed_transposed::<_, bf16>(views, fp8, &options, Some(kernel), cold, launch).unwrap()
+                });
+                for timed in [Some(timed), beforehand].into_iter().flatten() {
+                    assert_eq!((timed.plan().kernel, timed.buffers() > 1), (kernel, cold));
+                    assert_eq!(timed.plan().takes_transposed_values(), hopper);
+                    let check = |times: Vec<f64>| {
+                        assert!(times.iter().all(|&time| time > 0.5 && time < 1e7), "{times:?} {kernel}");
+                        let same = bits(&timed.answer().unwrap()) == bits(&before);
+                        assert!(same, "{kernel} {blocks:?} {mean} cold {cold}");
+                    };
+                    check(timed.device_us(5).unwrap());
+                    check(timed.call_us(5).unwrap());
+                    check(timed.launch_us(5).unwrap());
+                }
             }
         }
     }
@@ -156,7 +182,8 @@ fn a_graph_quantises_and_attends_on_a_workspace_that_holds_anything() {
         gpu.upload(TensorView::bhsd(&data, [1, 1, 1, count]).unwrap()).unwrap()
     };
     let plan = QuantizePlan::new(&problem, fp8, true).unwrap();
-    let attention = Plan::new(&plan.attention(DType::Bf16), gpu.spec()).unwrap();
+    let (plan, attention) = plan.with_attention(DType::Bf16, |problem| Plan::new(problem, gpu.spec())).unwrap();
+    assert_eq!(attention.ahead(), None);
     // Codes, scales, magnitudes and sums from another life; the counters of an attention kernel begin as zeros.
     let workspace = floats(plan.workspace_bytes() / 4, f32::NAN);
     let own = floats(attention.workspace_bytes().div_ceil(4), 0.0);

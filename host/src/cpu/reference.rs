@@ -12,6 +12,8 @@ use std::ops::{Add, Mul};
 
 /// The largest probability of a row, before it is rounded, in [`with_e4m3_probabilities`].
 const E4M3_PEAK: f64 = 256.0;
+/// The same in [`with_inexact_e4m3_probabilities`]: half-way from 256 to the next number of e4m3.
+const INEXACT_E4M3_PEAK: f64 = 272.0;
 
 /// What [`attention`] returns.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,9 +46,30 @@ pub fn with_e4m3_probabilities<T: Element>(
     v: TensorView<T>,
     options: &Options,
 ) -> Result<Exact> {
+    with_e4m3_peak(q, k, v, options, E4M3_PEAK)
+}
+
+/// [`with_e4m3_probabilities`] where the largest probability of a row is as far from any number of e4m3 as it may be in a
+/// kernel, whose bases are its own: in a row with one large probability most of the error is that of this one.
+pub(crate) fn with_inexact_e4m3_probabilities<T: Element>(
+    q: TensorView<T>,
+    k: TensorView<T>,
+    v: TensorView<T>,
+    options: &Options,
+) -> Result<Exact> {
+    with_e4m3_peak(q, k, v, options, INEXACT_E4M3_PEAK)
+}
+
+fn with_e4m3_peak<T: Element>(
+    q: TensorView<T>,
+    k: TensorView<T>,
+    v: TensorView<T>,
+    options: &Options,
+    peak: f64,
+) -> Result<Exact> {
     pages::contiguous(q, k, v, options, |k, v, options| {
         let call = Call::new(q, k, v, crate::Layout::bhsd(q.layout().shape()), options)?;
-        Ok(answer(&call, E4M3_PEAK, |p| E4m3::from_f32(p as f32).to_f32().into()))
+        Ok(answer(&call, peak, |p| E4m3::from_f32(p as f32).to_f32().into()))
     })
 }
 

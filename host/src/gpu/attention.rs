@@ -191,7 +191,22 @@ impl Gpu {
         options: &Options,
         kernel: Option<Kernel>,
     ) -> Result<Call<T>> {
-        let plan = Plan::for_call(problem, self.spec(), &self.tuned, kernel, options.splits)?;
+        self.call_by(self.plan_call(problem, options, kernel)?, problem, operands, options)
+    }
+
+    /// The plan of a call.
+    pub(super) fn plan_call(&self, problem: &Problem, options: &Options, kernel: Option<Kernel>) -> Result<Plan> {
+        Plan::for_call(problem, self.spec(), &self.tuned, kernel, options.splits)
+    }
+
+    /// [`Gpu::call_on`] by a plan for the problem.
+    pub(super) fn call_by<T: Element>(
+        &self,
+        plan: Plan,
+        problem: &Problem,
+        operands: DevicePointers,
+        options: &Options,
+    ) -> Result<Call<T>> {
         let [batch, heads, q_len, _] = problem.q.shape();
         let out = GpuTensor::uninitialized(&self.session, problem.out)?;
         let lse = GpuTensor::uninitialized(&self.session, Layout::bhsd([batch, heads, q_len, 1]))?;

@@ -15,7 +15,7 @@ use crate::problem::Options;
 use crate::quantize::{self, QuantizeLaunch, QuantizePlan, QuantizePointers};
 use crate::tensor::{Element, TensorView};
 use cust::sys::CUstream;
-use evo_sdpa_kernels::config::Kernel;
+use evo_sdpa_kernels::config::{DType, Kernel};
 use evo_sdpa_kernels::entry::Entry;
 
 impl Gpu {
@@ -24,8 +24,8 @@ impl Gpu {
     /// is done.
     ///
     /// Shapes are those of [`Gpu::attention`]. With scales of 64 or 128 rows and keys that keep their mean that is two
-    /// launches. Where the keys are less their mean, the log-sum-exp is that of such keys: see
-    /// [`QuantizePlan::attention`].
+    /// launches: values are left as the attention takes them, see [`QuantizePlan::with_attention`]. Where the keys are
+    /// less their mean, the log-sum-exp is that of such keys: see [`QuantizePlan::attention`].
     ///
     /// # Errors
     /// Those of [`Options::problem`], [`QuantizePlan::new`], [`Gpu::plan`], [`Kernels::launch_quantize`] and
@@ -38,7 +38,8 @@ impl Gpu {
         options: &Options,
     ) -> Result<GpuOutput<O>> {
         let (plan, pointers) = self.quantize_plan(tensors, fp8, subtract_mean, options)?;
-        self.run_quantized(self.quantized_call(plan, pointers, options, None)?)
+        let (plan, attention) = self.with_attention(plan, O::DTYPE, options, None)?;
+        self.run_quantized(self.quantized_call(plan, attention, pointers, options)?)
     }
 
     /// [`Gpu::quantized_attention`] from and to host memory, with a kernel of the caller's choice or the planner's.
@@ -57,7 +58,8 @@ impl Gpu {
         let [q, k, v] = tensors.map(|view| self.upload(view));
         let (q, k, v) = (q?, k?, v?);
         let (plan, pointers) = self.quantize_plan([&q, &k, &v], fp8, subtract_mean, options)?;
-        let call = self.quantized_call::<O>(plan, pointers, options, kernel)?;
+        let (plan, attention) = self.with_attention(plan, O::DTYPE, options, kernel)?;
+        let call = self.quantized_call::<O>(plan, attention, pointers, options)?;
         call.attention.poison()?;
         self.run_quantized(call)?.download()
     }
@@ -75,6 +77,26 @@ impl Gpu {
         options: &Options,
     ) -> Result<quantize::Call> {
         let (plan, pointers) = self.quantize_plan(tensors, fp8, subtract_mean, options)?;
+        self.quantize_by(plan, pointers, options)
+    }
+
+    /// [`Gpu::quantize`] with values left transposed on the device, which the call is the same for.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::quantize`] and [`QuantizePlan::with_transposed_values`].
+    pub fn quantize_transposed<T: Element>(
+        &self,
+        tensors: [&GpuTensor<T>; 3],
+        fp8: Fp8,
+        subtract_mean: bool,
+        options: &Options,
+    ) -> Result<quantize::Call> {
+        let (plan, pointers) = self.quantize_plan(tensors, fp8, subtract_mean, options)?;
+        self.quantize_by(plan.with_transposed_values()?, pointers, options)
+    }
+
+    /// Launches, waits and reads.
+    fn quantize_by(&self, plan: QuantizePlan, pointers: QuantizePointers, options: &Options) -> Result<quantize::Call> {
         let kv_lens = options.kv_lens.map(|lens| self.copy(lens)).transpose()?;
         let workspace = Memory::new(&self.session, plan.workspace_bytes())?;
         let kv_lens = kv_lens.as_ref().map_or(0, Memory::address);
@@ -105,17 +127,28 @@ impl Gpu {
         Ok((plan, QuantizePointers { q, k, v, ..QuantizePointers::default() }))
     }
 
-    /// Plans the attention, and allocates all that launches write.
+    /// Plans the attention, and the values as it takes them.
+    pub(super) fn with_attention(
+        &self,
+        plan: QuantizePlan,
+        dtype: DType,
+        options: &Options,
+        kernel: Option<Kernel>,
+    ) -> Result<(QuantizePlan, Plan)> {
+        plan.with_attention(dtype, |problem| self.plan_call(problem, options, kernel))
+    }
+
+    /// Allocates all that the launches of two plans that go together write.
     pub(super) fn quantized_call<O: Element>(
         &self,
         plan: QuantizePlan,
+        attention: Plan,
         pointers: QuantizePointers,
         options: &Options,
-        kernel: Option<Kernel>,
     ) -> Result<QuantizedCall<O>> {
         let problem = plan.attention(O::DTYPE);
         let workspace = Memory::new(&self.session, plan.workspace_bytes())?;
-        let attention = self.call_on(&problem, plan.operands(workspace.address()), options, kernel)?;
+        let attention = self.call_by(attention, &problem, plan.operands(workspace.address()), options)?;
         let kv_lens = attention.pointers().kv_lens;
         let pointers = QuantizePointers { kv_lens, workspace: workspace.address(), ..pointers };
         Ok(QuantizedCall { plan, pointers, attention, workspace })
@@ -153,7 +186,7 @@ impl Kernels {
     ///
     /// They allocate nothing on the device, set nothing to zero, do not synchronise and can be captured in a CUDA
     /// graph, provided that [`Kernels::prepare_quantize`] has loaded the kernels. Nothing is launched where
-    /// [`QuantizePlan::is_empty`]. [`Kernels::launch`] of a [`Plan`] for [`QuantizePlan::attention`], with the
+    /// [`QuantizePlan::is_empty`]. [`Kernels::launch`] of the [`Plan`] of [`QuantizePlan::with_attention`], with the
     /// addresses of [`QuantizePlan::operands`], may come next on the stream.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use crate::plan::Plan;
 use crate::problem::{Options, Problem};
 use crate::quantize::{QuantizePlan, QuantizePointers, Quantized};
 use crate::tensor::{Element, TensorView};
+use crate::value_layout::ValueLayout;
 use cust::sys::CUstream;
 use evo_sdpa_kernels::config::Kernel;
 use std::time::{Duration, Instant};
@@ -153,6 +154,39 @@ impl Gpu {
         })
     }
 
+    /// [`Gpu::timed_fp8`] of tensors that are quantised on the device beforehand, with values left transposed: the
+    /// attention of [`Gpu::quantized_attention`] alone, where its kernel takes such. Keys keep their mean.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::timed_with`] and [`Gpu::quantize_transposed`]; [`Error::Unsupported`](crate::Error::Unsupported)
+    /// where no kernel takes transposed values.
+    pub fn timed_transposed<T: Element, O: Element>(
+        &self,
+        views: [TensorView<T>; 3],
+        fp8: Fp8,
+        options: &Options,
+        kernel: Option<Kernel>,
+        cold: bool,
+        launch: LaunchOptions,
+    ) -> Result<TimedCall<'_, O>> {
+        let [q, k, v] = views.map(|view| *view.layout());
+        let inputs = options.problem(T::DTYPE, q, k, v)?;
+        let problem = QuantizePlan::new(&inputs, fp8, false)?.with_transposed_values()?.attention(O::DTYPE);
+        self.timed_on(problem, options.splits, kernel, cold, launch, || {
+            let [q, k, v] = views.map(|view| self.upload(view));
+            let (q, k, v) = (q?, k?, v?);
+            let (plan, pointers) = self.quantize_plan([&q, &k, &v], fp8, false, options)?;
+            let plan = plan.with_transposed_values()?;
+            let attention = self.plan_call(&plan.attention(O::DTYPE), options, kernel)?;
+            let call = self.quantized_call(plan, attention, pointers, options)?;
+            // SAFETY: the stream is of the kernels' context; the tensors have the plan's layouts, and all memory lives
+            // until it has been waited for.
+            unsafe { self.kernels().launch_quantize(&call.plan, &call.pointers, self.stream()) }?;
+            self.synchronize()?;
+            Ok(TensorSet { quantize: None, call: call.attention, _inputs: vec![call.workspace] })
+        })
+    }
+
     /// [`Gpu::timed_with`] of [`Gpu::quantized_attention`]: each call quantises q, k and v, and its time is that of all
     /// of its launches, which are plain ones. A cold call finds nothing of its tensors in the cache, but what it made
     /// of them, as far as it fits.
@@ -173,11 +207,13 @@ impl Gpu {
         let plan = QuantizePlan::new(&inputs, fp8, subtract_mean)?;
         self.kernels().prepare_quantize(&plan)?;
         let launch = LaunchOptions::default();
-        self.timed_on(plan.attention(O::DTYPE), options.splits, kernel, cold, launch, || {
+        let problem = plan.attention(O::DTYPE).with_value_layout(ValueLayout::Planned);
+        self.timed_on(problem, options.splits, kernel, cold, launch, || {
             let [q, k, v] = views.map(|view| self.upload(view));
             let (q, k, v) = (q?, k?, v?);
             let (plan, pointers) = self.quantize_plan([&q, &k, &v], fp8, subtract_mean, options)?;
-            let call = self.quantized_call(plan, pointers, options, kernel)?;
+            let (plan, attention) = self.with_attention(plan, O::DTYPE, options, kernel)?;
+            let call = self.quantized_call(plan, attention, pointers, options)?;
             let QuantizedCall { plan, pointers, attention, workspace } = call;
             let inputs = [q, k, v].map(GpuTensor::into_memory).into_iter().chain([workspace]).collect();
             Ok(TensorSet { quantize: Some((plan, pointers)), call: attention, _inputs: inputs })
@@ -267,8 +303,17 @@ impl<T: Element> TimedCall<'_, T> {
         let turns = self.sets.iter().cycle();
         let times = turns.take((WARM_UP_CALLS + runs) as usize).map(|set| {
             let start = Instant::now();
-            let quantize = set.quantize.as_ref().map(|(plan, _)| plan.again()).transpose()?;
-            let plan = Plan::for_call(&self.problem, self.gpu.spec(), &self.gpu.tuned, self.kernel, self.splits)?;
+            let plan = |problem: &Problem| {
+                let problem = problem.with_lse(false);
+                Plan::for_call(&problem, self.gpu.spec(), &self.gpu.tuned, self.kernel, self.splits)
+            };
+            let (quantize, plan) = match &set.quantize {
+                None => (None, plan(&self.problem)?),
+                Some((quantize, _)) => {
+                    let (quantize, plan) = quantize.again()?.with_attention(T::DTYPE, plan)?;
+                    (Some(quantize), plan)
+                }
+            };
             // SAFETY: the stream is of the kernels' context; the plans are made as those of the set were; the tensors
             // live until the stream has been waited for.
             unsafe { set.launch_plans(self.gpu, quantize.as_ref(), &plan, self.gpu.stream(), self.launch) }?;

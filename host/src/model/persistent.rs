@@ -45,7 +45,7 @@ pub struct Persistent {
     step: f64,
     /// Steps with a mask in a tile on the diagonal.
     masked: f64,
-    /// Whether a kernel ahead of it transposes values.
+    /// Whether a kernel ahead of it transposes values that lie in rows.
     transposes: bool,
     /// Blocks of a cluster.
     cluster: u32,
@@ -75,7 +75,8 @@ impl Persistent {
         if self.cluster > 1 { CLUSTERED * sustained } else { sustained }
     }
 
-    /// The time of the kernel ahead, if there is one, which moves so many bytes, where an empty one takes `launch`.
+    /// The time of the kernel ahead of values in rows, if there is one, which moves so many bytes, where an empty one
+    /// takes `launch`.
     pub fn transpose(&self, launch: f64, bytes: f64) -> f64 {
         if self.transposes { launch + bytes / TRANSPOSED } else { 0.0 }
     }

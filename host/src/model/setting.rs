@@ -12,6 +12,7 @@ use crate::grid;
 use crate::limits;
 use crate::problem::Problem;
 use crate::splits::{SplitReason, Splits};
+use crate::value_layout::ValueLayout;
 use evo_sdpa_kernels::config::Kernel;
 use evo_sdpa_kernels::params::Workspace;
 
@@ -116,8 +117,13 @@ impl<'a> Setting<'a> {
             }
             Pace::Persistent(persistent) => {
                 let rounds = rounds(f64::from(persistent.tiles(row.tile_q.quotient_up(self.q_len))) * self.slices);
-                // Keys and values are as many bytes as values there and back.
-                let transpose = persistent.transpose(launch, self.kv_slices * f64::from(self.kv_len) * self.key);
+                let transpose = match self.problem.value_layout {
+                    // Keys and values are as many bytes as values there and back.
+                    ValueLayout::Rows => {
+                        persistent.transpose(launch, self.kv_slices * f64::from(self.kv_len) * self.key)
+                    }
+                    ValueLayout::Transposed | ValueLayout::Planned => 0.0,
+                };
                 let terms = persistent.terms(launch, transpose, &rounds, &walk, self.sm_count);
                 (rounds, terms, persistent.tensor, persistent.sustained(self.rates.wgmma_sustained))
             }

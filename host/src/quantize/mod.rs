@@ -19,6 +19,7 @@ mod mean;
 mod plan;
 #[cfg(any(feature = "gpu", feature = "sim"))]
 mod read;
+mod tensors;
 mod traffic;
 
 pub use call::Call;

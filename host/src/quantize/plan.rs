@@ -1,13 +1,15 @@
 //! Quantising the tensors of a call on a device: what has to fit, and the launches as plain data.
 
+use super::tensors::{code_count, mean, scale_count, tensor};
 use crate::error::Result;
 use crate::fp8::{Fp8, ScaleBlocks};
 use crate::layout::Layout;
 use crate::limits::{self, ROW_ALIGNMENT};
 #[cfg(any(feature = "gpu", feature = "sim"))]
 use crate::parameters;
-use crate::plan::DevicePointers;
+use crate::plan::{DevicePointers, Plan};
 use crate::problem::Problem;
+use crate::value_layout::ValueLayout;
 use evo_sdpa_kernels::config::DType;
 use evo_sdpa_kernels::entry::Entry;
 use evo_sdpa_kernels::quantize::{Quantize, QuantizeParams, QuantizedTensor, TokenMeanParams, TokenParts};
@@ -28,7 +30,7 @@ const PART_ALIGNMENT: usize = 128;
 /// let plan = QuantizePlan::new(&problem, Fp8::uniform(ScaleBlocks::Rows(64)), false)?;
 /// let launches: Vec<_> = plan.launches().map(|launch| launch.entry.to_string()).collect();
 /// assert_eq!(launches, ["quantize_bf16"]);
-/// let attention = Plan::new(&plan.attention(DType::Bf16), &DeviceSpec::L4)?;
+/// let (plan, attention) = plan.with_attention(DType::Bf16, |problem| Plan::new(problem, &DeviceSpec::L4))?;
 /// assert!(attention.kernel.to_string().starts_with("fwd_fp8_bf16"));
 /// # Ok::<(), evo_sdpa_host::Error>(())
 /// ```
@@ -44,6 +46,8 @@ pub struct QuantizePlan {
     pub mean: Option<TokenMeanParams>,
     pub(super) inputs: Problem,
     pub(super) places: Places,
+    /// Whether values are left transposed.
+    pub(super) transposed: bool,
 }
 
 /// One launch of a [`QuantizePlan`], with blocks of [`Entry::threads`] threads and [`Entry::shared_bytes`].
@@ -106,7 +110,7 @@ pub(super) struct Places {
 
 impl QuantizePlan {
     /// The quantisation of the tensors of `inputs`, which are of the problem's type; keys less the mean of their tokens
-    /// where `subtract_mean` is set.
+    /// where `subtract_mean` is set. Values are left in rows: see [`QuantizePlan::with_attention`].
     ///
     /// # Errors
     /// Those of [`Problem::validate`] and [`ScaleBlocks::validate`]; [`Error::Unsupported`](crate::Error::Unsupported)
@@ -114,9 +118,46 @@ impl QuantizePlan {
     /// sizes beyond the grid;
     /// [`Error::Layout`](crate::Error::Layout) for rows that are not 16-byte aligned.
     pub fn new(inputs: &Problem, fp8: Fp8, subtract_mean: bool) -> Result<Self> {
+        Self::of(inputs, fp8, subtract_mean, false)
+    }
+
+    /// The same with values left as [`ValueLayout::Transposed`] says, at no cost: no launch more, and no byte but zeros
+    /// behind the last key.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for a head dim above 128, and for values with scales of fewer
+    /// than 128 rows, which no kernel takes so.
+    pub fn with_transposed_values(self) -> Result<Self> {
+        self.with_values(true)
+    }
+
+    /// The attention of what is quantised, by `plan`, and the quantisation that leaves values as it takes them.
+    ///
+    /// The problem that `plan` gets is [`QuantizePlan::attention`] with values [as planned](ValueLayout::Planned): the
+    /// time of a kernel for transposed ones is then that of the kernel alone.
+    ///
+    /// # Errors
+    /// Those of `plan`, and of [`QuantizePlan::with_transposed_values`] for a plan that is none of the problem.
+    pub fn with_attention(self, dtype: DType, plan: impl FnOnce(&Problem) -> Result<Plan>) -> Result<(Self, Plan)> {
+        let attention = plan(&self.attention(dtype).with_value_layout(ValueLayout::Planned))?;
+        Ok((self.with_values(attention.takes_transposed_values())?, attention))
+    }
+
+    fn with_values(self, transposed: bool) -> Result<Self> {
+        if transposed == self.transposed {
+            return Ok(self);
+        }
+        Self::of(&self.inputs, self.fp8, self.mean.is_some(), transposed)
+    }
+
+    fn of(inputs: &Problem, fp8: Fp8, subtract_mean: bool, transposed: bool) -> Result<Self> {
         limits::validate_quantize(inputs, &fp8)?;
-        let tensors = [(inputs.q, fp8.q), (inputs.k, fp8.k), (inputs.v, fp8.v)];
-        let params = QuantizeParams { tensors: tensors.map(|(layout, blocks)| tensor(&layout, blocks, inputs.dtype)) };
+        if transposed {
+            limits::validate_quantize_transposed(inputs, &fp8)?;
+        }
+        let tensors = [(inputs.q, fp8.q, false), (inputs.k, fp8.k, false), (inputs.v, fp8.v, transposed)];
+        let of_tensor = |(layout, blocks, transposed)| tensor(&layout, blocks, inputs.dtype, transposed);
+        let params = QuantizeParams { tensors: tensors.map(of_tensor) };
         let all = |count: fn(&QuantizedTensor) -> u32| params.tensors.iter().map(|t| u64::from(count(t))).sum::<u64>();
         let mean = subtract_mean.then(|| mean(&inputs.k, inputs.dtype));
         let threads = mean.map_or(0, |mean| mean.sum_threads(inputs.dtype).max(mean.mean_threads()));
@@ -127,11 +168,11 @@ impl QuantizePlan {
             bytes += part.next_multiple_of(PART_ALIGNMENT);
             start
         };
-        let scales = |(layout, blocks): (Layout, ScaleBlocks)| scale_count(&layout, blocks) * size_of::<f32>();
+        let scales = |(layout, blocks, _): (Layout, ScaleBlocks, _)| scale_count(&layout, blocks) * size_of::<f32>();
         let floats = |count: u64| count as usize * size_of::<f32>();
         let sums = mean.map_or(0, |mean| mean.mean_threads() * u64::from(mean.parts));
         let places = Places {
-            codes: tensors.map(|(layout, _)| place(layout.elements())),
+            codes: tensors.map(|(layout, _, transposed)| place(code_count(&layout, transposed))),
             scales: tensors.map(|tensor| place(scales(tensor))),
             amax: params.tensors.map(|tensor| place(floats(tensor.all_parts.into()))),
             mean: place(floats(mean.map_or(0, |mean| mean.mean_threads()))),
@@ -139,24 +180,25 @@ impl QuantizePlan {
             bytes: 0,
         };
         let places = Places { bytes, ..places };
-        Ok(Self { dtype: inputs.dtype, fp8, params, mean, inputs: *inputs, places })
+        Ok(Self { dtype: inputs.dtype, fp8, params, mean, inputs: *inputs, places, transposed })
     }
 
-    /// The plan made again.
+    /// What [`QuantizePlan::new`] gave, made again.
     #[cfg(feature = "gpu")]
     pub(crate) fn again(&self) -> Result<Self> {
         Self::new(&self.inputs, self.fp8, self.mean.is_some())
     }
 
-    /// The attention of the quantised tensors, which are contiguous \[batch, heads, seq, head_dim\], with an output of
-    /// type `dtype` and all else as the inputs' problem has it.
+    /// The attention of the quantised tensors, which are contiguous \[batch, heads, seq, head_dim\] but for values that
+    /// are left transposed, with an output of type `dtype` and all else as the inputs' problem has it.
     ///
     /// Where the keys are less their mean, its log-sum-exp is that of such keys: less by `scale * (q . mean)` than that
     /// of the keys themselves, so that it does not go with that of other keys, as [`MergePlan`](crate::MergePlan) asks
     /// for.
     pub fn attention(&self, dtype: DType) -> Problem {
         let [q, k, v] = self.tensors().map(|layout| Layout::bhsd(layout.shape()));
-        Problem { dtype, q, k, v, fp8: Some(self.fp8), ..self.inputs }
+        let value_layout = if self.transposed { ValueLayout::Transposed } else { ValueLayout::Rows };
+        Problem { dtype, q, k, v, value_layout, fp8: Some(self.fp8), ..self.inputs }
     }
 
     /// Bytes of device memory that codes, scales and intermediate results take.
@@ -253,75 +295,10 @@ impl QuantizePlan {
     }
 }
 
-/// Scales of a tensor.
-pub(super) fn scale_count(layout: &Layout, blocks: ScaleBlocks) -> usize {
-    blocks.scales(layout.shape()).into_iter().product()
-}
-
-/// A tensor of a launch, without addresses. Its sizes are checked; counts of units that are too large are cut off at
-/// `u32::MAX`.
-fn tensor(layout: &Layout, blocks: ScaleBlocks, dtype: DType) -> QuantizedTensor {
-    let [batch, heads, rows, head_dim] = layout.shape().map(|n| n as u64);
-    let slices = batch * heads;
-    let sizes = QuantizedTensor {
-        stride: limits::strides(layout, dtype.size()),
-        rows: rows as u32,
-        heads: heads as u32,
-        head_dim: head_dim as u32,
-        ..QuantizedTensor::default()
-    };
-    if slices * rows == 0 {
-        // The scale of a whole tensor is there without any row, and has a unit without rows.
-        let units = u32::from(blocks == ScaleBlocks::Tensor);
-        let one = QuantizedTensor { units_of_head: 1, units_of_scale: 1, units_of_part: 1, parts: 1, ..sizes };
-        return QuantizedTensor { rows: 0, heads: 1, unit_rows: Quantize::UNIT_ROWS[0], units, ..one };
-    }
-    let rows_of_scale = match blocks {
-        ScaleBlocks::Rows(rows_of_scale) => rows.min(rows_of_scale.into()),
-        ScaleBlocks::Tensor | ScaleBlocks::Head => rows,
-    };
-    let [less, more] = Quantize::UNIT_ROWS.map(u64::from);
-    let unit_rows = if less < rows_of_scale && rows_of_scale <= more { more } else { less };
-    // All scales of a head have equally many units, though the last one may have fewer rows.
-    let units_of_head = rows.div_ceil(rows_of_scale) * rows_of_scale.div_ceil(unit_rows);
-    let units = slices * units_of_head;
-    let units_of_scale = if blocks == ScaleBlocks::Tensor { units } else { rows_of_scale.div_ceil(unit_rows) };
-    let units_of_part = units_of_scale.div_ceil(Quantize::MAX_PARTS.into());
-    let parts = units_of_scale.div_ceil(units_of_part);
-    let all_parts = if units_of_scale == 1 { 0 } else { units / units_of_scale * parts };
-    let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    QuantizedTensor {
-        units: number(units),
-        unit_rows: unit_rows as u32,
-        units_of_head: number(units_of_head),
-        units_of_scale: number(units_of_scale),
-        units_of_part: number(units_of_part),
-        parts: number(parts),
-        all_parts: number(all_parts),
-        ..sizes
-    }
-}
-
-/// The mean of the keys, without addresses.
-fn mean(layout: &Layout, dtype: DType) -> TokenMeanParams {
-    let [batch, heads, rows, head_dim] = layout.shape().map(|n| n as u32);
-    let part_rows = TokenParts::rows(rows);
-    TokenMeanParams {
-        stride: limits::strides(layout, dtype.size()),
-        rows,
-        heads,
-        // Without rows there is no mean.
-        all_heads: if rows == 0 { 0 } else { batch * heads },
-        head_dim,
-        part_rows,
-        parts: rows.div_ceil(part_rows),
-        ..TokenMeanParams::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::DeviceSpec;
     use crate::error::Error;
 
     const HEADS: Fp8 = Fp8::uniform(ScaleBlocks::Head);
@@ -356,16 +333,42 @@ mod tests {
     }
 
     #[test]
-    fn short_heads_are_one_unit_and_long_ones_have_parts_of_several() {
-        let of = |rows, blocks| tensor(&Layout::bhsd([2, 3, rows, 64]), blocks, DType::F16);
-        for (rows, unit_rows) in [(1, 64), (64, 64), (65, 128), (128, 128)] {
-            let tensor = of(rows, ScaleBlocks::Rows(1 << 20));
-            assert_eq!((tensor.unit_rows, tensor.units_of_scale, tensor.all_parts), (unit_rows, 1, 0), "{rows}");
+    fn transposed_values_take_no_launch_more_and_no_byte_but_their_padding() {
+        let inputs = inputs();
+        let (rows, values) = (plan(&inputs, HEADS, true), plan(&inputs, HEADS, true).with_transposed_values().unwrap());
+        let count = |plan: &QuantizePlan| plan.launches().count();
+        assert_eq!(count(&rows), count(&values));
+        // Half as many units leave half as many magnitudes.
+        let (padding, parts) = (2 * 2 * 64 * (1024 - 1000), 2 * 2 * (16 - 8) * 4);
+        assert_eq!(values.workspace_bytes() - rows.workspace_bytes(), padding - parts);
+        let bytes = |plan: &QuantizePlan| plan.bytes(Entry::Quantize(Quantize { dtype: DType::Bf16 }));
+        assert_eq!(bytes(&values) - bytes(&rows), (padding - parts) as f64);
+        assert_eq!(values.attention(DType::F16), rows.attention(DType::F16).with_value_layout(ValueLayout::Transposed));
+        assert_eq!(values.with_transposed_values(), Ok(values));
+    }
+
+    #[test]
+    fn values_are_left_as_the_planned_attention_takes_them() {
+        let inputs = Problem::contiguous(DType::Bf16, [4, 16, 16, 4096, 4096, 128]);
+        let planned = |inputs: &Problem, fp8, device: DeviceSpec| {
+            plan(inputs, fp8, true).with_attention(DType::Bf16, |problem| Plan::new(problem, &device)).unwrap()
+        };
+        let (quantize, attention) = planned(&inputs, HEADS, DeviceSpec::H200);
+        assert!(quantize.transposed && attention.takes_transposed_values() && attention.ahead().is_none());
+        // With rows it has been compared with more kernels.
+        let mut same = Plan::new(&quantize.attention(DType::Bf16), &DeviceSpec::H200).unwrap();
+        same.reason = attention.reason;
+        assert_eq!(attention, same);
+        let again = quantize.with_attention(DType::Bf16, |problem| Plan::new(problem, &DeviceSpec::L4)).unwrap();
+        for (quantize, attention) in [
+            planned(&inputs, HEADS, DeviceSpec::L4),
+            planned(&inputs, Fp8::uniform(ScaleBlocks::Rows(64)), DeviceSpec::H200),
+            planned(&Problem::contiguous(DType::Bf16, [1, 1, 1, 64, 64, 256]), HEADS, DeviceSpec::H200),
+            planned(&Problem::contiguous(DType::Bf16, [1, 1, 1, 64, 0, 64]), HEADS, DeviceSpec::H200),
+            again,
+        ] {
+            assert!(!quantize.transposed && !attention.takes_transposed_values() && attention.ahead().is_none());
         }
-        let whole = of(64 * 300, ScaleBlocks::Tensor);
-        assert_eq!((whole.units, whole.units_of_part, whole.parts, whole.all_parts), (1800, 8, 225, 225));
-        let blocks = of(600, ScaleBlocks::Rows(256));
-        assert_eq!((blocks.units, blocks.units_of_head, blocks.units_of_scale, blocks.all_parts), (72, 12, 4, 72));
     }
 
     #[test]
@@ -436,5 +439,12 @@ mod tests {
         refused(Problem { v: odd, ..inputs() }, HEADS, "v: a stride of 130 bytes along seq");
         refused(of([60_000, 60_000, 1, 1, 1, 16]), HEADS, "q, k and v: 3600");
         refused(of([1, 1, 2, 4, 4, 16]), HEADS, "heads_q: 1");
+        let refused = |inputs: Problem, fp8, words: &str| {
+            let error = plan(&inputs, fp8, true).with_transposed_values().unwrap_err().to_string();
+            assert!(error.starts_with(words) && error.ends_with(" where values are transposed"), "{error}");
+        };
+        refused(of([1, 1, 1, 4, 4, 144]), HEADS, "head_dim: 144 is not supported, allowed: at most 128");
+        let few = Fp8 { v: ScaleBlocks::Rows(64), ..HEADS };
+        refused(inputs(), few, "v_scales: a scale for 64 rows is not supported, allowed: for 128 or more");
     }
 }

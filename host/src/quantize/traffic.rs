@@ -1,6 +1,7 @@
 //! Bytes that the launches of a quantisation move.
 
-use super::plan::{QuantizePlan, scale_count};
+use super::plan::QuantizePlan;
+use super::tensors::{code_count, scale_count};
 use evo_sdpa_kernels::entry::Entry;
 
 /// Bytes of a scale, a magnitude, a sum or a mean.
@@ -31,7 +32,8 @@ impl QuantizePlan {
                 let tensors = self.tensors().into_iter().zip([self.fp8.q, self.fp8.k, self.fp8.v]);
                 let scales: usize = tensors.map(|(layout, blocks)| scale_count(&layout, blocks)).sum();
                 let sum = |bytes: [f64; 3]| bytes.into_iter().sum::<f64>();
-                sum(inputs) + sum(parts) + mean + sum(elements) + FLOAT * scales as f64
+                let codes = [elements[0], elements[1], code_count(&self.inputs.v, self.transposed) as f64];
+                sum(inputs) + sum(parts) + mean + sum(codes) + FLOAT * scales as f64
             }
         }
     }

@@ -4,7 +4,7 @@ use super::attention::{Simulated, address, download, reached, upload, upload_len
 use super::simulator::Simulator;
 use crate::error::Result;
 use crate::fp8::Fp8;
-use crate::problem::Options;
+use crate::problem::{Options, Problem};
 use crate::quantize::{Call, QuantizeArgument, QuantizeLaunch, QuantizePlan, QuantizePointers};
 use crate::tensor::{Element, TensorView};
 use evo_sdpa_kernels::config::{Kernel, WARP};
@@ -21,6 +21,8 @@ pub struct SimulatedCall {
     pub plan: QuantizePlan,
     /// What each launch did, and what was wrong with it.
     pub reports: Vec<Report>,
+    /// What the launches left, [`QuantizePlan::operands`] of address 0 in it.
+    pub workspace: Vec<u8>,
 }
 
 /// What is on the device behind a quantisation.
@@ -49,8 +51,24 @@ impl Simulator {
         self.prepare(tensors, Self::quantize_plan(&tensors, fp8, subtract_mean, options)?, options)?.read()
     }
 
+    /// [`Simulator::quantize`] with values left transposed, which the call is the same for.
+    ///
+    /// # Errors
+    /// Those of [`Simulator::quantize`] and [`QuantizePlan::with_transposed_values`].
+    pub fn quantize_transposed<T: Element>(
+        &self,
+        tensors: [TensorView<T>; 3],
+        fp8: Fp8,
+        subtract_mean: bool,
+        options: &Options,
+    ) -> Result<SimulatedCall> {
+        let plan = Self::quantize_plan(&tensors, fp8, subtract_mean, options)?.with_transposed_values()?;
+        self.prepare(tensors, plan, options)?.read()
+    }
+
     /// [`Simulator::quantize`] and, on what it left on the device, [`Simulator::attention`] with an output of type `O`.
-    /// Where the keys are less their mean, the log-sum-exp is that of such keys: see [`QuantizePlan::attention`].
+    /// Values are left as the attention takes them: see [`QuantizePlan::with_attention`]. Where the keys are less their
+    /// mean, the log-sum-exp is that of such keys: see [`QuantizePlan::attention`].
     ///
     /// # Errors
     /// Those of [`Simulator::quantize`] and [`Simulator::attention`].
@@ -63,8 +81,36 @@ impl Simulator {
         kernel: Option<Kernel>,
     ) -> Result<(SimulatedCall, Simulated<O>)> {
         let plan = Self::quantize_plan(&tensors, fp8, subtract_mean, options)?;
-        let problem = plan.attention(O::DTYPE);
-        let attention = self.plan(&problem, options, kernel)?;
+        self.attend_quantized(tensors, plan, options, kernel, true)
+    }
+
+    /// [`Simulator::quantized_attention`] for the output alone: the log-sum-exps of the answer are empty.
+    ///
+    /// # Errors
+    /// Those of [`Simulator::quantized_attention`].
+    pub fn quantized_output<T: Element, O: Element>(
+        &self,
+        tensors: [TensorView<T>; 3],
+        fp8: Fp8,
+        subtract_mean: bool,
+        options: &Options,
+        kernel: Option<Kernel>,
+    ) -> Result<(SimulatedCall, Simulated<O>)> {
+        let plan = Self::quantize_plan(&tensors, fp8, subtract_mean, options)?;
+        self.attend_quantized(tensors, plan, options, kernel, false)
+    }
+
+    fn attend_quantized<T: Element, O: Element>(
+        &self,
+        tensors: [TensorView<T>; 3],
+        plan: QuantizePlan,
+        options: &Options,
+        kernel: Option<Kernel>,
+        lse: bool,
+    ) -> Result<(SimulatedCall, Simulated<O>)> {
+        let attention = |problem: &Problem| self.plan(&problem.with_lse(lse), options, kernel);
+        let (plan, attention) = plan.with_attention(O::DTYPE, attention)?;
+        let problem = plan.attention(O::DTYPE).with_lse(lse);
         let mut prepared = self.prepare(tensors, plan, options)?;
         let mut operands = plan.operands(address(prepared.workspace));
         operands.kv_lens = prepared.kv_lens;
@@ -105,7 +151,8 @@ impl Simulator {
 impl Prepared {
     fn read(self) -> Result<SimulatedCall> {
         let Self { device, plan, workspace, reports, .. } = self;
-        Ok(SimulatedCall { call: plan.read(&download(&device, workspace))?, plan, reports })
+        let workspace = download(&device, workspace);
+        Ok(SimulatedCall { call: plan.read(&workspace)?, plan, reports, workspace })
     }
 }
 

@@ -102,7 +102,7 @@ impl FwdSm90 {
             && self.cluster <= Self::MAX_CLUSTER
             // The swizzle goes by eight rows.
             && self.part_kv().is_multiple_of(8)
-            && (self.cluster == 1 || !self.e4m3)
+            && (self.is_alone() || !self.e4m3)
     }
 
     /// Smallest head dim that the kernel takes; a smaller one is a narrower kernel's.
@@ -162,10 +162,15 @@ impl FwdSm90 {
         self.tile_kv / self.cluster
     }
 
-    /// Whether the producer clears values behind a sequence's own length: not where somebody transposed them and did so, nor in
-    /// a cluster, which takes no such lengths.
+    /// Whether a block walks keys of its own. Else masks and lengths of sequences' own, which may make its keys others than those
+    /// of its cluster, are not for the kernel.
+    pub const fn is_alone(self) -> bool {
+        self.cluster == 1
+    }
+
+    /// Whether the producer clears values behind a sequence's own length; who transposed them did so.
     pub const fn clears_values(self) -> bool {
-        !self.e4m3 && self.cluster == 1
+        !self.e4m3 && self.is_alone()
     }
 
     /// Rows behind those of transposed values: one of ones, whose product with weights is their sum, and zeros up to the eight
@@ -256,7 +261,7 @@ impl FwdSm90 {
     /// SM, multiples of 8 (`setmaxnreg`). Copies for a cluster need more.
     pub const fn role_registers(self) -> (u32, u32) {
         match self.groups() {
-            1 | 2 if self.cluster > 1 => (40, 232),
+            1 | 2 if !self.is_alone() => (40, 232),
             1 | 2 => (24, 240),
             3 => (32, 160),
             _ => (32, 112),

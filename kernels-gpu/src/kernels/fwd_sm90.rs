@@ -21,10 +21,13 @@
 //! |---|---|---|
 //! | `q.full`, `k.full`, `v.full`, one a stage | the producer's arrival and all bytes of the boxes | the tile is there; with `q.full`, the number of the tile too |
 //! | `q.empty` | an arrival of each consumer warp behind its last product with keys | the producer may copy |
-//! | `k.empty`, `v.empty` | an arrival of each consumer warp behind the wait for the product | the producer may copy |
+//! | `k.empty`, `v.empty` | an arrival of each consumer warp behind the wait for the product, of all blocks of the cluster | the producer may copy |
 //! | `patch` | the bytes of values that hold rows past a sequence's own length | the producer may clear these rows, and then arrives at `v.full` |
 //! | named 1 + g | 128 threads of warpgroup g that wait, 128 of the one before that arrive | warpgroup g may start its products |
 //! | named 5 + g | the threads of warpgroup g | the output rows of the group may be written, or sums of theirs parked; are written |
+//!
+//! Blocks of a cluster walk the same keys: each copies a part of every tile of keys and values into the shared memory of all, so
+//! that L2 is read once for all of them. That saves power, which limits long launches.
 //!
 //! The first steps of a tile move the base of the softmax, later ones keep it ([`softmax`]). Where a warpgroup sees no more
 //! than half of a tile's first step, as every second one does on the diagonal of a causal mask, that step is narrow: half
@@ -134,8 +137,9 @@ pub unsafe fn run<I: Instance>(params: impl Parameters<I>, address: u64) {
             shared.write_sum_rows::<I>(thread);
             tma::fence_shared();
         }
-        barrier::sync_threads();
-        if I::CONFIG.cluster > 1 {
+        if I::CONFIG.is_alone() {
+            barrier::sync_threads();
+        } else {
             // Other blocks arrive at these barriers, and copy here.
             cluster::sync();
         }
@@ -148,7 +152,7 @@ pub unsafe fn run<I: Instance>(params: impl Parameters<I>, address: u64) {
             wgmma::grow_registers::<I>();
             params.multiply(&maps, &shared);
         }
-        if I::CONFIG.cluster > 1 {
+        if !I::CONFIG.is_alone() {
             // They still do.
             cluster::sync();
         }
@@ -160,7 +164,7 @@ pub unsafe fn run<I: Instance>(params: impl Parameters<I>, address: u64) {
 unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Maps, shared: &Shared) {
     let config = I::CONFIG;
     let lane = sreg::thread_idx_x();
-    let rank = if config.cluster > 1 { cluster::rank() } else { 0 };
+    let rank = if config.is_alone() { 0 } else { cluster::rank() };
     let (mut q_turn, mut k_turn, mut v_turn) = (Turn::EMPTY, Turn::EMPTY, Turn::EMPTY);
     let mut patch_parity = 0;
     // SAFETY: tiles are empty when they are filled, and maps and barriers those of the launch.
@@ -180,10 +184,9 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
             for span in 0..config.spans() {
                 let corner = [config.span_columns() * span, corner[0] + first, corner[1], corner[2]];
                 let place = shared + (span * config.tile_kv + first) * FwdSm90::SPAN_BYTES;
-                if config.cluster > 1 {
-                    tma::load_for_each(place, map, corner, barrier, config.cluster, lane == 0);
-                } else {
-                    tma::load(place, map, corner, barrier, lane == 0);
+                match config.cluster {
+                    1 => tma::load(place, map, corner, barrier, lane == 0),
+                    blocks => tma::load_for_each(place, map, corner, barrier, blocks, lane == 0),
                 }
             }
         };
@@ -320,7 +323,8 @@ impl<'a, I: Instance> Consumer<'a, I> {
                     (0..config.head_dim / 8).for_each(|i| wgmma::settle(this.out.at(i)));
                     this.plain_step::<I::NarrowFrags>(&tile, step, q);
                 }
-                while step > tile.plain_steps {
+                // Without a mask, no step behind the first one needs one.
+                while config.is_alone() && step > tile.plain_steps {
                     step -= 1;
                     this.careful_step(&tile, step, q);
                 }

@@ -1,20 +1,22 @@
 //! `amax` and `quantize`: to e4m3, with the operations of the host's `quantize` in their order, so that bits agree.
 //!
-//! A thread takes 16 columns of a row at a time. Numbers that are not finite do not count for a scale: infinity becomes
-//! 448 with its sign, and NaN a NaN.
+//! A thread takes 16 columns of a row at a time, and of a tensor that is left transposed four columns of 16 rows.
+//! Numbers that are not finite do not count for a scale: infinity becomes 448 with its sign, and NaN a NaN.
 
 use super::element::unpack;
 use super::valid_rows;
 use crate::config::{DType, WARP};
-use crate::params::quotient;
+use crate::params::{STRIDE_UNIT, quotient};
 use crate::ptx::cvt::pack_e4m3;
 use crate::ptx::ld_st::{
-    load_global_4, load_global_16, load_shared_4, store_global_16, store_global_f32, store_shared_4,
+    load_global_4, load_global_8, load_global_16, load_shared_4, offset_address, store_global_16, store_global_f32,
+    store_shared_4,
 };
 use crate::ptx::math::max;
 use crate::ptx::shuffle::butterfly;
-use crate::ptx::{barrier, sreg};
+use crate::ptx::{barrier, fence_schedule, sreg};
 use crate::quantize::{Quantize, QuantizeParams, QuantizedTensor};
+use crate::transpose::Transpose;
 
 /// Elements of a chunk.
 const ELEMENTS: usize = Quantize::ELEMENTS as usize;
@@ -192,6 +194,9 @@ pub unsafe fn run(config: Quantize, params: QuantizeParams) {
         if thread == 0 && scale_index * tensor.units_of_scale == unit {
             store_global_f32(tensor.scales + u64::from(scale_index) * 4, scale);
         }
+        if tensor.transposed != 0 {
+            return store_transposed(config.dtype, &tensor, &rows, inverse);
+        }
         let slice = u64::from(rows.batch * tensor.heads + rows.head);
         let out = tensor.output + (slice * u64::from(tensor.rows) + u64::from(rows.first)) * u64::from(tensor.head_dim);
         let mut item = thread;
@@ -208,5 +213,73 @@ pub unsafe fn run(config: Quantize, params: QuantizeParams) {
             store_global_16(out + u64::from(item) * u64::from(Quantize::ELEMENTS), words);
             item += Quantize::THREADS;
         }
+    }
+}
+
+/// Four columns of a row as f32, from their address on.
+///
+/// # Safety
+/// They exist.
+#[inline(always)]
+unsafe fn load_four(dtype: DType, address: u64) -> [f32; 4] {
+    // SAFETY: the caller's promise; they begin at a multiple of their size, as rows do at multiples of 16 bytes.
+    unsafe {
+        if dtype.size() == 4 {
+            let [a, b, c, d] = load_global_16(address);
+            return [f32::from_bits(a), f32::from_bits(b), f32::from_bits(c), f32::from_bits(d)];
+        }
+        let [low, high] = load_global_8(address);
+        let ([a, b], [c, d]) = (unpack(dtype, low), unpack(dtype, high));
+        [a, b, c, d]
+    }
+}
+
+/// The rows of a unit times `inverse`, in columns of the output: zeros for those that are not valid, up to the end of
+/// the last unit that the output has room for. As in `transpose_e4m3` a warp has 64 rows of 32 columns, whole sectors
+/// both ways.
+///
+/// # Safety
+/// The whole block is here, with the parameters of a tensor that exists.
+#[inline(always)]
+unsafe fn store_transposed(dtype: DType, tensor: &QuantizedTensor, rows: &Rows, inverse: f32) {
+    let (warp, lane) = (sreg::thread_idx_x() / WARP, sreg::thread_idx_x() % WARP);
+    let row_bytes = Transpose::row_bytes(tensor.rows);
+    // Warps down the rows of the unit, and beside each other.
+    const DOWN: u32 = Quantize::TRANSPOSED_UNIT_ROWS / Transpose::PATCH_KEYS;
+    let first = rows.first + warp % DOWN * Transpose::PATCH_KEYS + lane / 8 * Transpose::KEYS;
+    let column = warp / DOWN * Transpose::PATCH_COLUMNS + lane % 8 * Transpose::COLUMNS;
+    if first >= row_bytes || column >= tensor.head_dim {
+        return;
+    }
+    let (stride, end) = (&tensor.stride, rows.first + rows.valid);
+    let row_stride = stride.row * STRIDE_UNIT;
+    let mut start = tensor.input + stride.slice_offset(rows.batch, rows.head) + stride.row_offset(first);
+    start += u64::from(column * dtype.size());
+    // Of each column four words.
+    let mut columns = [[0; 4]; 4];
+    for word in 0..4 {
+        let of_row = |byte: u32| {
+            let address = offset_address(start, Transpose::key(byte) * row_stride);
+            // SAFETY: a valid row exists.
+            let load = || unsafe { load_four(dtype, address) };
+            if first + Transpose::key(4 * word + byte) < end { load() } else { [0.0; 4] }
+        };
+        let x = [of_row(0), of_row(1), of_row(2), of_row(3)];
+        if dtype.size() == 4 && word == 1 {
+            // All rows at once would be more than there are registers.
+            fence_schedule();
+        }
+        // The next word has the rows behind those of this one: places that follow from each other take few registers.
+        start = offset_address(start, Transpose::key(4) * row_stride);
+        for i in 0..4 {
+            let [a, b, c, d] = [x[0][i] * inverse, x[1][i] * inverse, x[2][i] * inverse, x[3][i] * inverse];
+            columns[i][word as usize] = pack_e4m3([a, b, c, d]);
+        }
+    }
+    let slice = u64::from(rows.batch * tensor.heads + rows.head) * u64::from(tensor.head_dim);
+    let output = tensor.output + (slice + u64::from(column)) * u64::from(row_bytes) + u64::from(first);
+    for i in 0..4 {
+        // SAFETY: a row of the output has room for all rows of its last unit.
+        unsafe { store_global_16(output + i as u64 * u64::from(row_bytes), columns[i]) };
     }
 }

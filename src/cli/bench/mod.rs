@@ -20,7 +20,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use evo_sdpa::shapes::{ACCEPTANCE, measured};
 use evo_sdpa::verify::Case;
-use evo_sdpa::{DType, Kernel, Problem};
+use evo_sdpa::{DType, Kernel, Problem, QuantizePlan, ValueLayout};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -32,7 +32,8 @@ use std::path::PathBuf;
 /// planning included; a launch time is what the host takes for one launch with the plan at hand, without waiting.
 /// Without --shape, every shape that the project is measured by is timed. With --quantize, kernels that take e4m3 are
 /// timed on tensors that were quantised beforehand; the reference is of the numbers that these stand for. Add
-/// --with-quantizing to time calls that quantise: all of their launches in the place of one.
+/// --with-quantizing to time calls that quantise: all of their launches in the place of one; add --transposed-values to
+/// time the attention of such calls alone.
 #[derive(Args)]
 #[command(mut_arg("quantize", |arg| {
     arg.help("Quantise q, k and v to this type on the host, and time kernels that take it")
@@ -53,6 +54,9 @@ pub struct Bench {
     /// Begin each call with tensors of --dtype, and time the launches that quantise them on the device with it
     #[arg(long, requires = "quantize", conflicts_with = "dependent")]
     with_quantizing: bool,
+    /// Quantise on the device beforehand, with values left transposed as kernels of compute capability 9.0 take them
+    #[arg(long, requires = "quantize", conflicts_with = "with_quantizing")]
+    transposed_values: bool,
     /// Kernel to time in place of the planner's choice, or `all` for each that takes the problem
     #[arg(long, value_name = "NAME|all", value_parser = parse_kernels)]
     kernel: Option<Kernels>,
@@ -112,10 +116,13 @@ impl Bench {
             let problem = self.problem(case);
             problem.validate()?;
             ensure!(problem.flops() > 0.0, "shape: {problem} has nothing to compute, allowed: visible keys");
+            if let (true, Some(fp8)) = (self.transposed_values, problem.fp8) {
+                QuantizePlan::new(&case.problem(), fp8, false)?.with_transposed_values()?;
+            }
         }
         if self.list {
             for case in &cases {
-                writeln!(out, "{}", serde_json::to_string(&self.call(&self.problem(case)))?)?;
+                writeln!(out, "{}", serde_json::to_string(&Call::of(&self.problem(case)))?)?;
             }
             return Ok(true);
         }
@@ -124,13 +131,12 @@ impl Bench {
 
     /// What is computed of a case.
     fn problem(&self, case: &Case) -> Problem {
-        case.problem().with_fp8(self.quantize.fp8()).with_lse(true)
-    }
-
-    /// What is timed of a problem.
-    fn call(&self, problem: &Problem) -> Call {
-        let call = Call::of(problem);
-        if self.with_quantizing { call.quantizing() } else { call }
+        let value_layout = match (self.with_quantizing, self.transposed_values) {
+            (true, _) => ValueLayout::Planned,
+            (false, true) => ValueLayout::Transposed,
+            (false, false) => ValueLayout::Rows,
+        };
+        case.problem().with_fp8(self.quantize.fp8()).with_value_layout(value_layout).with_lse(true)
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -139,7 +139,7 @@ impl<'a> Session<'a> {
     /// Takes each kernel through the gates, on the same tensors.
     fn time_case(&mut self, case: &Case, kernels: &[Kernel]) -> Result<Vec<(Kernel, Outcome)>> {
         with_element!(case.dtype, T => {
-            let subject = Subject::<T>::new(case, self.options.quantize.fp8(), self.options.with_quantizing)?;
+            let subject = Subject::<T>::new(case, self.options.problem(case))?;
             let mut outcomes = Vec::new();
             for &kernel in kernels {
                 let outcome = self.time_kernel(case, &subject, kernel)?;
@@ -159,13 +159,13 @@ impl<'a> Session<'a> {
         let predicted = candidates.iter().find(|(candidate, _)| *candidate == kernel);
         let predicted_us =
             predicted.map(|(_, prediction)| prediction.total()).context("kernel: does not take the problem")?;
-        let quantize = subject.quantize_plan()?;
+        let quantize = subject.quantize_plan(&self.gpu, kernel)?;
         let quantizing = quantize.iter().flat_map(|plan| Prediction::of_quantize(plan, self.gpu.spec()));
         let predicted_us = predicted_us + quantizing.map(|(_, least)| least.total()).sum::<f64>();
         let launch = LaunchOptions { dependent: self.options.dependent };
         let chosen = !launch.dependent && self.gpu.plan(&problem, None)?.kernel == kernel;
         let name = label(kernel, launch);
-        let call = self.options.call(&problem);
+        let call = Call::of(&problem);
         let baseline = self.baseline_us(&call, &name);
         let pass = || -> Outcome {
             let kernels = self.gpu.kernels();
@@ -248,7 +248,11 @@ impl<'a> Session<'a> {
             self.options.runs, self.options.seed
         )?;
         if let Some(fp8) = self.options.quantize.fp8() {
-            let when = if self.options.with_quantizing { "quantised in each call" } else { "on the device beforehand" };
+            let when = match (self.options.with_quantizing, self.options.transposed_values) {
+                (true, _) => "quantised in each call",
+                (false, true) => "on the device beforehand, values transposed",
+                (false, false) => "on the device beforehand",
+            };
             writeln!(out, "e4m3      q, k and v, {when}; scales: {}", scales_option(fp8.q))?;
         }
         writeln!(out)?;

@@ -6,7 +6,7 @@ use super::scales_name;
 use anyhow::Result;
 use evo_sdpa::quantize::QuantizeLaunch;
 use evo_sdpa::verify::Quantization;
-use evo_sdpa::{DeviceSpec, Prediction, Problem, QuantizePlan};
+use evo_sdpa::{DeviceSpec, Prediction, QuantizePlan};
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -18,11 +18,10 @@ pub struct Preparation {
 }
 
 impl Preparation {
-    /// For the tensors of `inputs`, before they are e4m3.
-    pub fn new(inputs: &Problem, quantization: &Quantization, device: &DeviceSpec) -> Result<Self> {
-        let plan = QuantizePlan::new(inputs, quantization.fp8, quantization.subtract_mean)?;
+    /// Of the launches of a plan on a device.
+    pub fn new(plan: QuantizePlan, quantization: &Quantization, device: &DeviceSpec) -> Self {
         let launches = Prediction::of_quantize(&plan, device).collect();
-        Ok(Self { quantization: *quantization, plan, launches })
+        Self { quantization: *quantization, plan, launches }
     }
 
     /// What is quantised, and how.

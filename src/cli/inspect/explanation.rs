@@ -8,7 +8,7 @@ use crate::cli::simulation::Simulation;
 use crate::cli::table::Table;
 use anyhow::Result;
 use evo_sdpa::verify::{Case, Quantization};
-use evo_sdpa::{DeviceSpec, Error, Kernel, Plan, Prediction, Problem};
+use evo_sdpa::{DeviceSpec, Error, Kernel, Plan, Prediction, Problem, QuantizePlan, ValueLayout};
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -26,13 +26,21 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    /// Plans the problem of a case, quantised or as it is, by the other options.
+    /// Plans the problem of a case, quantised on the way or as it is, by the other options.
     pub fn new(case: &Case, quantization: Option<&Quantization>, options: &Inspect) -> Result<Self> {
         let (inputs, device) = (case.problem().with_lse(true), options.arch);
-        let problem = inputs.with_fp8(quantization.map(|quantization| quantization.fp8));
+        let problem = match quantization {
+            None => inputs,
+            // Quantising leaves values as the kernel takes them.
+            Some(Quantization { fp8, .. }) => inputs.with_fp8(Some(*fp8)).with_value_layout(ValueLayout::Planned),
+        };
         let candidates = Plan::candidates(&problem, &device)?;
         let plan = Plan::choose(&problem, &device, &options.tuned()?, options.kernel)?;
-        let prepare = |quantization| Preparation::new(&inputs, quantization, &device);
+        let prepare = |quantization: &Quantization| {
+            let quantize = QuantizePlan::new(&inputs, quantization.fp8, quantization.subtract_mean)?;
+            let (quantize, _) = quantize.with_attention(inputs.dtype, |_| Ok(plan))?;
+            Ok::<_, Error>(Preparation::new(quantize, quantization, &device))
+        };
         let simulate = || Simulation::run(case, &device, &plan, quantization);
         Ok(Self {
             device,
@@ -61,8 +69,8 @@ impl Explanation {
         writeln!(out, "device     {}, {} SMs", arch_name(device), device.sm_count)?;
         writeln!(out, "kernel     {}", plan.kernel)?;
         writeln!(out, "why        {}", plan.reason)?;
-        if let Some(entry) = plan.ahead() {
-            writeln!(out, "ahead      {entry}, of the values, in the same call")?;
+        if let Some(values) = self.values() {
+            writeln!(out, "values     {values}, as quantising leaves them")?;
         }
         let ([x, y, z], axes) = (plan.grid, plan.axes().join(", "));
         writeln!(out, "grid       {x} x {y} x {z} blocks ({axes}) of {} threads", plan.block)?;
@@ -98,6 +106,12 @@ impl Explanation {
         Ok(())
     }
 
+    /// How the values of e4m3 inputs lie.
+    fn values(&self) -> Option<ValueLayout> {
+        let layout = if self.plan.takes_transposed_values() { ValueLayout::Transposed } else { ValueLayout::Rows };
+        self.problem.fp8.map(|_| layout)
+    }
+
     fn candidates(&self) -> Table {
         let mut table = Table::new(&["candidate", "predicted us", "blocks/SM"]);
         for (kernel, predicted) in &self.candidates {
@@ -125,7 +139,7 @@ impl Explanation {
             "problem": problem.to_string(),
             "arch": arch_name(device),
             "kernel": plan.kernel.to_string(),
-            "ahead": plan.ahead().map(|entry| entry.to_string()),
+            "values": self.values().map(|layout| layout.to_string()),
             "grid": plan.grid,
             "axes": plan.axes(),
             "block": plan.block,

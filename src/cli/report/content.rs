@@ -120,8 +120,11 @@ fn times(results: &Results, of_type: &str) -> Section {
 fn describe_quantizing(call: &Call) -> String {
     match &call.from {
         None => {
-            "Queries, keys and values are e4m3 numbers with scales when a call begins: no time is that of quantising."
-                .into()
+            let values = call.values.as_ref().map(|values| format!(", values {values}")).unwrap_or_default();
+            format!(
+                "Queries, keys and values are e4m3 numbers with scales when a call begins{values}: no time is that of \
+                 quantising."
+            )
         }
         Some(from) => format!(
             "Queries, keys and values are of type {from} when a call begins, which quantises them on the device: its \

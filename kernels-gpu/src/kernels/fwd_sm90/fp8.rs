@@ -11,8 +11,7 @@
 //!   values joins the probabilities before they are rounded ([`weights`]).
 //! - Values come with their keys next to each other, in the order in which a lane has its scores ([`crate::transpose`]), as
 //!   operands of 8 bits have no other place in shared memory.
-//! - Sums of weights are products too, with a row of ones behind the values ([`FwdSm90::sum_rows`]), unless they have to be
-//!   exact ([`weights`]).
+//! - Sums of weights are products too, with a row of ones behind values ([`FwdSm90::sum_rows`]), unless exact ([`weights`]).
 //! - Hopper's matrix units add e4m3 products with 14 bits. So outputs are sums of [`FwdSm90::RUN_KEYS`] keys at most,
 //!   which are parked: added up in f32, in the shared memory that the output tile takes afterwards.
 
@@ -485,7 +484,6 @@ unsafe fn tile_factors<'a>(params: &'a FwdFp8Sm90Params, tile: &Tile, at: &Lane)
 }
 
 /// Weights in e4m3, as operands of the product with values: a lane has two keys of each eight, and a word those of sixteen.
-///
 /// Behind the wait for the product with the ones before: else ptxas of CUDA 13.0, which is the one in drivers, takes these
 /// registers for operands that are written too early, and serialises all products.
 #[inline(always)]

@@ -41,8 +41,12 @@ impl Tile {
         let batch = quotient(slice, heads);
         let first_row = tile * config.tile_q;
         let end_row = (first_row + config.tile_q).min(params.q_len);
-        // SAFETY: the sequence exists.
-        let kv_len = unsafe { shuffle::broadcast_u32(sequence_keys(params, batch) as u32, 0) } as i32;
+        let kv_len = if config.is_alone() {
+            // SAFETY: the sequence exists.
+            (unsafe { shuffle::broadcast_u32(sequence_keys(params, batch) as u32, 0) }) as i32
+        } else {
+            params.kv_len as i32
+        };
         let visible = |row: u32| visible_keys(row as i32, kv_len, params.causal_offset) as u32;
         let steps = visible(end_row - 1).div_ceil(config.tile_kv).max(1);
         let plain_steps = (visible(first_row).max(1) - 1) / config.tile_kv;
@@ -163,16 +167,16 @@ pub fn hide_keys<I: Instance, S: Scores>(params: &FwdParams, tile: &Tile, at: &L
 
 /// The tile that the block takes next, after that at `index`; `order.count` or more where there is none.
 ///
-/// Blocks of a cluster take tiles in the order of their numbers, next to each other. Others
-/// take the tiles beyond their first ones as they come. As many tickets are taken as there are tiles, as each block
-/// takes one in vain, so that the counter goes round to zero.
+/// Blocks of a cluster take tiles next to each other, as many further on as there are blocks. Others take the tiles beyond their
+/// first ones as they come. As many tickets are taken as there are tiles, as each block takes one in vain, so that the counter
+/// goes round to zero.
 ///
 /// # Safety
 /// All lanes of the warp are converged; the parameters are those of the launch.
 #[inline(always)]
 pub unsafe fn next_tile<I: Instance>(params: &FwdParams, order: &TileOrder, index: u32, lane: u32) -> u32 {
     let blocks = sreg::grid_dim_x();
-    if I::CONFIG.cluster > 1 {
+    if !I::CONFIG.is_alone() {
         return index + blocks;
     }
     if order.count <= blocks {
