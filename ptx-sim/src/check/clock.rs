@@ -67,9 +67,10 @@ pub(crate) struct Now<'a> {
     pub floor: u32,
     /// Up to which clock everything of each agent is.
     pub seen: &'a [u32],
-    lanes: &'a [Lanes],
+    // Thin pointers: every access has a present.
+    lanes: &'a Vec<Lanes>,
     done: &'a Past,
-    fences: &'a [Vec<Fence>],
+    fences: &'a Vec<Vec<Fence>>,
 }
 
 impl Now<'_> {
