@@ -31,7 +31,7 @@ pub(crate) struct Clocks {
     floor: Vec<u32>,
     /// What each warp knows of some lanes alone, beyond its row.
     lanes: Vec<Vec<Lanes>>,
-    /// What each warp knows of asynchronous operations alone, beyond both: that they are done.
+    /// What each warp knows of asynchronous operations alone, perhaps beyond both: that they are done.
     done: Vec<Past>,
     /// Fences and releases of each warp since its last tick.
     steps: Vec<u32>,
@@ -67,9 +67,10 @@ pub(crate) struct Now<'a> {
     pub floor: u32,
     /// Up to which clock everything of each agent is.
     pub seen: &'a [u32],
-    lanes: &'a [Lanes],
+    // Thin pointers: every access has a present.
+    lanes: &'a Vec<Lanes>,
     done: &'a Past,
-    fences: &'a [Vec<Fence>],
+    fences: &'a Vec<Vec<Fence>>,
 }
 
 impl Now<'_> {
@@ -79,8 +80,8 @@ impl Now<'_> {
         clock <= self.seen[agent] || !self.lanes.is_empty() && hold(self.lanes, clock, who())
     }
 
-    /// Whether an asynchronous operation, known by what somebody did at a clock, is [known](Self::knows) to be done and by
-    /// nothing more.
+    /// Whether an asynchronous operation, for which somebody waited at a clock, is known to be done by messages that
+    /// [order](Self::knows) nothing.
     pub fn knows_done(&self, clock: u32, who: impl FnOnce() -> Actor, agent: usize) -> bool {
         self.done.holds(clock, who, agent)
     }

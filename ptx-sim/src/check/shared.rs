@@ -11,6 +11,8 @@ mod operands;
 mod oracle;
 mod proxy;
 #[cfg(test)]
+mod proxy_oracle;
+#[cfg(test)]
 mod proxy_tests;
 #[cfg(test)]
 mod tests;
@@ -116,7 +118,7 @@ pub(crate) struct Shadow {
     reads: Accesses,
     readers: Readers,
     operands: Operands,
-    /// What bulk copies have read, up to when that was waited for. Made at the first: few programs have any.
+    /// What bulk copies have read and was waited for. Made at the first: few programs have any.
     sources: Option<Accesses>,
     /// Made at the first atomic access: few programs have any.
     atomics: Option<Accesses>,
@@ -369,7 +371,7 @@ impl Shadow {
             return Some(Fault::StillRead { with: reader.site() });
         }
         let follows = |read| present.follows_async_read(read);
-        let source = || self.sources.as_ref()?.conflict_unless(present, piece, follows);
+        let source = || self.sources.as_ref()?.conflict_by(present, piece, follows);
         let read = self.operands.conflict(present, piece.line()).or_else(source)?;
         Some(present.race(read, Order::WriteAfterRead))
     }

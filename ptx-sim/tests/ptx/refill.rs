@@ -112,6 +112,16 @@ fn an_arrival_and_a_wait_of_any_scope_let_a_copy_follow_what_is_done() {
 }
 
 #[test]
+fn a_relaxed_wait_tells_that_a_copy_is_done() {
+    let full = FULL.replace("parity.", "parity.relaxed.cluster.");
+    clean(&users(&[&full, ARRIVE], &[EMPTY, EXPECT, REFILL]), false);
+    ASYNC.iter().for_each(|uses| {
+        let kernel = users(&[&[&full[..]], &uses[..], &[ARRIVE]].concat(), &[EMPTY, EXPECT, REFILL]);
+        finds(&kernel, &[Kind::SharedRace], if uses[0] == STORE { "%r2], 256;" } else { "wgmma.mma_async" });
+    });
+}
+
+#[test]
 fn what_is_done_is_passed_on() {
     // Warp 0 waits for all of its block, and arrives alone for them.
     let arrive = format!("bar.sync 1, 128; setp.ge.u32 %p5, %t, 32; @%p5 bra past; {ARRIVE} past:\n");

@@ -67,7 +67,7 @@ impl Past {
 pub(crate) struct Knowledge {
     /// What is ordered before all that follows.
     pub(super) past: Past,
-    /// Of this, asynchronous operations are done: what is in no `past` because a message on the way orders nothing else.
+    /// What need not be, because a message on the way orders no memory, but for asynchronous operations: they are done.
     pub(super) done: Past,
 }
 

@@ -147,10 +147,70 @@ fn phases_of_an_mbarrier_travel_with_other_knowledge() {
     assert!(knows(&clocks, 1, 4, 7));
 }
 
+fn knows_done(clocks: &Clocks, warp: usize, of: usize, clock: u32) -> bool {
+    let who = || Actor { agent: of, lane: 3, several: false, whole: false };
+    clocks.now(warp).knows_done(clock, who, of)
+}
+
+#[test]
+fn a_weak_message_or_wait_tells_what_is_done_and_orders_nothing() {
+    for weak_wait in [false, true] {
+        let mut clocks = Clocks::new(2);
+        clocks.with_mbarriers(1);
+        clocks.acquire_phase(0, 0, 4);
+        let released = clocks.release(0, ALL);
+        let before = (clocks.now(1).clock, clocks.now(1).floor, clocks.now(1).seen.to_vec());
+        match weak_wait {
+            true => clocks.acquire_weakly(1, &released),
+            false => clocks.acquire(1, &released.weak()),
+        }
+        assert_eq!(before, (clocks.now(1).clock, clocks.now(1).floor, clocks.now(1).seen.to_vec()));
+        assert!(knows_done(&clocks, 1, 0, 1) && !knows_done(&clocks, 1, 0, 2), "what came later");
+        assert!(knows_done(&clocks, 1, 2, 4) && !knows_done(&clocks, 1, 2, 5));
+    }
+}
+
+#[test]
+fn a_weak_wait_tells_that_the_copies_of_a_phase_are_done() {
+    let mut clocks = Clocks::new(2);
+    clocks.with_mbarriers(2);
+    clocks.acquire_phase_weakly(1, 1, 7);
+    assert!(knows_done(&clocks, 1, 3, 7) && !knows_done(&clocks, 1, 3, 8) && !knows_done(&clocks, 1, 2, 1));
+    assert!(!knows(&clocks, 1, 3, 1) && !knows_done(&clocks, 0, 3, 1));
+}
+
+#[test]
+fn what_is_done_travels_with_every_message_and_becomes_nothing_more() {
+    let mut clocks = Clocks::new(4);
+    let released = clocks.release(0, ALL).weak();
+    clocks.acquire(1, &released);
+    clocks.join(0, 0b110);
+    assert!(knows_done(&clocks, 2, 0, 1) && !knows(&clocks, 2, 0, 1));
+    let mut message = clocks.arrive(3);
+    message.add(&clocks.release(2, ALL));
+    clocks.acquire(3, &message);
+    assert!(knows_done(&clocks, 3, 0, 1) && !knows(&clocks, 3, 0, 1) && knows(&clocks, 3, 2, 1));
+}
+
+#[test]
+fn a_weak_message_of_a_lane_tells_of_that_lane() {
+    let mut clocks = Clocks::new(2);
+    clocks.act(0, 0b1001);
+    let released = clocks.release(0, 1);
+    clocks.acquire_weakly(1, &released);
+    assert!(!knows_done(&clocks, 1, 0, 1), "lane 3");
+    let released = clocks.release(0, 0b1000);
+    clocks.acquire_weakly(1, &released);
+    assert!(knows_done(&clocks, 1, 0, 1) && clocks.now(1).known_lanes(0, 1) == 0);
+}
+
 #[test]
 fn a_reset_forgets() {
     let mut clocks = Clocks::new(2);
     clocks.join(0, 0b11);
+    let released = clocks.release(0, ALL);
+    clocks.acquire_weakly(1, &released);
     clocks.reset();
     assert_eq!((clocks.now(0).clock, clocks.now(0).floor), (1, 0));
+    assert!(!knows_done(&clocks, 1, 0, 1));
 }

@@ -164,8 +164,10 @@ impl<'a> Present<'a> {
     }
 
     /// The same, of a write of the asynchronous proxy.
-    pub fn of_async_write(self) -> Self {
-        Self { is_async_write: true, ..self }
+    #[inline(always)]
+    pub fn of_async_write(mut self) -> Self {
+        self.is_async_write = true;
+        self
     }
 
     /// Whether the event is of this cluster, not in flight, and ordered before this one by clocks alone.

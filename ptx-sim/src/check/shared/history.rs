@@ -169,12 +169,12 @@ impl Accesses {
     /// An access that is not ordered before the present one.
     #[inline(always)]
     pub fn conflict(&self, present: &Present, piece: Piece) -> Option<Event> {
-        self.conflict_unless(present, piece, |event| present.follows(event))
+        self.conflict_by(present, piece, |event| present.follows(event))
     }
 
-    /// The same, where what `follows` says need not be known by clocks alone.
+    /// The same, by another rule for what the present one follows.
     #[inline(always)]
-    pub fn conflict_unless(&self, present: &Present, piece: Piece, follows: impl Fn(Event) -> bool) -> Option<Event> {
+    pub fn conflict_by(&self, present: &Present, piece: Piece, follows: impl Fn(Event) -> bool) -> Option<Event> {
         if self.are_free(present, piece) { None } else { self.search(piece, follows) }
     }
 

@@ -8,6 +8,12 @@
 //!   ordered before what follows a wait for that phase, and before nothing else.
 //! - A read of the asynchronous proxy may happen until it is waited for. From then on it counts as a read by the waiting
 //!   lane.
+//! - A write of a bulk copy may also follow a bulk copy, or a read of the proxy, that who starts it only knows to be done.
+//!   Arrivals at mbarriers and waits for them tell so whatever their scope, `.relaxed` too: what is done cannot be overtaken
+//!   by what is started because of the message. Nothing else may follow: no access by a thread, on either side, and no read.
+//!   PTX's memory model, which goes by scopes, does not say so, but CUTLASS's pipelines rest on it: the readers of a tile
+//!   free it for the copies of other blocks by `ClusterBarrier::arrive(cta_id)`, whose `mbarrier.arrive.shared::cluster` is
+//!   a `.release.cta`. A `.release.cluster` would be a fence of all memory for each tile (`MEMBAR.ALL.GPU`).
 //!
 //! Accesses are of whole lines of 16 bytes.
 

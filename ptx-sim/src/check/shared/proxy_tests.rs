@@ -175,6 +175,55 @@ fn a_load_over_a_release_that_came_too_early_is_a_race() {
     assert_eq!(block.load(0, 0, by(2)).1, race(1, 2, Order::WriteAfterRead));
 }
 
+/// A tile that was loaded, and of which warp 1 has waited for the load and for a store from there.
+fn used() -> Block {
+    let mut block = block();
+    let (at, _) = block.load(0, 0, by(1));
+    block.shadow.end_async_write(at, by(1), (0, 64));
+    block.clocks.acquire_phase(1, 0, 1);
+    let (at, fault) = block.store(1, 0);
+    assert_eq!(fault, None);
+    block.shadow.end_async_read(at, &block.clocks.now(1), 0, 64);
+    block
+}
+
+#[test]
+fn a_load_may_follow_what_is_known_to_be_done_and_nothing_else_may() {
+    let known = || {
+        let mut block = used();
+        let released = block.clocks.release(1, u32::MAX).weak();
+        block.clocks.acquire(0, &released);
+        block
+    };
+    assert_eq!(known().load(0, 0, by(2)).1, None);
+    assert!(known().write(0, 0, 0).is_some() && known().read(0, 0).is_some() && known().store(0, 0).1.is_some());
+    // Without the message, and for a warp that heard nothing.
+    assert!(used().load(0, 0, by(2)).1.is_some() && known().load(2, 0, by(2)).1.is_some());
+}
+
+#[test]
+fn a_load_may_not_follow_a_read_by_a_lane_that_is_known_to_be_done() {
+    let known = |before: fn(&mut Block), after: fn(&mut Block)| {
+        let mut block = used();
+        before(&mut block);
+        let released = block.clocks.release(1, u32::MAX);
+        after(&mut block);
+        block.clocks.acquire_weakly(0, &released);
+        block.load(0, 0, by(2)).1
+    };
+    let read = |block: &mut Block| assert_eq!(block.read(1, 0), None);
+    assert_eq!(known(read, |_| {}), race(1, 3, Order::WriteAfterRead));
+    // Nor a store that was waited for behind the message, or was not.
+    let store = |block: &mut Block| assert_eq!(block.store(1, 0).1, None);
+    assert!(matches!(known(store, |_| {}), Some(Fault::StillRead { .. })));
+    let wait = |block: &mut Block| {
+        let at = Site { warp: 1, lane: 0, whole: false, pc: block.pc };
+        block.shadow.end_async_read(at, &block.clocks.now(1), 0, 64);
+    };
+    assert_eq!(known(store, wait), race(1, 3, Order::WriteAfterRead));
+    assert_eq!(known(|_| {}, |_| {}), None);
+}
+
 #[test]
 fn a_load_over_what_lanes_wrote_needs_their_fence() {
     let mut bare = written(0);
