@@ -219,9 +219,9 @@ impl Seen {
         let kernel = time.kernel.as_ref().with_context(|| format!("{file}: kernel is missing in a time of {OURS}"))?;
         self.only(file, format!("sha256 of {}", kernel.name), &kernel.sha256)?;
         if kernel.chosen {
-            let scales = time.call.scales.as_ref().map_or(String::new(), |scales| format!(", scales: {scales}"));
-            let problem = time.call.problem()?;
-            self.only(file, format!("kernel chosen for {problem}{scales}"), &kernel.name)?;
+            let call = &time.call;
+            let quantized = if call.is_quantized() { format!(", {}", call.type_name()) } else { String::new() };
+            self.only(file, format!("kernel chosen for {}{quantized}", call.problem()?), &kernel.name)?;
         }
         Ok(())
     }
