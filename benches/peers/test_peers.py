@@ -161,7 +161,7 @@ class Records(unittest.TestCase):
         record = time_record(self.SETUP, "cudnn", call(), method, [9.0, 8.0], [40.0], None)
         self.assertEqual(record.pop("kind"), "time")
         self.assertEqual(set(record), rust_fields("Time"))
-        self.assertEqual(set(record["call"]), rust_fields("Call") - {"out", "scales", "from"})
+        self.assertEqual(set(record["call"]), rust_fields("Call") - {"out", "scales", "from", "values"})
         self.assertEqual(set(e4m3().fields), rust_fields("Call") - {"from"})
         self.assertEqual(set(record["method"]), rust_fields("Method"))
         self.assertEqual(set(record["device_us"]), rust_fields("Quantiles"))
