@@ -57,6 +57,8 @@ class Call:
             raise ValueError(f"scales: {scales!r}, allowed: tensor, head, a number of rows")
         if fields.get("from") is not None:
             raise ValueError(f"from: {fields['from']!r}, allowed: none, as no peer quantises")
+        if fields.get("values") is not None:
+            raise ValueError(f"values: {fields['values']!r}, allowed: none, as peers take them in rows")
         if dtype != "e4m3" and (out, scales) != (None, None):
             raise ValueError(f"dtype: {dtype!r} with out or scales, allowed: e4m3")
         call = Call(dtype, tuple(shape), str(causal), out, scales)

@@ -48,6 +48,7 @@ class Calls(unittest.TestCase):
             "out: None, allowed: bf16, f16": line(dtype="e4m3", scales="head"),
             "out: 'f32', allowed: bf16, f16": line(dtype="e4m3", out="f32", scales="head"),
             "from: 'f16', allowed: none": line(dtype="e4m3", out="f16", scales="head", **{"from": "f16"}),
+            "values: 'transposed', allowed: none": line(dtype="e4m3", out="f16", scales="head", values="transposed"),
             "scales: 'row', allowed: tensor, head, a number": line(dtype="e4m3", out="f16", scales="row"),
             "shape: [1, 2, 3], allowed: six": line(shape=[1, 2, 3]),
             "shape: [1, 8, 8, 0, 512, 64]": line(shape=[1, 8, 8, 0, 512, 64]),
@@ -162,7 +163,7 @@ class Records(unittest.TestCase):
         self.assertEqual(record.pop("kind"), "time")
         self.assertEqual(set(record), rust_fields("Time"))
         self.assertEqual(set(record["call"]), rust_fields("Call") - {"out", "scales", "from", "values"})
-        self.assertEqual(set(e4m3().fields), rust_fields("Call") - {"from"})
+        self.assertEqual(set(e4m3().fields), rust_fields("Call") - {"from", "values"})
         self.assertEqual(set(record["method"]), rust_fields("Method"))
         self.assertEqual(set(record["device_us"]), rust_fields("Quantiles"))
         self.assertEqual((record["device_us"]["p50"], record["call_us"]["p50"]), (8.0, 40.0))
