@@ -94,7 +94,8 @@ fn cases(kernel: Kernel) -> Vec<Case> {
         }
         Kernel::FwdSm90(config) if !config.is_alone() => {
             // Two blocks, each with a tile of each of three heads: the keys end in the first half of a step, so that the first step
-            // of a second tile is a narrow one. Then steps whose scores are far above those of the steps before.
+            // of a second tile is a narrow one. Then steps whose scores are far above those of the steps before, behind such a
+            // step too.
             let (q_len, step) = (2 * config.tile_q - 10, config.tile_kv);
             let heads = |case: Case| {
                 let [.., q_len, kv_len, head_dim] = case.shape;
@@ -102,7 +103,8 @@ fn cases(kernel: Kernel) -> Vec<Case> {
             };
             let narrow = heads(case(q_len, (config.stages + 1) * step + step / 2 - 3, config.least_head_dim()));
             let large = heads(case(q_len, 3 * step, config.head_dim));
-            vec![narrow, Case { kind: verify::Kind::Large, ..large }]
+            let [large, narrow_large] = [large, narrow].map(|case| Case { kind: verify::Kind::Large, ..case });
+            vec![narrow, large, narrow_large]
         }
         Kernel::FwdSm90(config) => {
             let step = config.tile_kv;
