@@ -169,24 +169,19 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
         for map in [maps.q, maps.k, maps.v] {
             tma::prefetch(map, lane == 0);
         }
-        let load = |map: u64, shared: u32, rows: u32, corner: [u32; 3], barrier: u32| {
-            for span in 0..config.spans() {
-                let corner = [config.span_columns() * span, corner[0], corner[1], corner[2]];
-                tma::load(shared + span * rows * FwdSm90::SPAN_BYTES, map, corner, barrier, lane == 0);
-            }
-        };
-        // The block's part of a tile of keys or values, for all blocks of the cluster.
-        let load_part = |map: u64, shared: u32, corner: [u32; 3], barrier: u32| {
-            let first = rank * config.part_kv();
+        // Of a tile of so many rows, for so many blocks of the cluster, this block's part for all of them.
+        let load = |map: u64, shared: u32, (rows, blocks): (u32, u32), corner: [u32; 3], barrier: u32| {
+            let first = if blocks > 1 { rank * (rows / blocks) } else { 0 };
             for span in 0..config.spans() {
                 let corner = [config.span_columns() * span, corner[0] + first, corner[1], corner[2]];
-                let place = shared + (span * config.tile_kv + first) * FwdSm90::SPAN_BYTES;
-                match config.cluster {
+                let place = shared + (span * rows + first) * FwdSm90::SPAN_BYTES;
+                match blocks {
                     1 => tma::load(place, map, corner, barrier, lane == 0),
-                    blocks => tma::load_for_each(place, map, corner, barrier, blocks, lane == 0),
+                    _ => tma::load_for_each(place, map, corner, barrier, blocks, lane == 0),
                 }
             }
         };
+        let keys = (config.tile_kv, config.cluster);
         let mut load_queries = |index: u32, tile: &Tile| {
             shared.q.wait_empty(q_turn);
             if lane == 0 {
@@ -196,7 +191,7 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
             let full = shared.q.full(q_turn);
             if index < order.count {
                 mbarrier::arrive_expecting(full, config.q_bytes(), lane == 0);
-                load(maps.q, shared.q.tile(q_turn), config.tile_q, [tile.first_row, tile.head, tile.batch], full);
+                load(maps.q, shared.q.tile(q_turn), (config.tile_q, 1), [tile.first_row, tile.head, tile.batch], full);
             } else {
                 mbarrier::arrive(full, lane == 0);
             }
@@ -207,7 +202,7 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
             let full = shared.k.full(k_turn);
             mbarrier::arrive_expecting(full, config.k_bytes(), lane == 0);
             let corner = [step * config.tile_kv, tile.head_kv, tile.batch];
-            load_part(maps.k, shared.k.tile(k_turn), corner, full);
+            load(maps.k, shared.k.tile(k_turn), keys, corner, full);
             k_turn.advance(&shared.k);
         };
         let mut load_values = |tile: &Tile, step: u32| {
@@ -222,7 +217,7 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
                 tma::load(values, maps.v, [corner[0], 0, corner[1], corner[2]], full, lane == 0);
             } else if config.clears_values() && own_rows < config.tile_kv as i32 && tile.kv_len < params.kv_len as i32 {
                 mbarrier::arrive_expecting(shared.patch(), config.v_bytes(), lane == 0);
-                load(maps.v, values, config.tile_kv, corner, shared.patch());
+                load(maps.v, values, keys, corner, shared.patch());
                 mbarrier::wait(shared.patch(), patch_parity);
                 patch_parity ^= 1;
                 let mut row = own_rows.max(0) as u32 * 8 + lane;
@@ -237,7 +232,7 @@ unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Map
                 mbarrier::arrive(full, lane == 0);
             } else {
                 mbarrier::arrive_expecting(full, config.v_bytes(), lane == 0);
-                load_part(maps.v, values, corner, full);
+                load(maps.v, values, keys, corner, full);
             }
             v_turn.advance(&shared.v);
         };
