@@ -264,7 +264,10 @@ impl Clocks {
 
     /// Learns what a warp knew at its [`release`](Self::release).
     pub fn acquire(&mut self, warp: usize, released: &Knowledge) {
+        let clock = self.now(warp).clock;
         self.learn(warp, |seen| join(seen, &released.past.seen));
+        // It may be of the warp itself, whose clock goes on from where it is.
+        self.steps[warp] = clock - 1 - self.row(warp)[warp];
         self.learn_lanes(warp, &released.past.lanes);
         self.done[warp].add(&released.done);
     }

@@ -58,6 +58,17 @@ fn an_acquire_learns_what_was_released_and_nothing_later() {
 }
 
 #[test]
+fn a_warp_that_hears_of_its_own_arrivals_does_not_run_ahead() {
+    let mut clocks = Clocks::new(2);
+    for arrivals in 1..100 {
+        let released = clocks.release(0, ALL);
+        clocks.acquire(0, &released);
+        assert_eq!(clocks.now(0).clock, arrivals + 1);
+        assert!(knows(&clocks, 0, 0, arrivals) && !knows(&clocks, 0, 0, arrivals + 1));
+    }
+}
+
+#[test]
 fn an_arrival_of_a_lane_releases_what_it_did_and_what_the_warp_did_as_a_whole() {
     let mut clocks = Clocks::new(2);
     let knows =
