@@ -171,6 +171,7 @@ pub(crate) enum Action {
     BulkStore(Box<BulkStore>),
     BulkCommit,
     BulkWait(BulkWait),
+    AsyncStore(Box<AsyncStore>),
     Mbarrier(MbarrierOp),
     /// Waits until at most this many groups are open; `None` also for copies of no group.
     WaitGroup(Option<u32>),
@@ -230,6 +231,13 @@ pub(crate) struct BulkLoad {
     pub mbarrier: Place,
     /// The blocks of the cluster that get the bytes, each at the same place, as a mask.
     pub multicast: Option<Word>,
+}
+
+/// `st.async`: a store to shared memory of the cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct AsyncStore {
+    pub store: Access,
+    pub mbarrier: Place,
 }
 
 /// An address in shared memory, and whose: [`Space::Shared`] for the own block's, [`Space::Cluster`] for that of any

@@ -16,7 +16,7 @@ pub enum Operator {
     RelaxedWait,
     /// A wait for groups of copies or products is missing.
     NoWait,
-    /// A copy by `cp.async`, or of a box by TMA, is missing.
+    /// A copy by `cp.async`, of a box by TMA, or of a value by `st.async`, is missing.
     NoCopy,
     /// The end of a group of copies or products is missing.
     NoCommit,
@@ -94,7 +94,7 @@ impl Operator {
             NoBarrier => &["bar.sync", "barrier.cluster."],
             NoWarpBarrier => &["bar.warp.sync"],
             RelaxedWait | NoWait => &["cp.async.wait_group", "cp.async.bulk.wait_group", "wgmma.wait_group"],
-            NoCopy => &["cp.async.cg.", "cp.async.bulk.tensor."],
+            NoCopy => &["cp.async.cg.", "cp.async.bulk.tensor.", "st.async."],
             NoCommit => &["cp.async.commit_group", "cp.async.bulk.commit_group", "wgmma.commit_group"],
             NoSwizzle => &["xor.b32"],
             NoFence => &["fence.", "wgmma.fence"],

@@ -33,7 +33,8 @@ use proxy::Readers;
 /// An instruction and the lane that executes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Site {
-    /// The warp; for a bulk copy as the earlier access of a fault the mbarrier it completes on, behind the warps.
+    /// The warp; for a bulk copy or `st.async` as the earlier access of a fault the mbarrier it completes on, behind the
+    /// warps.
     pub warp: u16,
     pub lane: u8,
     /// The lane only names the place: the warp does it as a whole.
@@ -47,7 +48,7 @@ pub(crate) struct Site {
 pub(crate) enum Fault {
     /// Nobody wrote what is read.
     Uninitialized,
-    /// The bytes belong to an asynchronous copy that has not been waited for.
+    /// The bytes belong to an asynchronous copy or store that has not been waited for.
     InFlight { with: Site },
     /// An asynchronous operation that has not been waited for may still read the bytes.
     StillRead { with: Site },
@@ -55,7 +56,7 @@ pub(crate) enum Fault {
     Mbarrier { with: Site },
     /// Nothing orders the access after an earlier one, and one of them writes.
     Race { with: Site, same_warp: bool, order: Order },
-    /// The write of a bulk copy has ended, but who accesses its destination does not know.
+    /// The write of a bulk copy or of `st.async` has ended, but who accesses its destination does not know.
     Unwaited { with: Site, order: Order },
     /// The asynchronous proxy need not see the write.
     Unfenced { with: Site },
@@ -92,12 +93,16 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Uninitialized => f.write_str("read of shared memory that nobody wrote"),
-            Self::InFlight { .. } => f.write_str("access to the destination of an asynchronous copy before its wait"),
+            Self::InFlight { .. } => {
+                f.write_str("access to the destination of an asynchronous copy or store before its wait")
+            }
             Self::StillRead { .. } => {
                 f.write_str("write to what an asynchronous operation may still read, no wait between")
             }
             Self::Mbarrier { .. } => f.write_str("access to a live mbarrier"),
-            Self::Unwaited { order, .. } => write!(f, "{order} of a bulk copy, no wait for its mbarrier between"),
+            Self::Unwaited { order, .. } => {
+                write!(f, "{order} of an asynchronous copy or store, no wait for its mbarrier between")
+            }
             Self::Unfenced { .. } => f.write_str("asynchronous access after a write without fence.proxy.async"),
             Self::Race { same_warp: false, order, .. } => write!(f, "{order} of another warp, no barrier between"),
             Self::Race { same_warp: true, order, .. } => {

@@ -1,10 +1,10 @@
-//! Asynchronous copies, and the mbarriers that tell of their end.
+//! Asynchronous copies and stores, and the mbarriers that tell of their end.
 
 use super::bulk;
-use super::instruction::{Decoded, take_hints};
+use super::instruction::{Decoded, stored_async, take_hints};
 use super::operands::Operands;
 use crate::error::ParseError;
-use crate::program::{Action, Address, Awaited, CpAsync, MbarrierOp, Place, Releases, Scope};
+use crate::program::{Action, Address, AsyncStore, Awaited, CpAsync, MbarrierOp, Place, Releases, Scope};
 use crate::report::{Class, Space};
 use crate::syntax::ast::Operand;
 
@@ -76,6 +76,18 @@ fn arrive_behind_copies(cx: &mut Operands) -> Result<Decoded> {
     cx.expect_len(1)?;
     let address = shared(cx, 0)?;
     Ok(Decoded::new(Class::Async, Action::Mbarrier(MbarrierOp::Copies { address, counted })))
+}
+
+/// `st.async{.weak}.shared::cluster.mbarrier::complete_tx::bytes{.v2, .v4}.type [address], value, [mbarrier]`.
+pub(super) fn store(cx: &mut Operands) -> Result<Decoded> {
+    cx.op.take("async");
+    cx.op.take("weak");
+    for modifier in ["shared::cluster", "mbarrier::complete_tx::bytes"] {
+        cx.op.expect(&[modifier])?;
+    }
+    cx.expect_len(3)?;
+    let store = AsyncStore { store: stored_async(cx)?, mbarrier: place(cx, 2, Space::Cluster)? };
+    Ok(Decoded::new(Class::Async, Action::AsyncStore(Box::new(store))))
 }
 
 /// Decodes `mbarrier`.

@@ -37,6 +37,7 @@ pub(crate) fn decode(cx: &mut Operands) -> Result<Decoded> {
         "brx" => switch(cx),
         "ret" | "exit" | "trap" | "brkpt" => end(cx),
         "ld" | "ldu" => load(cx),
+        "st" if cx.op.has("async") => asynchronous::store(cx),
         "st" => store(cx),
         "atom" | "red" => atomic::decode(cx).map(|action| {
             let class = match &action {
@@ -198,6 +199,12 @@ fn load(cx: &mut Operands) -> Result<Decoded> {
 fn store(cx: &mut Operands) -> Result<Decoded> {
     let kind = access(cx)?;
     cx.expect_len(2)?;
+    let access = stored(cx, kind)?;
+    Ok(Decoded::new(class_of(access.space), Action::Store(access)))
+}
+
+/// The address and the value of a store, its first operands.
+fn stored(cx: &mut Operands, kind: Kind) -> Result<Access> {
     let (address, space) = cx.address(0, kind.space)?;
     let mut registers = Vec::new();
     for element in cx.elements(1)? {
@@ -205,8 +212,16 @@ fn store(cx: &mut Operands) -> Result<Decoded> {
         let narrow = kind.ty.bits() <= 32 && cx.constant(element)?.is_some();
         registers.push(Some(if narrow { AnyReg::Word(cx.read(element)?) } else { cx.read_any(element)? }));
     }
-    let access = finish_access(cx, Kind { space, ..kind }, address, registers)?;
-    Ok(Decoded::new(class_of(access.space), Action::Store(access)))
+    finish_access(cx, Kind { space, ..kind }, address, registers)
+}
+
+/// The address and the value of `st.async`, which come first.
+pub(super) fn stored_async(cx: &mut Operands) -> Result<Access> {
+    let ty = match cx.op.take_type()? {
+        ty @ (Type::B(32 | 64) | Type::U(32 | 64) | Type::S(32 | 64) | Type::F(32 | 64)) => ty,
+        _ => return Err(cx.op.error("allowed types: .b32, .b64, .u32, .u64, .s32, .s64, .f32, .f64")),
+    };
+    stored(cx, Kind { space: Space::Cluster, ty, strong: false, releases: false })
 }
 
 fn access(cx: &mut Operands) -> Result<Kind> {

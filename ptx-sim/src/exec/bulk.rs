@@ -43,13 +43,11 @@ impl Machine<'_> {
                 let place = (load.destination.space, destination);
                 let Some(offset) = self.bulk_offset(at, place, len, align) else { continue };
                 let Some(index) = self.completing_mbarrier(at, (load.mbarrier.space, mbarrier)) else { continue };
-                if self.mbarriers.rank(index, &self.windows) != Some(self.windows.rank(offset)) {
-                    let message = || "a bulk copy to one block completes on the mbarrier of another".into();
-                    self.find(Kind::InvalidOperand, at, None, message);
+                if !self.completes_there(at, index, offset) {
                     continue;
                 }
                 let bytes = self.gather(at, &target, destination, len);
-                self.begin_load(index, Load { at, offset, bytes, source, landed: false });
+                self.begin_load(index, Load { at, offset, bytes, source, is_store: false, landed: false });
             }
         }
     }
@@ -67,11 +65,20 @@ impl Machine<'_> {
         named.map(|rank| (to & low | rank << RANK_SHIFT, mbarrier & low | rank << RANK_SHIFT)).collect()
     }
 
-    fn begin_load(&mut self, index: usize, mut load: Load) {
+    /// Whether an mbarrier is in the same block as what completes on it.
+    pub(super) fn completes_there(&mut self, at: RawPlace, index: usize, offset: u32) -> bool {
+        let is_there = self.mbarriers.rank(index, &self.windows) == Some(self.windows.rank(offset));
+        if !is_there {
+            let message = || "bytes for one block complete on the mbarrier of another".into();
+            self.find(Kind::InvalidOperand, at, None, message);
+        }
+        is_there
+    }
+
+    pub(super) fn begin_load(&mut self, index: usize, mut load: Load) {
         let (at, offset, len) = (load.at, load.offset, load.bytes.len() as u32);
-        let mbarrier = self.mbarriers.get_mut(index);
-        mbarrier.issuer = at.warp;
-        let by = Completion { agent: (self.clocks.warps() + index) as u16, phase: mbarrier.clock + 1 };
+        let by = Completion { is_store: load.is_store, ..self.completion(index) };
+        self.mbarriers.get_mut(index).issuer = at.warp;
         if let Some(source) = load.source {
             self.begin_async_read(at, source, len);
         }

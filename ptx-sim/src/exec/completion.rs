@@ -1,4 +1,4 @@
-//! The end of phases of mbarriers, and the copies that they wait for.
+//! The end of phases of mbarriers, and the copies and stores that they wait for.
 
 use super::Machine;
 use super::mbarriers::{Deferred, Load};
@@ -28,9 +28,8 @@ impl Machine<'_> {
     }
 
     fn complete(&mut self, index: usize) {
-        let mbarrier = self.mbarriers.get_mut(index);
-        let by = Completion { agent: (self.clocks.warps() + index) as u16, phase: mbarrier.clock + 1 };
-        let loads = mbarrier.advance();
+        let by = self.completion(index);
+        let loads = self.mbarriers.get_mut(index).advance();
         self.mbarriers.completed += 1;
         self.idle_tests = 0;
         for mut load in loads {
@@ -41,11 +40,18 @@ impl Machine<'_> {
                     format!("the phase of the mbarrier ends without these {bytes} bytes, which nobody expects")
                 });
             }
+            let by = Completion { is_store: load.is_store, ..by };
             self.end_async_write(load.at, by, load.offset, bytes as u32);
             if let Some(source) = load.source {
                 self.end_async_read_by(load.at, by, source, bytes as u32);
             }
         }
+    }
+
+    /// The end of copies in the running phase of an mbarrier.
+    pub(super) fn completion(&self, index: usize) -> Completion {
+        let phase = self.mbarriers.get(index).clock + 1;
+        Completion { agent: (self.clocks.warps() + index) as u16, phase, is_store: false }
     }
 
     /// Looks for copies to and from the block whose turn it is that nobody has waited for when it ends.
@@ -58,7 +64,8 @@ impl Machine<'_> {
         let deferred = deferred.flat_map(|deferred| deferred.copies.iter().map(|copy| (deferred.warp, copy)));
         let deferred = deferred.map(|(warp, copy)| self.place(warp, copy.lanes.trailing_zeros() as usize, copy.pc));
         for at in open.chain(deferred).collect::<Vec<_>>() {
-            self.find(Kind::AsyncUnfinished, at, None, || "the block ends without a wait for this copy".into());
+            let message = || "the block ends without a wait for this copy or store".into();
+            self.find(Kind::AsyncUnfinished, at, None, message);
         }
     }
 }

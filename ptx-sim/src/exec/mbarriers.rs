@@ -53,7 +53,7 @@ impl Known {
     }
 }
 
-/// A bulk copy to shared memory whose phase is not complete.
+/// A bulk copy to shared memory, or a store by `st.async`, whose phase is not complete.
 #[derive(Debug)]
 pub(super) struct Load {
     /// Who issued it.
@@ -62,6 +62,8 @@ pub(super) struct Load {
     pub bytes: Vec<u8>,
     /// Where it reads them, if that is shared memory too.
     pub source: Option<u32>,
+    /// Whether it is `st.async`.
+    pub is_store: bool,
     /// Whether the bytes are there.
     pub landed: bool,
 }
@@ -84,7 +86,7 @@ pub(super) struct Mbarrier {
     pub live: bool,
     /// Who initialised it, and at which clock.
     pub init: (RawPlace, u32),
-    /// The warp that issued the last copy.
+    /// The warp that issued the last copy or store.
     pub issuer: u32,
     /// Arrivals of a phase.
     pub expected: u32,

@@ -37,6 +37,7 @@ impl Machine<'_> {
             Action::BulkStore(store) => self.bulk_store(warp, step, store),
             Action::BulkCommit => warp.stores.commit(step.active),
             Action::BulkWait(wait) => self.bulk_wait(warp, step, *wait),
+            Action::AsyncStore(store) => self.async_store(warp, step, store),
             Action::MapAddress { d, a, rank, generic } => self.map_address(warp, step, (*d, *a), *rank, *generic),
             Action::BlockRank { d, a, generic } => self.block_rank(warp, step, *d, *a, *generic),
             Action::CommitGroup => warp.copies.commit(step.active),
@@ -99,18 +100,7 @@ impl Machine<'_> {
         let len = access.width * access.registers.len() as u32;
         let addresses = addresses(&warp.registers, &access.address);
         self.count_access(step, access.space, &addresses, len);
-        let mut values = [0u128; LANES];
-        for (element, register) in access.registers.iter().enumerate() {
-            let shift = 8 * access.width * element as u32;
-            let cut = |value: u64| u128::from(extend(value, access.width, false)) << shift;
-            for (lane, value) in values.iter_mut().enumerate() {
-                *value |= match register {
-                    Some(AnyReg::Word(word)) => cut(warp.registers.get(*word)[lane].into()),
-                    Some(AnyReg::Long(long)) => cut(warp.registers.get(*long)[lane]),
-                    None => 0,
-                };
-            }
-        }
+        let values = stored(&warp.registers, access);
         if self.write_lanes(warp, step, access, &addresses, &values) {
             return;
         }
@@ -357,6 +347,23 @@ pub(super) fn addresses(registers: &Registers, address: &Address) -> Row<u64> {
         None => {}
     }
     row
+}
+
+/// The value that each lane stores.
+pub(super) fn stored(registers: &Registers, access: &Access) -> Row<u128> {
+    let mut values = [0; LANES];
+    for (element, register) in access.registers.iter().enumerate() {
+        let shift = 8 * access.width * element as u32;
+        let cut = |value: u64| u128::from(extend(value, access.width, false)) << shift;
+        for (lane, value) in values.iter_mut().enumerate() {
+            *value |= match register {
+                Some(AnyReg::Word(word)) => cut(registers.get(*word)[lane].into()),
+                Some(AnyReg::Long(long)) => cut(registers.get(*long)[lane]),
+                None => 0,
+            };
+        }
+    }
+    values
 }
 
 /// The low `width` bytes of a value, extended to 64 bits.

@@ -1,5 +1,6 @@
 //! Runs a decoded kernel, cluster after cluster. Where the launch has none, each block is a cluster of its own.
 
+mod async_store;
 mod barriers;
 mod bulk;
 mod bytes;

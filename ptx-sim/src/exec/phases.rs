@@ -89,7 +89,7 @@ impl Machine<'_> {
     }
 
     /// Whether an mbarrier is another block's; then it remembers the use.
-    fn visit(&mut self, at: RawPlace, index: usize, clock: u32) -> bool {
+    pub(super) fn visit(&mut self, at: RawPlace, index: usize, clock: u32) -> bool {
         let remote = self.mbarriers.rank(index, &self.windows) != Some(self.rank);
         if remote {
             self.mbarriers.get_mut(index).visit(at, clock);

@@ -217,6 +217,7 @@ impl Machine<'_> {
             | Action::BulkStore(_)
             | Action::BulkCommit
             | Action::BulkWait(_)
+            | Action::AsyncStore(_)
             | Action::WaitGroup(_) => {
                 self.count(pc, inst, active, warp.live);
                 if active != 0 {

@@ -4,6 +4,7 @@
 
 mod common;
 
+mod async_store;
 mod atomics;
 mod barrier;
 mod bits;

@@ -4,9 +4,10 @@ use super::{Fault, Site};
 use crate::check::Order;
 use crate::check::clock::{AGENTS, Actor, Now, Passes};
 
-/// An access in one word, from the top: in flight (1 bit), by the asynchronous proxy (1), clock (26), pc (20), agent
-/// (9), whole (1), several (1), lane (5). Greater words have greater clocks; writes of the asynchronous proxy are
-/// greater than others, and copies in flight greater than everything else.
+/// An access in one word, from the top: in flight (1 bit), asynchronous (1), clock (26), pc (20), agent (9), whole (1),
+/// several (1), lane (5). Greater words have greater clocks; asynchronous writes are greater than others, and those in
+/// flight greater than everything else. Of an asynchronous access, which is never of a warp as a whole, that bit says
+/// that it is of the generic proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Event(u64);
 
@@ -68,6 +69,11 @@ impl Event {
         Self(self.0 | ASYNC)
     }
 
+    /// The same, by `st.async`, which is of the generic proxy; agent and clock are those of an mbarrier too.
+    pub fn of_async_store(self) -> Self {
+        Self(self.0 | ASYNC | WHOLE)
+    }
+
     /// The initialisation of an mbarrier that lives here.
     pub fn of_mbarrier(self) -> Self {
         Self(self.0 | IN_FLIGHT | SEVERAL)
@@ -77,8 +83,12 @@ impl Event {
         self.0 & IN_FLIGHT != 0
     }
 
-    pub fn is_of_async_proxy(self) -> bool {
+    pub fn is_async(self) -> bool {
         self.0 & ASYNC != 0
+    }
+
+    pub fn is_of_async_proxy(self) -> bool {
+        self.0 & (ASYNC | WHOLE) == ASYNC
     }
 
     pub fn is_of_mbarrier(self) -> bool {
@@ -90,7 +100,11 @@ impl Event {
         ((self.0 & !(IN_FLIGHT | ASYNC)) >> CLOCK_SHIFT) as u32
     }
 
-    /// A warp, or for the asynchronous proxy an mbarrier, which come behind the warps.
+    fn is_whole(self) -> bool {
+        self.0 & (ASYNC | WHOLE) == WHOLE
+    }
+
+    /// A warp, or of an asynchronous access an mbarrier, which come behind the warps.
     #[inline(always)]
     pub fn agent(self) -> usize {
         (self.0 >> AGENT_SHIFT) as usize % AGENTS
@@ -102,13 +116,13 @@ impl Event {
     }
 
     pub fn site(self) -> Site {
-        let whole = self.0 & WHOLE != 0;
+        let whole = self.is_whole();
         Site { warp: self.agent() as u16, lane: self.lane(), whole, pc: (self.0 >> PC_SHIFT) as u32 & PC }
     }
 
     /// Who did it.
     pub fn actor(self) -> Actor {
-        let (several, whole) = (self.0 & SEVERAL != 0, self.0 & WHOLE != 0);
+        let (several, whole) = (self.0 & SEVERAL != 0, self.is_whole());
         Actor { agent: self.agent(), lane: self.lane().into(), several, whole }
     }
 
@@ -203,11 +217,15 @@ impl<'a> Present<'a> {
         event.clock().saturating_sub(self.first.clock())
     }
 
-    /// Whether the asynchronous proxy sees a write that is ordered before this access.
+    /// Whether the asynchronous proxy sees a write that is ordered before this access. No fence is one of who did
+    /// `st.async`.
     pub fn sees(&self, write: Event) -> bool {
+        if write.is_async() {
+            return write.is_of_async_proxy();
+        }
         let who = (write.agent(), u32::from(write.site().lane), write.clock() - self.first.clock());
         let unknown = write == self.first;
-        unknown || write.is_of_async_proxy() || self.now.has_passed(Passes::Writes, who, write.is_same_lane(self.event))
+        unknown || self.now.has_passed(Passes::Writes, who, write.is_same_lane(self.event))
     }
 
     /// The lanes whose writes at the time of this one are ordered before this access, and seen by the asynchronous
@@ -222,15 +240,15 @@ impl<'a> Present<'a> {
             who if self.now.knows(clock, || who, who.agent) => u32::MAX,
             _ => 0,
         };
-        if known == 0 || write.is_of_async_proxy() {
-            return known;
+        if known == 0 || write.is_async() {
+            return if write.is_of_async_proxy() { known } else { 0 };
         }
         known & self.now.lanes_passed(write.agent(), clock)
     }
 
     pub fn race(&self, event: Event, order: Order) -> Fault {
         let with = event.site();
-        if event.is_of_async_proxy() {
+        if event.is_async() {
             return Fault::Unwaited { with, order };
         }
         Fault::Race { with, same_warp: event.agent() == self.event.agent(), order }

@@ -6,6 +6,9 @@
 //!   would let any thread between the two fence; no compiler or library relies on that.
 //! - A write of a bulk copy is an access of the mbarrier that the copy completes on, in the phase that it completes: it is
 //!   ordered before what follows a wait for that phase, and before nothing else.
+//! - A write of `st.async` is an access of an mbarrier too, but in the generic proxy: nothing need be fenced before it, and
+//!   it takes all that a write by a thread takes to follow what was there. The asynchronous proxy never sees it, as the
+//!   lane that wrote has no time at which to fence it.
 //! - A read of the asynchronous proxy may happen until it is waited for. From then on it counts as a read by the waiting
 //!   lane.
 //! - A write of a bulk copy may also follow a bulk copy, or a read of the proxy, that who starts it only knows to be done.
@@ -15,10 +18,10 @@
 //!   free it for the copies of other blocks by `ClusterBarrier::arrive(cta_id)`, whose `mbarrier.arrive.shared::cluster` is
 //!   a `.release.cta`. A `.release.cluster` would be a fence of all memory for each tile (`MEMBAR.ALL.GPU`).
 //!
-//! Accesses are of whole lines of 16 bytes.
+//! Accesses of the asynchronous proxy are of whole lines of 16 bytes.
 
 use super::event::{Event, Present};
-use super::history::{Accesses, Piece};
+use super::history::{Accesses, Layout, Piece};
 use super::{Fault, Shadow, Site};
 use crate::check::Order;
 use crate::check::clock::Now;
@@ -71,13 +74,15 @@ impl Readers {
     }
 }
 
-/// The mbarrier that a bulk copy completes on.
+/// The mbarrier that a bulk copy or `st.async` completes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Completion {
     /// Its number as an agent, behind those of the warps.
     pub agent: u16,
-    /// The phase that waits for the copy, from 1.
+    /// The phase that waits for it, from 1.
     pub phase: u32,
+    /// Whether it is `st.async`, a write in the generic proxy.
+    pub is_store: bool,
 }
 
 impl Shadow {
@@ -124,8 +129,8 @@ impl Shadow {
         self.sources.get_or_insert_with(|| Accesses::new(layout, warps))
     }
 
-    /// The lane `at` starts a bulk copy of `len` bytes to `offset`, both multiples of 16. Nobody may touch them until
-    /// [`end_async_write`](Self::end_async_write). Gives the first fault.
+    /// The lane `at` starts a bulk copy of `len` bytes to `offset`, both multiples of 16, or `st.async` of 16 at most,
+    /// aligned to its width. Nobody may touch them until [`end_async_write`](Self::end_async_write). Gives the first fault.
     pub fn begin_async_write(
         &mut self,
         at: Site,
@@ -133,26 +138,25 @@ impl Shadow {
         by: Completion,
         (offset, len): (u32, u32),
     ) -> Option<Fault> {
+        let (present, _) = self.begin(at, now, offset, 1);
+        let present = if by.is_store { present } else { present.of_async_write() };
+        let event = self.async_access(at, by);
         let mut first = None;
-        for offset in (offset..offset + len).step_by(LINE as usize) {
-            let (present, piece) = self.begin(at, now, offset, LINE);
-            let present = present.of_async_write();
+        for piece in pieces(self.layout, offset, len) {
             if first.is_none() {
                 let (_, fault) = self.check_write(&present, piece, true);
                 let fault = fault.or_else(|| self.check_atomics(&present, piece, Order::WriteAfterWrite));
-                first = fault.or_else(|| self.check_fences(&present, piece));
+                first = fault.or_else(|| if by.is_store { None } else { self.check_fences(&present, piece) });
             }
-            let event = self.async_access(at, by);
             self.writes.record(event.in_flight(), piece);
         }
         first
     }
 
-    /// The phase of the mbarrier is complete, and with it the copy.
+    /// The phase of the mbarrier is complete, and with it the copy or store.
     pub fn end_async_write(&mut self, at: Site, by: Completion, (offset, len): (u32, u32)) {
         let event = self.async_access(at, by);
-        for offset in (offset..offset + len).step_by(LINE as usize) {
-            let piece = self.layout.piece(offset, LINE);
+        for piece in pieces(self.layout, offset, len) {
             let own = |write: &&mut Event| **write == event.in_flight();
             self.writes.of_mut(piece).iter_mut().filter(own).for_each(|write| *write = event);
         }
@@ -161,7 +165,8 @@ impl Shadow {
     fn async_access(&mut self, at: Site, by: Completion) -> Event {
         let clock = self.base + by.phase;
         self.newest = self.newest.max(clock);
-        Event::new(Site { warp: by.agent, ..at }, clock).of_async_proxy()
+        let event = Event::new(Site { warp: by.agent, ..at }, clock);
+        if by.is_store { event.of_async_store() } else { event.of_async_proxy() }
     }
 
     /// An mbarrier is initialised: a write of 8 bytes that nobody may touch until
@@ -193,4 +198,9 @@ impl Shadow {
         let unseen = |write: &&Event| !present.is_stale(**write) && !write.is_in_flight() && !present.sees(**write);
         self.writes.of(piece).iter().find(unseen).map(|write| Fault::Unfenced { with: write.site() })
     }
+}
+
+/// Whole lines, or the part of one.
+fn pieces(layout: Layout, offset: u32, len: u32) -> impl Iterator<Item = Piece> {
+    (offset..offset + len).step_by(LINE as usize).map(move |offset| layout.piece(offset, LINE.min(len)))
 }

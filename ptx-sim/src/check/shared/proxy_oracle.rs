@@ -1,4 +1,5 @@
-//! The shadow and its clocks against sets of everything that somebody knows, where bulk copies take part.
+//! The shadow and its clocks against sets of everything that somebody knows, where bulk copies and asynchronous stores take
+//! part.
 
 use super::*;
 use crate::check::clock::{Clocks, Knowledge, Passes};
@@ -16,21 +17,23 @@ enum Does {
     Load,
     /// A bulk copy from here.
     Store,
+    /// `st.async` to here.
+    Send,
 }
 
 struct Past {
     does: Does,
     at: Site,
-    /// Of a load.
+    /// Of what completes on an mbarrier.
     by: Completion,
     lines: Range<u32>,
-    /// A bulk copy that nobody has waited for.
+    /// A bulk copy or a store that nobody has waited for.
     in_flight: bool,
 }
 
 impl Past {
-    fn is_load_by(&self, mbarrier: usize) -> bool {
-        self.does == Does::Load && usize::from(self.by.agent) == WARPS + mbarrier
+    fn completes_on(&self, mbarrier: usize) -> bool {
+        matches!(self.does, Does::Load | Does::Send) && usize::from(self.by.agent) == WARPS + mbarrier
     }
 }
 
@@ -61,10 +64,12 @@ fn is_wrong(past: &[Past], does: Does, known: Known, lines: &Range<u32>) -> bool
     };
     lines.clone().any(|line| {
         let of_line = |index: &usize| past[*index].lines.contains(&line);
-        let is_write = |index: &usize| matches!(past[*index].does, Does::Write | Does::Load);
+        let is_write = |index: &usize| matches!(past[*index].does, Does::Write | Does::Load | Does::Send);
         let last = (0..past.len()).rev().filter(of_line).find(is_write);
         let mut read = (0..past.len()).filter(of_line).filter(|index| !is_write(index));
-        last.map_or(reads, |last| !is_known(last)) || !reads && read.any(|index| !is_known(index))
+        // No fence passes a store on that no lane has done.
+        let is_unseen = |last: usize| past[last].does == Does::Send && matches!(does, Does::Load | Does::Store);
+        last.map_or(reads, |last| !is_known(last) || is_unseen(last)) || !reads && read.any(|index| !is_known(index))
     })
 }
 
@@ -78,14 +83,14 @@ fn the_first_fault_is_where_sets_of_what_is_known_have_it() {
     let (mut shadow, mut spared) = (Shadow::new(16 * LINES, 4, WARPS), 0);
     let mut clocks = Clocks::new(WARPS);
     clocks.with_mbarriers(MBARRIERS);
-    for program in 0..60_000 {
+    for program in 0..80_000 {
         shadow.clear();
         clocks.reset();
         let (mut past, mut known) = (Vec::<Past>::new(), [Known::default(); WARPS]);
         let (mut messages, mut phases) = (Vec::<(Knowledge, Known)>::new(), [0; MBARRIERS]);
         for pc in 0..60 {
             let (warp, mbarrier) = (draw(WARPS), draw(MBARRIERS));
-            let does = match draw(24) {
+            let does = match draw(25) {
                 0 => {
                     clocks.join(0, 0b110);
                     let other = known[2];
@@ -118,7 +123,7 @@ fn the_first_fault_is_where_sets_of_what_is_known_have_it() {
                 // A phase is complete.
                 11..13 => {
                     phases[mbarrier] += 1;
-                    let of_phase = |load: &&mut Past| load.in_flight && load.is_load_by(mbarrier);
+                    let of_phase = |load: &&mut Past| load.in_flight && load.completes_on(mbarrier);
                     for load in past.iter_mut().filter(of_phase) {
                         shadow.end_async_write(load.at, load.by, bytes(&load.lines));
                         load.in_flight = false;
@@ -127,7 +132,7 @@ fn the_first_fault_is_where_sets_of_what_is_known_have_it() {
                 }
                 // Somebody waits for it, or for stores.
                 13..16 => {
-                    let ended = |(_, load): &(usize, &Past)| !load.in_flight && load.is_load_by(mbarrier);
+                    let ended = |(_, load): &(usize, &Past)| !load.in_flight && load.completes_on(mbarrier);
                     let loads = past.iter().enumerate().filter(ended).fold(0, |set, (index, _)| set | 1 << index);
                     let set = Known { past: loads, done: 0 };
                     if draw(2) == 0 {
@@ -153,10 +158,12 @@ fn the_first_fault_is_where_sets_of_what_is_known_have_it() {
                 18 => Does::Read,
                 19 => Does::Write,
                 20 => Does::Store,
+                21 => Does::Send,
                 _ => Does::Load,
             };
             let at = Site { warp: warp as u16, lane: 0, whole: false, pc };
-            let by = Completion { agent: (WARPS + mbarrier) as u16, phase: phases[mbarrier] + 1 };
+            let (agent, phase) = ((WARPS + mbarrier) as u16, phases[mbarrier] + 1);
+            let by = Completion { agent, phase, is_store: does == Does::Send };
             let first = draw(LINES as usize) as u32;
             let is_bulk = matches!(does, Does::Load | Does::Store);
             let lines = first..if is_bulk { LINES.min(first + 1 + draw(2) as u32) } else { first + 1 };
@@ -169,7 +176,7 @@ fn the_first_fault_is_where_sets_of_what_is_known_have_it() {
             let fault = match does {
                 Does::Read => shadow.read(at, &now, offset, len),
                 Does::Write => shadow.write(at, &now, offset, len, true),
-                Does::Load => shadow.begin_async_write(at, &now, by, (offset, len)),
+                Does::Load | Does::Send => shadow.begin_async_write(at, &now, by, (offset, len)),
                 Does::Store => shadow.begin_async_read(at, &now, offset, len),
             };
             assert_eq!(fault.is_some(), wrong, "program {program}, instruction {pc}: {fault:?}");
@@ -180,8 +187,9 @@ fn the_first_fault_is_where_sets_of_what_is_known_have_it() {
             if does == Does::Write {
                 clocks.fence(warp, ALL, Passes::Writes);
             }
-            known[warp].past |= u64::from(!is_bulk) << past.len();
-            past.push(Past { does, at, by, lines, in_flight: is_bulk });
+            let in_flight = is_bulk || does == Does::Send;
+            known[warp].past |= u64::from(!in_flight) << past.len();
+            past.push(Past { does, at, by, lines, in_flight });
         }
     }
     assert!(spared > 5000, "{spared} loads were right only because operations were known to be done");

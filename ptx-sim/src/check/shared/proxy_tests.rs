@@ -70,7 +70,39 @@ fn race(warp: u16, pc: u32, order: Order) -> Option<Fault> {
 }
 
 fn by(phase: u32) -> Completion {
-    Completion { agent: FULL, phase }
+    Completion { agent: FULL, phase, is_store: false }
+}
+
+#[test]
+fn a_store_that_was_waited_for_is_there_for_threads_and_never_for_the_asynchronous_proxy() {
+    let mut block = block();
+    let (at, by) = (block.at(0, 0), Completion { is_store: true, ..by(1) });
+    for offset in [0, 16] {
+        let now = block.clocks.now(0);
+        assert_eq!(block.shadow.begin_async_write(at, &now, by, (offset, 16)), None);
+        block.shadow.end_async_write(at, by, (offset, 16));
+    }
+    let with = Site { warp: FULL, ..at };
+    assert_eq!(block.read(1, 4), Some(Fault::Unwaited { with, order: Order::ReadAfterWrite }));
+    block.clocks.acquire_phase(1, 0, 1);
+    assert_eq!(block.read(1, 4), None);
+    block.fence(1, u32::MAX);
+    let (reader, now) = (block.at(1, 0), block.clocks.now(1));
+    let unfenced = Fault::Unfenced { with };
+    assert_eq!(block.shadow.begin_async_read(reader, &now, 0, 32), Some(unfenced));
+    assert_eq!(block.shadow.check_operands(reader, &now, &[0, 16]), Some((unfenced, 0)));
+}
+
+#[test]
+fn a_store_of_a_few_bytes_leaves_their_neighbours_alone() {
+    let mut block = block();
+    let (at, by) = (block.at(0, 0), Completion { is_store: true, ..by(1) });
+    assert_eq!(block.write(1, 0, 0), None);
+    let now = block.clocks.now(0);
+    assert_eq!(block.shadow.begin_async_write(at, &now, by, (4, 4)), None);
+    assert_eq!(block.read(1, 0), None);
+    assert_eq!(block.read(1, 4), Some(Fault::InFlight { with: Site { warp: FULL, ..at } }));
+    assert_eq!(block.read(1, 8), Some(Fault::Uninitialized));
 }
 
 #[test]
