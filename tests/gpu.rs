@@ -1,7 +1,7 @@
 //! What the GPU path promises, on the first GPU. Without one every test that needs it is skipped and says so;
 //! with EVO_SDPA_REQUIRE_GPU=1 it fails.
 
-use common::{Device, HEAD_DIMS, assert_no_faults, faults, fitted, kernels, nasty_cases};
+use common::{Device, HEAD_DIMS, assert_no_faults, faults, kernels, nasty_cases};
 use evo_sdpa::gpu::{Gpu, Kernels, LaunchOptions, sys};
 use evo_sdpa::half::bf16;
 use evo_sdpa::shapes::ACCEPTANCE;
@@ -140,7 +140,7 @@ fn persistent_blocks_are_right_with_one_tile_and_with_several_and_leave_the_work
             ([1, 2, 1, 200, 300, head_dim], Some(Causal::BottomRight)),
         ] {
             for (storage, kv_lens) in [(Storage::Bhsd, false), (Storage::Bshd, true)] {
-                let case = fitted(Case { dtype, causal, storage, kv_lens, ..Case::new(shape) }, kernel);
+                let case = Case { dtype, causal, storage, kv_lens, ..Case::new(shape) };
                 assert_no_faults(faults(gpu, &case, [Some(kernel)]).into_iter());
             }
         }
@@ -174,7 +174,7 @@ fn a_hundred_calls_give_the_same_bits() {
     for kernel in kernels_of(gpu) {
         let head_dim = kernel.head_dim() as usize;
         let causal = Some(Causal::BottomRight);
-        let case = fitted(Case { dtype: kernel.dtype(), causal, ..Case::new([2, 4, 2, 200, 300, head_dim]) }, kernel);
+        let case = Case { dtype: kernel.dtype(), causal, ..Case::new([2, 4, 2, 200, 300, head_dim]) };
         with_element!(kernel.dtype(), T => {
             let inputs = Inputs::<T>::generate(&case);
             let [q, k, v] = inputs.views().unwrap().map(|view| gpu.upload(view).unwrap());
@@ -205,7 +205,7 @@ fn a_hopper_gpu_gives_the_bits_that_the_simulator_predicts() {
     for kernel in kernels_of(gpu) {
         let causal = Some(Causal::BottomRight);
         let shape = [1, 2, 1, 70, 140, kernel.head_dim() as usize];
-        let case = fitted(Case { dtype: kernel.dtype(), causal, ..Case::new(shape) }, kernel);
+        let case = Case { dtype: kernel.dtype(), causal, ..Case::new(shape) };
         with_element!(kernel.dtype(), T => {
             let inputs = Inputs::<T>::generate(&case);
             let [q, k, v] = inputs.views().unwrap();
@@ -431,7 +431,7 @@ fn dependent_launches_in_a_graph_and_on_a_stream_give_the_same_bits() {
     for kernel in kernels_of(gpu) {
         let causal = Some(Causal::BottomRight);
         let shape = [2, 4, 2, 200, 300, kernel.head_dim() as usize];
-        let case = fitted(Case { dtype: kernel.dtype(), causal, ..Case::new(shape) }, kernel);
+        let case = Case { dtype: kernel.dtype(), causal, ..Case::new(shape) };
         with_element!(kernel.dtype(), T => {
             let inputs = Inputs::<T>::generate(&case);
             let views = inputs.views().unwrap();

@@ -278,37 +278,36 @@ fn a_kernel_for_hopper_is_refused_by_name_on_devices_before_and_after() {
 }
 
 #[test]
-fn long_calls_that_see_all_keys_go_to_clusters_whose_blocks_take_tiles_of_one_head() {
+fn long_calls_go_to_clusters_whose_blocks_walk_the_same_keys() {
     let full = Problem::contiguous(DType::Bf16, [4, 16, 16, 4096, 4096, 128]);
-    let plan = Plan::new(&full, &DeviceSpec::H200).unwrap();
+    let shared = Problem::contiguous(DType::Bf16, [4, 32, 8, 4096, 4096, 128]);
     let is_alone = |plan: &Plan| matches!(plan.kernel, Kernel::FwdSm90(config) if config.is_alone());
-    assert!(is_hopper(plan.kernel) && !is_alone(&plan), "{plan}");
-    assert_eq!((plan.grid, plan.workspace_bytes()), ([132, 1, 1], 0), "{plan}");
-    let [q, k, v, _] = plan.tensors().unwrap();
-    assert_eq!([q, k, v].map(|tensor| tensor.box_rows), [128, 64, 64], "a block copies half of the keys");
-    // Those of one tile for each SM gain nothing from it, and others walk keys of their own.
-    let short = Problem::contiguous(DType::Bf16, [1, 8, 8, 2048, 2048, 128]);
-    for problem in [short, full.with_causal(Some(Causal::BottomRight)), full.with_kv_lens(true)] {
+    let causal = |problem: Problem| problem.with_causal(Some(Causal::BottomRight));
+    for (problem, together, takes_tickets) in [
+        (full, 1, false),
+        (full.with_kv_lens(true), 1, true),
+        (causal(full), 1, true),
+        (shared, 2, false),
+        (causal(shared), 2, true),
+    ] {
         let plan = Plan::new(&problem, &DeviceSpec::H200).unwrap();
-        assert!(is_alone(&plan), "{problem}: {plan}");
+        assert!(is_hopper(plan.kernel) && !is_alone(&plan), "{problem}: {plan}");
+        assert_eq!((plan.grid, plan.tiles.unwrap().heads_together), ([132, 1, 1], together), "{plan}");
+        assert_eq!(plan.workspace_bytes() > 0, takes_tickets, "tiles of one length are not shared out: {plan}");
+        let [q, k, v, _] = plan.tensors().unwrap();
+        assert_eq!([q, k, v].map(|tensor| tensor.box_rows), [128, 64, 64], "a block copies half of the keys");
     }
+    // Those of one tile for each SM gain nothing from it.
+    let short = Problem::contiguous(DType::Bf16, [1, 8, 8, 2048, 2048, 128]);
+    let plan = Plan::new(&short, &DeviceSpec::H200).unwrap();
+    assert!(is_alone(&plan), "{plan}");
     // An odd number of tiles has one more, without rows, and an odd number of SMs one that is left alone.
+    let kernel = hopper("bf16_d128_q128_kv128_s2_c2");
     let odd = Problem::contiguous(DType::Bf16, [1, 3, 3, 300, 500, 128]);
     for (sm_count, blocks) in [(132, 12), (7, 6), (1, 2)] {
-        let plan = Plan::with_kernel(&odd, &DeviceSpec { sm_count, ..DeviceSpec::H200 }, plan.kernel).unwrap();
-        assert_eq!((plan.grid, plan.tiles.unwrap().count), ([blocks, 1, 1], 3 * 4), "{plan}");
+        let plan = Plan::with_kernel(&odd, &DeviceSpec { sm_count, ..DeviceSpec::H200 }, kernel).unwrap();
+        assert_eq!((plan.grid, plan.tiles.unwrap().count), ([blocks, 1, 1], 3 * 2), "{plan}");
     }
-}
-
-#[test]
-fn clusters_refuse_masks_and_lengths_by_name() {
-    let kernel = hopper("bf16_d128_q128_kv128_s2_c2");
-    let full = Problem::contiguous(DType::Bf16, [2, 8, 8, 2048, 2048, 128]);
-    let refused = |problem| Plan::with_kernel(&problem, &DeviceSpec::H200, kernel).unwrap_err().to_string();
-    let error = refused(full.with_causal(Some(Causal::TopLeft)));
-    assert_eq!(error, format!("causal: top-left is not supported, allowed: none for {kernel}"));
-    let error = refused(full.with_kv_lens(true));
-    assert_eq!(error, format!("kv_lens: one for each sequence is not supported, allowed: none for {kernel}"));
 }
 
 #[test]
@@ -339,11 +338,14 @@ fn what_no_tensor_map_can_say_is_refused_with_field_and_value() {
 }
 
 #[test]
-fn persistent_blocks_need_a_counter_exactly_where_they_take_more_than_one_tile() {
+fn persistent_blocks_need_a_counter_exactly_where_they_take_more_than_one_tile_of_unequal_ones() {
     let kernel = hopper("bf16_d128_q128_kv128_s2");
     let addresses = DevicePointers { q: 4096, k: 8192, v: 12288, out: 16384, ..DevicePointers::default() };
-    for (heads, blocks, bytes) in [(33, 132, 0), (34, 132, 65536), (3, 12, 0)] {
-        let problem = Problem::contiguous(DType::Bf16, [1, heads, heads, 512, 512, 128]);
+    let causal = Some(Causal::TopLeft);
+    for (heads, mask, blocks, bytes) in
+        [(33, causal, 132, 0), (34, causal, 132, 65536), (34, None, 132, 0), (3, causal, 12, 0)]
+    {
+        let problem = Problem::contiguous(DType::Bf16, [1, heads, heads, 512, 512, 128]).with_causal(mask);
         let plan = Plan::with_kernel(&problem, &DeviceSpec::H200, kernel).unwrap();
         assert_eq!((plan.grid, plan.workspace_bytes()), ([blocks, 1, 1], bytes), "{plan}");
         assert_eq!(plan.tiles.unwrap().count, 4 * heads as u32, "{plan}");

@@ -49,8 +49,8 @@ impl Grid {
             }
             Kernel::FwdSm90(config) => {
                 let order = tile_order(config, problem, device);
-                let places = (device.sm_count / config.cluster).max(1) * config.cluster;
-                Self { blocks: [order.count.min(places), 1, 1], wave_order: 0, tiles: Some(order) }
+                let takers = order.count.min(takers(config, device));
+                Self { blocks: [takers * config.cluster, 1, 1], wave_order: 0, tiles: Some(order) }
             }
             Kernel::FwdScalar(_) => plain([tiles, heads, batch]),
         }
@@ -86,34 +86,40 @@ pub(crate) fn groups_of_heads(problem: &Problem, rates: &Rates) -> Option<u32> {
     (least..=heads).find(|groups| heads.is_multiple_of(*groups)).map(|groups| groups as u32)
 }
 
-/// Tiles for each SM from which on slices are in groups.
+/// Tiles for each block from which on slices are in groups.
 const GROUPED: u32 = 4;
 
-/// Tiles for each SM in the last group, at least.
+/// Tiles for each block in the last group, at least.
 const LAST: u32 = 2;
+
+/// Persistent blocks, or clusters of them, that a device has places for: a block on each SM.
+fn takers(config: FwdSm90, device: &DeviceSpec) -> u32 {
+    (device.sm_count / config.cluster).max(1)
+}
 
 /// In which order persistent blocks take the tiles of a problem that the kernel takes.
 ///
-/// Where a mask makes tiles unequal and each SM has several, slices are in groups of the same size, at least two of them,
-/// with a tile for every other SM at least: more have more keys than L2 holds. With groups of 4 and of 32 slices,
+/// Where a mask makes tiles unequal and each block has several, slices are in groups of the same size, at least two of them,
+/// with a tile for every other block at least: more have more keys than L2 holds. With groups of 4 and of 32 slices,
 /// (4,16,4096,128) takes 438 and 494 us on an H200; with 4 and all 16, (2,8,2048,128) takes 37.4 and 29.5. The last group
-/// has [`LAST`] tiles for each SM, so that short ones are left for the end. Without a mask one slice comes after the other, so
-/// that the tiles of a cluster, next to each other, are of one slice.
+/// has [`LAST`] tiles for each block, so that short ones are left for the end. Without a mask one slice comes after the other.
+/// Clusters take tiles as blocks do.
 pub(crate) fn tile_order(config: FwdSm90, problem: &Problem, device: &DeviceSpec) -> TileOrder {
-    let row_tiles = limits::tiles_of_slice(config, problem) as u32;
-    let slices = (problem.heads_q() * problem.batch()) as u32;
+    let [row_tiles, slices] = limits::tiles(config, problem).map(|count| count as u32);
+    let takers = takers(config, device);
     // The slices of a group, and those of the last one at least.
     let slices_of = |tiles: u32| tiles.div_ceil(row_tiles.max(1));
     let (group, last) = match problem.causal {
         None => (1, 1),
-        Some(_) if row_tiles * slices < GROUPED * device.sm_count => (slices.max(1), 1),
+        Some(_) if row_tiles * slices < GROUPED * takers => (slices.max(1), 1),
         Some(_) => {
-            let least = slices_of(device.sm_count / 2).max(2);
-            (slices.div_ceil((slices / least).max(1)).max(1), slices_of(LAST * device.sm_count))
+            let least = slices_of(takers / 2).max(2);
+            (slices.div_ceil((slices / least).max(1)).max(1), slices_of(LAST * takers))
         }
     };
     let last = slices.saturating_sub(last) / group * group;
-    TileOrder { count: row_tiles * slices, row_tiles, group, last, last_group: slices - last, slices }
+    let heads_together = limits::heads_together(config.cluster, problem);
+    TileOrder { count: row_tiles * slices, row_tiles, group, last, last_group: slices - last, heads_together }
 }
 
 /// The groups of heads where blocks go through them side by side. Where each block has an SM to itself there is nothing to

@@ -126,6 +126,6 @@ impl Plan {
             heads: heads_q / fwd.group.max(1),
             head_dim: fwd.head_dim,
         };
-        Some(([Transpose::blocks(&params), params.heads, tiles.slices / heads_q.max(1)], params))
+        Some(([Transpose::blocks(&params), params.heads, tiles.heads() / heads_q.max(1)], params))
     }
 }

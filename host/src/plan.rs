@@ -90,6 +90,8 @@ pub struct Plan {
     pages: bool,
     /// Whether values are transposed ahead of the kernel.
     transposes: bool,
+    /// Whether persistent blocks take tiles as they come: see [`limits::shares_out`].
+    shares_out: bool,
     /// Where scales are, with null addresses; none without e4m3 inputs.
     pub(crate) scales: Option<[Scales; 3]>,
 }
@@ -264,13 +266,12 @@ impl Plan {
     }
 
     /// Bytes of device memory that the launch needs beside its tensors: see [`DevicePointers::workspace`]. It depends on
-    /// shapes and splits alone.
+    /// shapes, masks and splits alone.
     pub fn workspace_bytes(&self) -> usize {
         if let (Some(tiles), Kernel::FwdSm90(config)) = (self.tiles, self.kernel) {
-            // Blocks take tiles by a counter, the first of all, where there is more than one for each; those of clusters do
-            // without.
+            // Where tiles are shared out by a counter, it is the first of all.
             let counters = Workspace::COUNTER_BYTES as usize;
-            let counts = tiles.count > self.grid[0] && config.is_alone();
+            let counts = self.shares_out && tiles.count > self.grid[0] / config.cluster;
             let transposed = if self.transposes { transposed_bytes(&self.params, &tiles) } else { 0 };
             return if counts || transposed > 0 { counters + transposed } else { 0 };
         }
@@ -395,6 +396,7 @@ impl Plan {
             lse: problem.lse,
             pages: problem.pages_per_sequence.is_some(),
             transposes: limits::takes_transposed_values(&kernel) && problem.value_layout == ValueLayout::Rows,
+            shares_out: limits::shares_out(problem),
             scales: problem.fp8.map(|fp8| scales(&fp8, problem)),
         }
     }
@@ -402,7 +404,7 @@ impl Plan {
 
 /// Bytes of the transposed values of a launch.
 fn transposed_bytes(params: &FwdParams, tiles: &TileOrder) -> usize {
-    let heads_kv = tiles.slices as usize / params.group.max(1) as usize;
+    let heads_kv = tiles.heads() as usize / params.group.max(1) as usize;
     heads_kv * params.head_dim as usize * Transpose::row_bytes(params.kv_len) as usize
 }
 

@@ -30,7 +30,7 @@ impl TiledTensor {
     /// columns.
     pub(crate) fn of_launch(config: FwdSm90, params: &FwdParams, tiles: &TileOrder) -> [Self; 4] {
         let heads_q = u64::from(params.heads_q);
-        let batch = u64::from(tiles.slices) / heads_q.max(1);
+        let batch = u64::from(tiles.heads()) / heads_q.max(1);
         let heads_kv = heads_q / u64::from(params.group.max(1));
         let tensor = |elements: Operands, rows: u32, heads: u64, stride: &Strides, box_rows: u32| {
             // A stride of an axis of one element is never taken, and has to be a legal one.

@@ -79,11 +79,11 @@ fn sm90(config: FwdSm90) -> Counts {
     let when = |holds: bool, count: u32| if holds { count } else { 0 };
     let (takes_turns, stages_output) = (config.groups() > 1, config.stages_output());
     let (is_alone, clears_values) = (config.is_alone(), config.clears_values());
-    // A first step alone, three ways of a step beside a product with values (the first of them, with a mask, in blocks that
-    // are alone), and that product alone. The output is stored behind the third way, and behind the product alone. Narrow
+    // A first step alone, three ways of a step beside a product with values (the first of them with a mask), and that
+    // product alone. The output is stored behind the third way, and behind the product alone. Narrow
     // steps are a fourth way, of the third kind, and the step behind one is a fifth.
     let has_narrow = config.narrow_kv() < config.tile_kv;
-    let (first, ways, last, stores) = (1, 2 + when(is_alone, 1) + when(has_narrow, 2), 1, 2);
+    let (first, ways, last, stores) = (1, 3 + when(has_narrow, 2), 1, 2);
     let plain_ways = 1 + when(has_narrow, 1);
     let finishes = stores + when(has_narrow, 1);
     // How often the producer's text fills a tile: queries and keys before the loop over tiles and in it, keys and values in
@@ -99,18 +99,18 @@ fn sm90(config: FwdSm90) -> Counts {
         cluster_barrier: when(!is_alone, 4),
         // Behind the number of a tile; behind cleared values.
         bar_warp_sync: q_fills + when(clears_values, v_fills),
-        // Key rows of a tile, where blocks are alone: producer and consumers, first tile and later ones; the number of a tile,
-        // likewise of consumers; warpgroup, and where blocks are alone ticket. Four for the maxima of two rows where the base
+        // Key rows of a tile: producer and consumers, first tile and later ones; the number of a tile, likewise of consumers;
+        // warpgroup and ticket. Four for the maxima of two rows where the base
         // moves: a first step, the ways, and one of them over again. Four for their sums. The words of four fragments of a half.
-        shfl_sync: when(is_alone, 4)
+        shfl_sync: 4
             + 2
             + 1
-            + when(is_alone, 1)
+            + 1
             + 4 * (first + ways)
             + 4 * finishes
             + when(!stages_output, stores * 2 * (config.head_dim / 32) * 4),
         // Whether the base served; whether outputs have to be rescaled, in a step with a mask and in one over again.
-        vote_sync: plain_ways + when(is_alone, 1) + plain_ways,
+        vote_sync: plain_ways + 1 + plain_ways,
         // One k-step of the scores of a warp, in a loop.
         mma_sync: plain_ways * config.tile_kv / 8,
         stmatrix: when(stages_output, stores * config.head_dim / 16),
@@ -118,17 +118,26 @@ fn sm90(config: FwdSm90) -> Counts {
         bulk_copies: spans * (q_fills + k_fills + v_fills + when(clears_values, v_fills) + when(stages_output, stores)),
         bulk_commit: when(stages_output, stores),
         bulk_wait: when(stages_output, stores + 1),
-        mbarrier_init: 2 * config.q_stages() + 4 * config.stages + when(clears_values, 1),
-        // The producer: queries or the end; keys; values, or values to be cleared, twice. Consumers: keys, values, queries.
+        mbarrier_init: 2 * config.q_stages() + 4 * config.stages + config.patches() + when(!is_alone, 2),
+        // The producer: queries or the end; keys; values, or values to be cleared, twice. Consumers: keys, values, queries. In
+        // clusters a ticket's receiver, twice, and consumers who skip keys and values, in a first tile and in a later one.
         mbarrier_arrive: 2 * q_fills
             + k_fills
             + v_fills
             + when(clears_values, 2 * v_fills)
             + (first + ways)
             + (ways + last)
-            + 1,
+            + 1
+            + when(!is_alone, 2 + 2 * 2),
         // The same, and two that wait for the queries of a tile. The ways that store begin with one wait for keys.
-        mbarrier_wait: q_fills + k_fills + v_fills + when(clears_values, v_fills) + (first + ways) + (ways + last) + 2
+        mbarrier_wait: q_fills
+            + k_fills
+            + v_fills
+            + when(clears_values, v_fills)
+            + (first + ways)
+            + (ways + last)
+            + 2
+            + when(!is_alone, 3 + 2 * 2)
             - when(has_narrow, 1),
         wgmma: (first + ways) * key_products + (ways + last) * value_products
             - when(has_narrow, value_products - narrow_products),

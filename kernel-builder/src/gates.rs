@@ -272,7 +272,7 @@ mod tests {
     }
 
     fn clean_of(target: Target) -> String {
-        let mut text = format!(".version 8.0\n.target {}\n", target.name());
+        let mut text = format!(".version 8.1\n.target {}\n", target.name());
         for entry in ENTRIES.iter().filter(|entry| Target::of(**entry) == target) {
             let counts = expected(*entry);
             let params = format!("{MAPS_ALIGNED}.b8 {entry}_param_0[704]");

@@ -40,15 +40,15 @@ impl Target {
     }
 
     /// The lowest PTX version that has every instruction in use, as a rustc target feature. Drivers since
-    /// CUDA 11.5 load 7.5, those since CUDA 12.0 load 8.0, those since CUDA 12.4 load 8.4.
+    /// CUDA 11.5 load 7.5, those since CUDA 12.1 load 8.1, those since CUDA 12.4 load 8.4.
     pub const fn isa(self) -> &'static str {
         match self {
             // `cp.async` with a predicate that zeroes.
             Target::Sm80 => "ptx75",
             // `mma` of e4m3 on sm_89.
             Target::Sm89 => "ptx84",
-            // `wgmma`, `cp.async.bulk` and `setmaxnreg`.
-            Target::Sm90a => "ptx80",
+            // `st.async`; else 8.0 would do.
+            Target::Sm90a => "ptx81",
         }
     }
 

@@ -205,14 +205,14 @@ pub const fn quotient(dividend: u32, divisor: u32) -> u32 {
     dividend / if divisor == 0 { 1 } else { divisor }
 }
 
-/// In which order persistent blocks take the tiles of a launch: in groups of slices (a slice is a head of a sequence, in
-/// the order \[batch, head\]), whose keys the L2 cache can hold; in a group from the last rows to the first ones, which
+/// In which order persistent blocks take the tiles of a launch: in groups of slices (a slice is a head of a sequence, or
+/// some that a cluster takes together, in the order \[batch, head\]), whose keys the L2 cache can hold; in a group from the last rows to the first ones, which
 /// have the fewest keys under a causal mask; of equal rows slice after slice. The last group may have more slices than the
 /// others: what is long in it starts while there is work for all SMs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TileOrder {
-    /// All tiles: `row_tiles * slices`.
+    /// All tiles, or what clusters take of them at once: `row_tiles * slices`.
     pub count: u32,
     /// Tiles of a slice.
     pub row_tiles: u32,
@@ -222,11 +222,17 @@ pub struct TileOrder {
     pub last: u32,
     /// Slices of the last group: `slices - last`.
     pub last_group: u32,
-    /// Heads of a sequence and sequences.
-    pub slices: u32,
+    /// Heads of a slice: 1, or as many as a cluster has blocks. A cluster takes tiles of all heads of a slice, which share keys,
+    /// or tiles of one head that are next to each other.
+    pub heads_together: u32,
 }
 
 impl TileOrder {
+    /// Heads of all sequences.
+    pub const fn heads(&self) -> u32 {
+        (self.last + self.last_group) * self.heads_together
+    }
+
     /// Tile of rows and slice of the tile that comes at position `index`, below `count`.
     #[inline(always)]
     pub const fn get(&self, index: u32) -> (u32, u32) {
@@ -367,7 +373,7 @@ mod tests {
 
     #[test]
     fn tiles_come_in_groups_of_slices_each_from_the_last_rows_to_the_first() {
-        let order = TileOrder { count: 15, row_tiles: 3, group: 2, last: 4, last_group: 1, slices: 5 };
+        let order = TileOrder { count: 15, row_tiles: 3, group: 2, last: 4, last_group: 1, heads_together: 1 };
         let tiles: std::vec::Vec<_> = (0..order.count).map(|index| order.get(index)).collect();
         let first_group = [(2, 0), (2, 1), (1, 0), (1, 1), (0, 0), (0, 1)];
         assert_eq!(tiles[..6], first_group);
@@ -385,11 +391,13 @@ mod tests {
                 let lasts = |group: u32| (0..slices).step_by(group as usize).map(move |last| (group, last));
                 for (group, last) in (1..=slices).flat_map(lasts) {
                     let count = row_tiles * slices;
-                    let order = TileOrder { count, row_tiles, group, last, last_group: slices - last, slices };
+                    let order =
+                        TileOrder { count, row_tiles, group, last, last_group: slices - last, heads_together: 1 };
                     let mut tiles: std::vec::Vec<_> = (0..order.count).map(|index| order.get(index)).collect();
                     tiles.sort_unstable();
                     let all = (0..row_tiles).flat_map(|tile| (0..slices).map(move |slice| (tile, slice)));
                     assert!(tiles.into_iter().eq(all), "{order:?}");
+                    assert_eq!(order.heads(), slices);
                 }
             }
         }

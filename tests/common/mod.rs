@@ -43,14 +43,6 @@ pub fn kernels(case: &Case, device: &DeviceSpec) -> impl Iterator<Item = Kernel>
     KERNELS.iter().copied().filter(takes)
 }
 
-/// The case as the kernel takes it: blocks of a cluster walk the same keys, and take neither a mask nor lengths.
-pub fn fitted(case: Case, kernel: Kernel) -> Case {
-    match kernel {
-        Kernel::FwdSm90(config) if !config.is_alone() => Case { causal: None, kv_lens: false, ..case },
-        _ => case,
-    }
-}
-
 /// Few cases, each with more than one difficulty.
 pub fn nasty_cases(dtype: DType, head_dim: usize) -> Vec<Case> {
     let case = |[batch, heads_q, heads_kv, q_len, kv_len]: [usize; 5], causal| Case {

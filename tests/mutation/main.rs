@@ -93,7 +93,7 @@ fn cases(kernel: Kernel) -> Vec<Case> {
             ]
         }
         Kernel::FwdSm90(config) if !config.is_alone() => {
-            // Two blocks, each with a tile of each of three heads: the keys end in the first half of a step, so that the first step
+            // Two blocks, each with a tile of each of three heads that have no partner: the keys end in the first half of a step, so that the first step
             // of a second tile is a narrow one. Then steps whose scores are far above those of the steps before, behind such a
             // step too.
             let (q_len, step) = (2 * config.tile_q - 10, config.tile_kv);
@@ -104,7 +104,14 @@ fn cases(kernel: Kernel) -> Vec<Case> {
             let narrow = heads(case(q_len, (config.stages + 1) * step + step / 2 - 3, config.least_head_dim()));
             let large = heads(case(q_len, 3 * step, config.head_dim));
             let [large, narrow_large] = [large, narrow].map(|case| Case { kind: verify::Kind::Large, ..case });
-            vec![narrow, large, narrow_large]
+            // A mask, which has the first block skip a step; three sequences of two heads, which are taken together: of all keys,
+            // of some that end in the second step, and of none.
+            let causal = Some(Causal::BottomRight);
+            let masked = Case { causal, ..heads(case(q_len, q_len + step - 1, config.least_head_dim())) };
+            let [.., head_dim] = large.shape;
+            let shape = [3, 2, 1, config.tile_q as usize + 3, 2 * step as usize - 5, head_dim];
+            let lens = Case { shape, kv_lens: true, seed: LENS_SEED, ..masked };
+            vec![narrow, large, narrow_large, masked, lens]
         }
         Kernel::FwdSm90(config) => {
             let step = config.tile_kv;

@@ -211,15 +211,15 @@ pub fn spared(ptx: &str, operator: Operator) -> HashSet<u32> {
         let (operation, operands) = code.split_once(char::is_whitespace).unwrap_or((code, ""));
         let operands: Vec<_> = operands.trim_end_matches(';').split(',').map(str::trim).collect();
         // Of two products that run at once, the first is that with keys, and the second of these is that of the step with
-        // a mask, where blocks are alone. Its tile has one such step, the one behind its first, where the mask cuts through two at most.
+        // a mask. Its tile has one such step, the one behind its first, where the mask cuts through two at most.
         let is_fence = operation.starts_with("wgmma.fence.");
         fences += u32::from(is_fence && group != "commit");
         // The step behind a narrow one stands before it, and a tile has one at most of either.
         let has_narrow = config.narrow_kv() < config.tile_kv;
-        let is_masked = config.is_alone() && fences == if has_narrow { 3 } else { 2 };
+        let is_masked = fences == if has_narrow { 3 } else { 2 };
         let masks_once = is_masked && config.tile_kv >= config.tile_q;
         let follows_narrow = has_narrow && fences == 2;
-        let is_narrow = has_narrow && fences == if config.is_alone() { 5 } else { 4 };
+        let is_narrow = has_narrow && fences == 5;
         let spares = match (operator, operands.as_slice()) {
             // Two warpgroups take turns by it, which is a matter of time and not of data.
             (NoBarrier, [_, threads]) => operation == "bar.sync" && threads.parse() == Ok(2 * FwdSm90::GROUP_THREADS),

@@ -10,7 +10,7 @@ use std::ptr;
 /// The first CUDA version whose driver loads the PTX version of an entry point, by its name.
 pub(super) fn needed_cuda(entry: &str) -> &'static str {
     match Entry::parse(entry) {
-        Some(Entry::Forward(Kernel::FwdSm90(_)) | Entry::Transpose) => "12.0",
+        Some(Entry::Forward(Kernel::FwdSm90(_)) | Entry::Transpose) => "12.1",
         Some(Entry::Forward(Kernel::FwdFp8(_))) => "12.4",
         Some(Entry::TokenSums(_) | Entry::TokenMean | Entry::Amax(_) | Entry::Quantize(_)) => "12.4",
         _ => "11.5",
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn kernels_for_fp8_and_hopper_need_a_later_driver() {
-        assert_eq!(needed_cuda("fwd_sm90_bf16_d128_q128_kv128_s2"), "12.0");
+        assert_eq!(needed_cuda("fwd_sm90_bf16_d128_q128_kv128_s2"), "12.1");
         assert_eq!(needed_cuda("fwd_fp8_bf16_d64_q64_kv64_w4_s2"), "12.4");
         assert_eq!(needed_cuda("fwd_sm80_bf16_d64_q128_kv64_w4_s2"), "11.5");
     }

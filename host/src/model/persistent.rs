@@ -11,6 +11,8 @@ use super::rates::Rates;
 use super::schedule::{Rounds, Walk};
 use super::step::Step;
 use super::{Prediction, START};
+use crate::limits;
+use crate::problem::Problem;
 use evo_sdpa_kernels::config::FwdSm90;
 
 /// Part of the shorter of products and exponentials that the longer one does not hide, with two warpgroups and with
@@ -24,16 +26,19 @@ const TRANSPOSED: f64 = 3.2e6;
 /// What a tile adds to its steps, microseconds: queries to wait for, the first scores, the last product, the output.
 /// Fitted.
 const TILE: f64 = 1.4;
+/// The same where blocks on their own do not have to ask which tile is next. Fitted.
+const EQUAL_TILE: f64 = 1.0;
 /// From the start of a block to its first tile, beyond that of any block, microseconds: barriers, tensor maps, the first
 /// copies. Fitted.
 const FIRST_TILE: f64 = 1.0;
-/// The same in a cluster, whose blocks do not have to ask which tile is next. Fitted.
-const CLUSTER_TILE: f64 = 1.0;
 /// What a cluster of two blocks adds, which wait for each other at the start and at the end, microseconds. Fitted.
-const CLUSTER: f64 = 0.7;
-/// How much higher a clock the same power is enough for where two blocks copy keys and values for each other, which are then
-/// read half as often from L2. Fitted.
-const CLUSTERED: f64 = 1.04;
+const CLUSTER: f64 = 1.2;
+/// The time of a step where two blocks copy keys and values for each other, as a part of that where each does for itself: L2 is
+/// read half as often, and the power that this saves goes into the clock. Fitted.
+const CLUSTERED: f64 = 0.96;
+/// What a tile of a cluster takes beyond its steps, as a part of one, where one of its blocks sees more keys than the other.
+/// Fitted.
+const UNLIKE: f64 = 0.2;
 /// What a step with a mask takes beyond another one, as a part of it; a tile on the diagonal has a step for every `tile_kv`
 /// of its rows. Fitted.
 const MASKED: f64 = 0.7;
@@ -63,18 +68,19 @@ impl Persistent {
         let softmax = if config.e4m3 { E4M3_SOFTMAX } else { 1.0 };
         let exponentials = softmax * rows * keys / rates.exponentials / rates.clock;
         let exposed = EXPOSED[usize::from(config.groups() > 2)];
-        let step = tensor.max(exponentials) + exposed * tensor.min(exponentials);
+        let clustered = if config.is_alone() { 1.0 } else { CLUSTERED };
+        let step = clustered * (tensor.max(exponentials) + exposed * tensor.min(exponentials));
         Self { tensor, exponentials, step, masked: rows / keys, transposes: config.e4m3, cluster: config.cluster }
     }
 
     /// Tiles of a head of `tiles`, with those that fill up a cluster.
-    pub fn tiles(&self, tiles: u32) -> u32 {
-        tiles.next_multiple_of(self.cluster)
+    pub fn tiles(&self, tiles: u32, problem: &Problem) -> u32 {
+        tiles.next_multiple_of(self.rows_together(problem))
     }
 
-    /// Part of the full clock that the device holds, where it is `sustained` without clusters.
-    pub fn sustained(&self, sustained: f64) -> f64 {
-        if self.cluster > 1 { CLUSTERED * sustained } else { sustained }
+    /// Tiles of a head that a cluster takes together.
+    fn rows_together(&self, problem: &Problem) -> u32 {
+        self.cluster / limits::heads_together(self.cluster, problem)
     }
 
     /// The time of the kernel ahead of values in rows, if there is one, which moves so many bytes, where an empty one
@@ -85,14 +91,24 @@ impl Persistent {
 
     /// The tiles, one for each of `rounds`, at full clock.
     #[inline]
-    pub fn terms(&self, launch: f64, transpose: f64, rounds: &Rounds, walk: &Walk, sm_count: f64) -> Prediction {
+    pub fn terms(
+        &self,
+        launch: f64,
+        transpose: f64,
+        rounds: &Rounds,
+        walk: &Walk,
+        problem: &Problem,
+        sm_count: f64,
+    ) -> Prediction {
         // Tiles of one length end in rounds. Unequal ones come longest first, and SMs get equal shares, if not less than a
         // whole tile.
         let unequal = walk.longest > walk.average;
         let (tiles, masked) =
             if unequal { (rounds.blocks / sm_count, MASKED * self.masked) } else { (rounds.per_sm, 0.0) };
-        let steps = tiles * (walk.average + masked) * self.step;
-        let (tile, cluster) = if self.cluster > 1 { (CLUSTER_TILE, CLUSTER) } else { (TILE, 0.0) };
+        let unlike = if unequal && self.rows_together(problem) > 1 { UNLIKE } else { 0.0 };
+        let steps = tiles * (walk.average + masked + unlike) * self.step;
+        let cluster = if self.cluster > 1 { CLUSTER } else { 0.0 };
+        let tile = if self.cluster > 1 || limits::shares_out(problem) { TILE } else { EQUAL_TILE };
         Prediction {
             launch,
             transpose,

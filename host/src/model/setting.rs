@@ -116,7 +116,8 @@ impl<'a> Setting<'a> {
                 (rounds, terms, work.tensor, self.rates.sustained)
             }
             Pace::Persistent(persistent) => {
-                let rounds = rounds(f64::from(persistent.tiles(row.tile_q.quotient_up(self.q_len))) * self.slices);
+                let tiles = persistent.tiles(row.tile_q.quotient_up(self.q_len), self.problem);
+                let rounds = rounds(f64::from(tiles) * self.slices);
                 let transpose = match self.problem.value_layout {
                     // Keys and values are as many bytes as values there and back.
                     ValueLayout::Rows => {
@@ -124,8 +125,8 @@ impl<'a> Setting<'a> {
                     }
                     ValueLayout::Transposed | ValueLayout::Planned => 0.0,
                 };
-                let terms = persistent.terms(launch, transpose, &rounds, &walk, self.sm_count);
-                (rounds, terms, persistent.tensor, persistent.sustained(self.rates.wgmma_sustained))
+                let terms = persistent.terms(launch, transpose, &rounds, &walk, self.problem, self.sm_count);
+                (rounds, terms, persistent.tensor, self.rates.wgmma_sustained)
             }
             Pace::Shared(shared) => return self.shared(shared, row, &walk).1,
             Pace::Decode(stream) => {

@@ -102,7 +102,8 @@ impl FwdSm90 {
             && self.cluster <= Self::MAX_CLUSTER
             // The swizzle goes by eight rows.
             && self.part_kv().is_multiple_of(8)
-            && (self.is_alone() || !self.e4m3)
+            // Tiles next to each other are a step apart at most.
+            && (self.is_alone() || !self.e4m3 && self.tile_q <= self.tile_kv)
     }
 
     /// Smallest head dim that the kernel takes; a smaller one is a narrower kernel's.
@@ -162,15 +163,23 @@ impl FwdSm90 {
         self.tile_kv / self.cluster
     }
 
-    /// Whether a block walks keys of its own. Else masks and lengths of sequences' own, which may make its keys others than those
-    /// of its cluster, are not for the kernel.
+    /// Whether a block walks keys of its own.
     pub const fn is_alone(self) -> bool {
         self.cluster == 1
     }
 
     /// Whether the producer clears values behind a sequence's own length; who transposed them did so.
     pub const fn clears_values(self) -> bool {
-        !self.e4m3 && self.is_alone()
+        !self.e4m3
+    }
+
+    /// Barriers for values of which the producer clears some: one, or one a stage where blocks copy for each other.
+    pub const fn patches(self) -> u32 {
+        match (self.clears_values(), self.is_alone()) {
+            (false, _) => 0,
+            (true, true) => 1,
+            (true, false) => self.stages,
+        }
     }
 
     /// Rows behind those of transposed values: one of ones, whose product with weights is their sum, and zeros up to the eight

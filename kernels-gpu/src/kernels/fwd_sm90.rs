@@ -20,35 +20,40 @@
 //! | `q.full`, `k.full`, `v.full`, one a stage | the producer's arrival and all bytes of the boxes | the tile is there; with `q.full`, the number of the tile too |
 //! | `q.empty` | an arrival of each consumer warp behind its last product with keys | the producer may copy |
 //! | `k.empty`, `v.empty` | an arrival of each consumer warp behind the wait for the product, of all blocks of the cluster | the producer may copy |
-//! | `patch` | the bytes of values that hold rows past a sequence's own length | the producer may clear these rows, and then arrives at `v.full` |
+//! | `patch`, one a stage in clusters | the bytes of values that hold rows past a sequence's own length | the producer may clear these rows, and then arrives at `v.full` |
+//! | `tickets.full`, in the second block | the four bytes of a number that the first one sends | the number of the next tile is there |
+//! | `tickets.empty`, in the first block | an arrival of the second block's producer | the next number may be sent |
 //! | named 1 + g | 128 threads of warpgroup g that wait, 128 of the one before that arrive | warpgroup g may start its products |
 //! | named 5 + g | the threads of warpgroup g | the output rows of the group may be written, or sums of theirs parked; are written |
 //!
 //! Blocks of a cluster walk the same keys: each copies a part of every tile of keys and values into the shared memory of all, so
-//! that L2 is read once for all of them. That saves power, which limits long launches.
+//! that L2 is read once for all of them. That saves power, which limits long launches. They have tiles of heads that share keys,
+//! or neighbours of one head, of which under a mask one sees more keys than the other: this one lets the others' tiles pass.
 //!
 //! The first steps of a tile move the base of the softmax, later ones keep it ([`softmax`]). Where a warpgroup sees no more than
 //! half of a tile's first step, as every second one does on the diagonal of a mask, that step is narrow: half the work.
 
+mod copies;
 mod epilogue;
 mod fp8;
 mod keys;
 mod recompute;
 mod shared;
 mod softmax;
+mod ticket;
 mod tile;
 
 use super::element::pack_probabilities;
 use super::registers::Registers;
 use crate::config::{FwdSm90, WARP};
 use crate::params::{FwdParams, FwdSm90Params, TensorMap, TileOrder};
-use crate::ptx::ld_st::{store_shared_4, store_shared_16};
 use crate::ptx::wgmma::{self, Accumulators, Roles, descriptor};
-use crate::ptx::{barrier, cluster, mbarrier, opaque, sreg, tma};
+use crate::ptx::{barrier, cluster, opaque, sreg, tma};
+use core::marker::PhantomData;
 use keys::{end_keys, start_keys};
 use shared::{Shared, Turn};
 use softmax::{Scores, Softmax, rescale};
-use tile::{Lane, Tile, hide_keys, next_tile, take_ticket};
+use tile::{Lane, Tile, hide_keys};
 
 /// A kernel of the table: its configuration and the register arrays that follow from it.
 pub trait Instance {
@@ -94,7 +99,7 @@ pub trait Parameters<I: Instance> {
     /// What all such kernels take.
     fn common(&self) -> &FwdSm90Params;
 
-    /// The work of a warpgroup that multiplies: it leaves tiles as [`produce`] expects.
+    /// The work of a warpgroup that multiplies: it leaves tiles as [`Producer`] expects.
     ///
     /// # Safety
     /// The warpgroup is here, converged; these are the parameters of a launch, and maps and barriers are those of the block.
@@ -143,7 +148,7 @@ pub unsafe fn run<I: Instance>(params: impl Parameters<I>, address: u64) {
         if thread < FwdSm90::GROUP_THREADS {
             wgmma::shrink_registers::<I>();
             if thread < WARP {
-                produce::<I>(fwd, tiles, &maps, &shared);
+                Producer::<I>::run(fwd, tiles, &maps, &shared);
             }
         } else {
             wgmma::grow_registers::<I>();
@@ -157,119 +162,91 @@ pub unsafe fn run<I: Instance>(params: impl Parameters<I>, address: u64) {
 }
 
 /// The warp that copies.
-#[inline(always)]
-unsafe fn produce<I: Instance>(params: &FwdParams, order: &TileOrder, maps: &Maps, shared: &Shared) {
-    let config = I::CONFIG;
-    let lane = sreg::thread_idx_x();
-    let rank = if config.is_alone() { 0 } else { cluster::rank() };
-    let (mut q_turn, mut k_turn, mut v_turn) = (Turn::EMPTY, Turn::EMPTY, Turn::EMPTY);
-    let mut patch_parity = 0;
-    // SAFETY: tiles are empty when they are filled, and maps and barriers those of the launch.
-    unsafe {
-        for map in [maps.q, maps.k, maps.v] {
-            tma::prefetch(map, lane == 0);
-        }
-        // Of a tile of so many rows, for so many blocks of the cluster, this block's part for all of them.
-        let load = |map: u64, shared: u32, (rows, blocks): (u32, u32), corner: [u32; 3], barrier: u32| {
-            let first = if blocks > 1 { rank * (rows / blocks) } else { 0 };
-            for span in 0..config.spans() {
-                let corner = [config.span_columns() * span, corner[0] + first, corner[1], corner[2]];
-                let place = shared + (span * rows + first) * FwdSm90::SPAN_BYTES;
-                match blocks {
-                    1 => tma::load(place, map, corner, barrier, lane == 0),
-                    _ => tma::load_for_each(place, map, corner, barrier, blocks, lane == 0),
-                }
-            }
-        };
-        let keys = (config.tile_kv, config.cluster);
-        let mut load_queries = |index: u32, tile: &Tile| {
-            shared.q.wait_empty(q_turn);
-            if lane == 0 {
-                store_shared_4(shared.index(q_turn), index);
-            }
-            barrier::sync_warp();
-            let full = shared.q.full(q_turn);
-            if index < order.count {
-                mbarrier::arrive_expecting(full, config.q_bytes(), lane == 0);
-                load(maps.q, shared.q.tile(q_turn), (config.tile_q, 1), [tile.first_row, tile.head, tile.batch], full);
-            } else {
-                mbarrier::arrive(full, lane == 0);
-            }
-            q_turn.advance(&shared.q);
-        };
-        let mut load_keys = |tile: &Tile, step: u32| {
-            shared.k.wait_empty(k_turn);
-            let full = shared.k.full(k_turn);
-            mbarrier::arrive_expecting(full, config.k_bytes(), lane == 0);
-            let corner = [step * config.tile_kv, tile.head_kv, tile.batch];
-            load(maps.k, shared.k.tile(k_turn), keys, corner, full);
-            k_turn.advance(&shared.k);
-        };
-        let mut load_values = |tile: &Tile, step: u32| {
-            shared.v.wait_empty(v_turn);
-            let (full, values) = (shared.v.full(v_turn), shared.v.tile(v_turn));
-            let corner = [step * config.tile_kv, tile.head_kv, tile.batch];
-            let own_rows = tile.kv_len - (step * config.tile_kv) as i32;
-            // Rows behind the sequence's own length are somebody's memory, where 0 * NaN would be NaN.
-            if config.e4m3 {
-                // Who transposed them made these zeros.
-                mbarrier::arrive_expecting(full, config.v_bytes(), lane == 0);
-                tma::load(values, maps.v, [corner[0], 0, corner[1], corner[2]], full, lane == 0);
-            } else if config.clears_values() && own_rows < config.tile_kv as i32 && tile.kv_len < params.kv_len as i32 {
-                mbarrier::arrive_expecting(shared.patch(), config.v_bytes(), lane == 0);
-                load(maps.v, values, keys, corner, shared.patch());
-                mbarrier::wait(shared.patch(), patch_parity);
-                patch_parity ^= 1;
-                let mut row = own_rows.max(0) as u32 * 8 + lane;
-                while row < config.tile_kv * 8 {
-                    for span in 0..config.spans() {
-                        store_shared_16(values + span * config.tile_kv * FwdSm90::SPAN_BYTES + row * 16, [0; 4]);
-                    }
-                    row += WARP;
-                }
-                tma::fence_shared();
-                barrier::sync_warp();
-                mbarrier::arrive(full, lane == 0);
-            } else {
-                mbarrier::arrive_expecting(full, config.v_bytes(), lane == 0);
-                load(maps.v, values, keys, corner, full);
-            }
-            v_turn.advance(&shared.v);
-        };
+struct Producer<'a, I: Instance> {
+    params: &'a FwdParams,
+    order: &'a TileOrder,
+    maps: &'a Maps,
+    shared: &'a Shared,
+    lane: u32,
+    q_turn: Turn,
+    k_turn: Turn,
+    v_turn: Turn,
+    /// Parities of the barriers for values to be cleared, a bit each.
+    patches: u32,
+    /// In the first lane, the tile that the next one comes behind.
+    ticket: u32,
+    ticket_turn: Turn,
+    instance: PhantomData<I>,
+}
 
-        let mut index = sreg::block_idx_x();
-        let mut tile = Tile::get::<I>(params, order, index);
-        load_queries(index, &tile);
-        load_keys(&tile, tile.steps - 1);
-        while index < order.count {
-            let mut step = tile.steps - 1;
-            let mut ticket = if step == 0 { take_ticket::<I>(params, order, lane) } else { 0 };
-            while step > 0 {
-                if step == 1 {
-                    // It comes during the copies of a step. Earlier, blocks with short tiles would not take more of them.
-                    ticket = take_ticket::<I>(params, order, lane);
+impl<'a, I: Instance> Producer<'a, I> {
+    #[inline(always)]
+    unsafe fn run(params: &'a FwdParams, order: &'a TileOrder, maps: &'a Maps, shared: &'a Shared) {
+        let config = I::CONFIG;
+        let mut this = Self {
+            params,
+            order,
+            maps,
+            shared,
+            lane: sreg::thread_idx_x(),
+            q_turn: Turn::EMPTY,
+            k_turn: Turn::EMPTY,
+            v_turn: Turn::EMPTY,
+            patches: 0,
+            ticket: 0,
+            ticket_turn: Turn::FULL,
+            instance: PhantomData::<I>,
+        };
+        // SAFETY: tiles are empty when they are filled, and maps and barriers those of the launch.
+        unsafe {
+            for map in [maps.q, maps.k, maps.v] {
+                tma::prefetch(map, this.lane == 0);
+            }
+            let mut index = this.first_tile();
+            let mut tile = Tile::get::<I>(params, order, index);
+            this.load_queries(index, &tile);
+            this.load_keys(&tile, tile.copied_steps() - 1);
+            while index < order.count {
+                let mut step = tile.copied_steps() - 1;
+                // A ticket comes during the copies of a step, and goes on to the other block during those of the next one.
+                // Earlier, those with short tiles would not take more of them.
+                let steps_ahead = if config.is_alone() { 1 } else { 2 };
+                if step < steps_ahead {
+                    this.take_ticket(index);
                 }
-                load_keys(&tile, step - 1);
-                load_values(&tile, step);
-                step = opaque(step - 1); // LLVM would unroll the loop.
+                if step == 0 {
+                    this.send_ticket();
+                }
+                while step > 0 {
+                    if step == steps_ahead {
+                        this.take_ticket(index);
+                    }
+                    if step == 1 {
+                        this.send_ticket();
+                    }
+                    this.load_keys(&tile, step - 1);
+                    this.load_values(&tile, step);
+                    step = opaque(step - 1); // LLVM would unroll the loop.
+                }
+                let next = this.next_tile();
+                let next_tile = Tile::get::<I>(params, order, next.min(order.count - 1));
+                if config.q_stages() > 1 {
+                    this.load_queries(next, &next_tile);
+                } else {
+                    // These are free before the queries are.
+                    this.load_values(&tile, 0);
+                }
+                if next < order.count {
+                    this.load_keys(&next_tile, next_tile.copied_steps() - 1);
+                }
+                if config.q_stages() > 1 {
+                    this.load_values(&tile, 0);
+                } else {
+                    this.load_queries(next, &next_tile);
+                }
+                this.release_ticket();
+                (index, tile) = (next, next_tile);
             }
-            let next = next_tile::<I>(order, index, ticket);
-            let next_tile = Tile::get::<I>(params, order, next.min(order.count - 1));
-            if config.q_stages() > 1 {
-                load_queries(next, &next_tile);
-            } else {
-                // These are free before the queries are.
-                load_values(&tile, 0);
-            }
-            if next < order.count {
-                load_keys(&next_tile, next_tile.steps - 1);
-            }
-            if config.q_stages() > 1 {
-                load_values(&tile, 0);
-            } else {
-                load_queries(next, &next_tile);
-            }
-            (index, tile) = (next, next_tile);
         }
     }
 }
@@ -307,7 +284,9 @@ impl<'a, I: Instance> Consumer<'a, I> {
             shared.q.wait_full(q_turn);
             let index = shared.tile_index(q_turn, this.at.lane);
             let mut tile = Tile::get::<I>(params, order, index);
+            this.skip_keys(&tile);
             this.first_step(&tile, shared.q.tile(q_turn));
+            this.skip_values(&tile);
             let mut narrow = false;
             loop {
                 let q = shared.q.tile(q_turn);
@@ -318,8 +297,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
                     (0..config.head_dim / 8).for_each(|i| wgmma::settle(this.out.at(i)));
                     this.plain_step::<I::NarrowFrags>(&tile, step, q);
                 }
-                // Without a mask, no step behind the first one needs one.
-                while config.is_alone() && step > tile.plain_steps {
+                while step > tile.plain_steps {
                     step -= 1;
                     this.careful_step(&tile, step, q);
                 }
@@ -336,12 +314,14 @@ impl<'a, I: Instance> Consumer<'a, I> {
                 }
                 let next = Tile::get::<I>(params, order, index);
                 narrow = next.is_narrow::<I>(params, this.at.group);
+                this.skip_keys(&next);
                 let q = shared.q.tile(q_turn);
                 let factors = if narrow {
                     this.chain::<I::NarrowFrags>(&tile, &next, q)
                 } else {
                     this.chain::<I::ScoreFrags>(&tile, &next, q)
                 };
+                this.skip_values(&next);
                 epilogue::store::<I>(params, maps.out, shared, &tile, &this.at, factors, &this.out);
                 this.out = I::OutFrags::splat([0.0; 4]);
                 tile = next;
@@ -351,6 +331,24 @@ impl<'a, I: Instance> Consumer<'a, I> {
             if config.stages_output() {
                 tma::wait_all();
             }
+        }
+    }
+
+    /// Lets the keys pass that the cluster walks before those of `tile`.
+    #[inline(always)]
+    unsafe fn skip_keys(&mut self, tile: &Tile) {
+        if tile.skipped > 0 {
+            // SAFETY: all lanes are here.
+            unsafe { self.shared.k.skip(&mut self.k_turn, self.at.lane) }
+        }
+    }
+
+    /// The same for values.
+    #[inline(always)]
+    unsafe fn skip_values(&mut self, tile: &Tile) {
+        if tile.skipped > 0 {
+            // SAFETY: all lanes are here.
+            unsafe { self.shared.v.skip(&mut self.v_turn, self.at.lane) }
         }
     }
 

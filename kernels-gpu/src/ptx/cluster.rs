@@ -22,3 +22,23 @@ pub unsafe fn sync() {
         asm!("barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;", options(nostack));
     }
 }
+
+/// `st.async` by threads whose `sends` holds: `value` to the shared address `slot` of block `rank`, where its four bytes then count
+/// at `barrier`.
+///
+/// # Safety
+/// `slot` is a multiple of 4 that nobody reads or writes; `barrier` is a barrier of the block, which has not ended, and expects
+/// the bytes.
+#[inline(always)]
+pub unsafe fn send(slot: u32, value: u32, barrier: u32, rank: u32, sends: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "{{ .reg .pred p; .reg .b32 there, full; setp.ne.u32 p, {4}, 0; \
+             mapa.shared::cluster.u32 there, {0}, {3}; mapa.shared::cluster.u32 full, {2}, {3}; \
+             @p st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [there], {1}, [full]; }}",
+            in(reg32) slot, in(reg32) value, in(reg32) barrier, in(reg32) rank, in(reg32) u32::from(sends),
+            options(nostack),
+        );
+    }
+}

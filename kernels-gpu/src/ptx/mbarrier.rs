@@ -58,6 +58,23 @@ pub unsafe fn arrive_in_each(barrier: u32, blocks: u32, lane: u32) {
     }
 }
 
+/// `mbarrier.arrive.release.cluster` by threads whose `arrives` holds, at the barrier of block `rank` of the cluster: who waits
+/// there by [`wait_for_cluster`] knows that what the thread did is done. It is a `MEMBAR`, not for every step.
+///
+/// # Safety
+/// `barrier` is an address in shared memory at which that block has a barrier, and it has not ended.
+#[inline(always)]
+pub unsafe fn arrive_at(barrier: u32, rank: u32, arrives: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "{{ .reg .pred p; .reg .b32 there; setp.ne.u32 p, {2}, 0; mapa.shared::cluster.u32 there, {0}, {1}; \
+             @p mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there]; }}",
+            in(reg32) barrier, in(reg32) rank, in(reg32) u32::from(arrives), options(nostack),
+        );
+    }
+}
+
 /// `mbarrier.arrive.expect_tx` by threads whose `arrives` holds: the phase also waits for `bytes` of copies.
 ///
 /// # Safety
@@ -102,6 +119,23 @@ pub unsafe fn wait(barrier: u32, parity: u32) {
     unsafe {
         asm!(
             "{{ .reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64 done, [{0}], {1}; \
+             @!done bra again; }}",
+            in(reg32) barrier, in(reg32) parity, options(nostack),
+        );
+    }
+}
+
+/// [`wait`] for what threads of other blocks of the cluster did before they arrived, too.
+///
+/// # Safety
+/// `barrier` is a barrier.
+#[inline(always)]
+#[allow(named_asm_labels)] // The label is local to its braces.
+pub unsafe fn wait_for_cluster(barrier: u32, parity: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "{{ .reg .pred done; again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [{0}], {1}; \
              @!done bra again; }}",
             in(reg32) barrier, in(reg32) parity, options(nostack),
         );

@@ -109,6 +109,16 @@ impl Now<'_> {
         after.iter().find(covers).is_some_and(|fence| own || self.knows_lane(warp, lane as usize, fence.clock))
     }
 
+    /// Whether what a lane of a warp did at a clock has been passed on to the asynchronous proxy by a fence of that lane, of which
+    /// messages that [order](Self::knows) nothing say that it is done.
+    pub fn has_passed_by_then(&self, (warp, lane, clock): (usize, u32, u32)) -> bool {
+        let fences = &self.fences[warp];
+        let after = &fences[fences.partition_point(|fence| fence.clock < clock)..];
+        let mut covers = after.iter().filter(|fence| fence.lanes >> lane & 1 == 1 && fence.passes == Passes::Writes);
+        let who = || Actor { agent: warp, lane: lane as usize, several: false, whole: false };
+        covers.next().is_some_and(|fence| self.done.holds(fence.clock, who, warp))
+    }
+
     /// The lanes of a warp whose writes at a clock have been passed on to the asynchronous proxy, by fences that are
     /// ordered before the present.
     pub fn lanes_passed(&self, warp: usize, clock: u32) -> u32 {

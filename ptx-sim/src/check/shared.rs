@@ -117,6 +117,7 @@ impl fmt::Display for Fault {
 #[derive(Debug)]
 pub(crate) struct Shadow {
     warps: usize,
+    blocks: usize,
     layout: Layout,
     /// Plain and asynchronous ones.
     writes: Writes,
@@ -133,12 +134,14 @@ pub(crate) struct Shadow {
 }
 
 impl Shadow {
-    /// Shared memory that nobody touched. `granule` is the width of the narrowest access of the program, at most 4.
-    pub fn new(bytes: u32, granule: u32, warps: usize) -> Self {
+    /// Shared memory of all `blocks` that nobody touched, and all their warps. `granule` is the width of the narrowest access of
+    /// the program, at most 4.
+    pub fn new(bytes: u32, granule: u32, warps: usize, blocks: usize) -> Self {
         let layout = Layout::new(bytes, granule);
         let (writes, reads) = (Writes::new(layout), Accesses::new(layout, warps));
         let (readers, operands) = (Readers::new(layout.lines()), Operands::new(layout.lines()));
-        Self { warps, layout, writes, reads, readers, operands, sources: None, atomics: None, base: 1, newest: 1 }
+        let (sources, atomics) = (None, None);
+        Self { warps, blocks, layout, writes, reads, readers, operands, sources, atomics, base: 1, newest: 1 }
     }
 
     /// Begins the next cluster, whose clocks start again.
@@ -356,7 +359,7 @@ impl Shadow {
             }
             if write.is_in_flight() {
                 fault = fault.or(Some(in_flight(write)));
-            } else if !present.follows(write) {
+            } else if !present.follows(write) && !self.follows_fenced(present, write, piece) {
                 if write.is_same_instruction(event) && !changes {
                     event = event.of_several();
                 } else {
@@ -367,6 +370,13 @@ impl Shadow {
         let still_read = || self.check_readers(present, piece);
         let read = || Some(present.race(self.reads.conflict(present, piece)?, Order::WriteAfterRead));
         (event, fault.or_else(still_read).or_else(read))
+    }
+
+    /// Whether an asynchronous write comes after one by a thread in its own block's memory, which was fenced.
+    #[inline(never)]
+    fn follows_fenced(&self, present: &Present, write: Event, piece: Piece) -> bool {
+        let block = piece.line() * self.blocks / self.layout.lines();
+        write.agent() * self.blocks / self.warps == block && present.follows_fenced(write)
     }
 
     /// Checks a write against reads of the asynchronous proxy.

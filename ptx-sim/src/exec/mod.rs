@@ -115,7 +115,7 @@ impl<'a> Machine<'a> {
             image,
             shared: vec![0xff; all_bytes as usize],
             windows,
-            shadow: Shadow::new(all_bytes, program.shared_granule, all_warps),
+            shadow: Shadow::new(all_bytes, program.shared_granule, all_warps, blocks as usize),
             clocks: Clocks::new(all_warps),
             global: GlobalShadow::new(program.global_granule),
             bench: Bench::default(),

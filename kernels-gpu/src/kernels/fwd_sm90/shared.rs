@@ -35,6 +35,12 @@ impl Turn {
     /// before the first one.
     pub const EMPTY: Self = Self { stage: 0, parity: 1 };
 
+    /// Of who waits for an empty tile, where this is that of who waits for it to be full again.
+    #[inline(always)]
+    pub fn before(self) -> Self {
+        Self { parity: self.parity ^ 1, ..self }
+    }
+
     /// Goes on to the next stage of `ring`.
     #[inline(always)]
     pub fn advance(&mut self, ring: &Ring) {
@@ -112,6 +118,40 @@ impl Ring {
         }
     }
 
+    /// [`Ring::wait_empty`], where a block of the cluster has read the tile: [`Ring::release_to`].
+    ///
+    /// # Safety
+    /// The barriers are initialised.
+    #[inline(always)]
+    pub unsafe fn wait_empty_for_cluster(&self, turn: Turn) {
+        // SAFETY: the caller's promise.
+        unsafe { mbarrier::wait_for_cluster(self.empty(turn), turn.parity) }
+    }
+
+    /// The thread, if it `releases`, has read the tile, which block `rank` of the cluster may write again.
+    ///
+    /// # Safety
+    /// The barriers of that block are initialised, and it has not ended.
+    #[inline(always)]
+    pub unsafe fn release_to(&self, rank: u32, turn: Turn, releases: bool) {
+        // SAFETY: the caller's promise.
+        unsafe { mbarrier::arrive_at(self.empty(turn), rank, releases) }
+    }
+
+    /// Lets a tile pass, which the warp has no use for.
+    ///
+    /// # Safety
+    /// The barriers are initialised; all lanes are here.
+    #[inline(always)]
+    pub unsafe fn skip(&self, turn: &mut Turn, lane: u32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.wait_full(*turn);
+            self.release(*turn, lane);
+        }
+        turn.advance(self);
+    }
+
     /// `readers` are the warps of a block that read its tiles.
     ///
     /// # Safety
@@ -129,7 +169,7 @@ impl Ring {
     }
 }
 
-/// The whole of it: barriers, query tiles, keys, values, output tile.
+/// The whole of it: barriers, numbers of tiles, query tiles, keys, values, output tile.
 #[derive(Clone, Copy)]
 pub struct Shared {
     /// Query tiles.
@@ -138,10 +178,17 @@ pub struct Shared {
     pub k: Ring,
     /// Tiles of values.
     pub v: Ring,
+    /// A number from the first block of the cluster: full in the other, empty in the first.
+    pub tickets: Ring,
     base: u32,
 }
 
 impl Shared {
+    // Behind the barriers of four rings.
+    const PATCHES: u32 = 4 * 2 * FwdSm90::MAX_STAGES * 8;
+    const INDICES: u32 = Self::PATCHES + FwdSm90::MAX_STAGES * 8;
+    const TICKET: u32 = Self::INDICES + FwdSm90::MAX_STAGES * 4;
+
     /// The layout that the configuration of `I` calls for.
     #[inline(always)]
     pub fn new<I: Instance>() -> Self {
@@ -162,6 +209,7 @@ impl Shared {
             q: ring(0, q, q_bytes, config.q_stages(), 1),
             k: ring(1, k, k_bytes, config.stages, config.cluster),
             v: ring(2, v, v_bytes, config.stages, config.cluster),
+            tickets: ring(3, Self::TICKET, 4, 1, 1),
             base,
         }
     }
@@ -178,8 +226,11 @@ impl Shared {
             self.q.init(readers);
             self.k.init(readers);
             self.v.init(readers);
-            if I::CONFIG.clears_values() {
-                mbarrier::init(self.patch(), 1);
+            for index in 0..I::CONFIG.patches() {
+                mbarrier::init(self.patch(index), 1);
+            }
+            if !I::CONFIG.is_alone() {
+                self.tickets.init(1);
             }
             mbarrier::fence_init();
         }
@@ -206,16 +257,22 @@ impl Shared {
         }
     }
 
-    /// Barrier at which bytes of values count that are not for the readers yet.
+    /// Which of [`Shared::patch`] the values of `turn` take: blocks of a cluster copy for each other, and may be a stage ahead.
     #[inline(always)]
-    pub fn patch(&self) -> u32 {
-        self.base + 3 * 2 * FwdSm90::MAX_STAGES * 8
+    pub fn patch_of(&self, turn: Turn) -> u32 {
+        if self.v.blocks > 1 { turn.stage } else { 0 }
+    }
+
+    /// Barrier `index` of those at which bytes of values count that are not for the readers yet.
+    #[inline(always)]
+    pub fn patch(&self, index: u32) -> u32 {
+        self.base + Self::PATCHES + 8 * index
     }
 
     /// Where the number of the tile is whose queries are in the stage of `turn`.
     #[inline(always)]
     pub fn index(&self, turn: Turn) -> u32 {
-        self.patch() + 8 + 4 * turn.stage
+        self.base + Self::INDICES + 4 * turn.stage
     }
 
     /// The number of the tile whose queries are in the stage of `turn`. The lane that releases the stage reads it for all,

@@ -7,7 +7,7 @@ use crate::kernels::registers::hide;
 use crate::kernels::sequence_keys;
 use crate::mask::visible_keys;
 use crate::params::{FwdParams, TileOrder, kv_head, quotient};
-use crate::ptx::{atomic, barrier, shuffle, sreg};
+use crate::ptx::{barrier, cluster, shuffle, sreg};
 
 /// A tile of query rows, and the steps of keys that it walks.
 #[derive(Clone, Copy)]
@@ -26,33 +26,53 @@ pub struct Tile {
     pub steps: u32,
     /// Steps, counted from the first key, in which all rows see all keys, and before which every row saw one.
     pub plain_steps: u32,
+    /// Steps before these that the other block of the cluster walks, whose keys and values are copied here too: one at most.
+    pub skipped: u32,
 }
 
 impl Tile {
-    /// The tile at position `index` of the order, below its count.
+    /// The block's tile at position `index` of the order, below its count.
     ///
     /// # Safety
     /// All lanes of the warp are converged; the parameters are those of the launch.
     #[inline(always)]
     pub unsafe fn get<I: Instance>(params: &FwdParams, order: &TileOrder, index: u32) -> Self {
         let config = I::CONFIG;
-        let (tile, slice) = order.get(index);
+        let (mut tile, mut slice) = order.get(index);
+        // The one of the cluster's tiles of the head that sees the most keys.
+        let mut last_tile = tile;
+        if !config.is_alone() {
+            let rank = cluster::rank();
+            if order.heads_together > 1 {
+                slice = slice * config.cluster + rank;
+            } else {
+                last_tile = tile * config.cluster + config.cluster - 1;
+                tile = tile * config.cluster + rank;
+            }
+        }
         let heads = u32::from(params.heads_q);
         let batch = quotient(slice, heads);
-        let first_row = tile * config.tile_q;
-        let end_row = (first_row + config.tile_q).min(params.q_len);
-        let kv_len = if config.is_alone() {
-            // SAFETY: the sequence exists.
-            (unsafe { shuffle::broadcast_u32(sequence_keys(params, batch) as u32, 0) }) as i32
-        } else {
-            params.kv_len as i32
+        // SAFETY: the sequence exists.
+        let kv_len = (unsafe { shuffle::broadcast_u32(sequence_keys(params, batch) as u32, 0) }) as i32;
+        // Steps before that of the last key that a row sees; of the first one, where it sees none.
+        let steps_before = |row: u32| {
+            let visible = visible_keys(row as i32, kv_len, params.causal_offset) as u32;
+            (visible.max(1) - 1) / config.tile_kv
         };
-        let visible = |row: u32| visible_keys(row as i32, kv_len, params.causal_offset) as u32;
-        let steps = visible(end_row - 1).div_ceil(config.tile_kv).max(1);
-        let plain_steps = (visible(first_row).max(1) - 1) / config.tile_kv;
+        let first_row = tile * config.tile_q;
+        let steps_of = |first_row: u32| steps_before((first_row + config.tile_q).min(params.q_len) - 1) + 1;
+        let steps = steps_of(first_row);
+        let plain_steps = steps_before(first_row).min(steps - 1);
+        let skipped = if config.is_alone() { 0 } else { steps_of(last_tile * config.tile_q) - steps };
         let head = slice - batch * heads;
         let head_kv = kv_head(head, params.kv_head_reciprocal);
-        Self { batch, head, head_kv, first_row, kv_len, steps, plain_steps: plain_steps.min(steps - 1) }
+        Self { batch, head, head_kv, first_row, kv_len, steps, plain_steps, skipped }
+    }
+
+    /// Steps whose keys and values are copied.
+    #[inline(always)]
+    pub fn copied_steps(&self) -> u32 {
+        self.steps + self.skipped
     }
 
     /// Whether a narrow step will do for the first one of warpgroup `group`. The next step is then a plain one.
@@ -162,41 +182,5 @@ pub fn hide_keys<I: Instance, S: Scores>(params: &FwdParams, tile: &Tile, at: &L
         let row = tile.first_row + at.first_row() + 8 * half + at.lane / 4;
         let visible = visible_keys(row as i32, tile.kv_len, params.causal_offset) - first_column;
         hide(scores, 0, S::LEN, half, visible);
-    }
-}
-
-/// Takes a ticket for the block's next tile, in the first lane; none where blocks do without. It takes a while to come.
-///
-/// Blocks take the tiles beyond their first ones as they come. As many tickets are taken as there are tiles, as each block takes
-/// one in vain, so that the counter goes round to zero.
-///
-/// # Safety
-/// The parameters are those of the launch, which has the counter for itself.
-#[inline(always)]
-pub unsafe fn take_ticket<I: Instance>(params: &FwdParams, order: &TileOrder, lane: u32) -> u32 {
-    if I::CONFIG.is_alone() && order.count > sreg::grid_dim_x() && lane == 0 {
-        // SAFETY: the caller's promise.
-        unsafe { atomic::take_ticket(params.workspace, order.count - 1) }
-    } else {
-        0
-    }
-}
-
-/// The tile that the block takes next, after that at `index`, by a ticket of the warp's first lane; `order.count` or more where
-/// there is none. Blocks of a cluster do without tickets: they take tiles next to each other, and as many further on as there are
-/// blocks.
-///
-/// # Safety
-/// All lanes of the warp are converged.
-#[inline(always)]
-pub unsafe fn next_tile<I: Instance>(order: &TileOrder, index: u32, ticket: u32) -> u32 {
-    let blocks = sreg::grid_dim_x();
-    if !I::CONFIG.is_alone() {
-        index + blocks
-    } else if order.count > blocks {
-        // SAFETY: the caller's promise.
-        blocks + unsafe { shuffle::broadcast_u32(ticket, 0) }
-    } else {
-        order.count
     }
 }

@@ -207,6 +207,14 @@ impl<'a> Present<'a> {
         self.follows(event) || self.follows_end_of(event)
     }
 
+    /// Whether this one is a write of the asynchronous proxy, and whoever begins it knows that the event, a write by a thread, was
+    /// fenced for the proxy.
+    pub fn follows_fenced(&self, write: Event) -> bool {
+        self.is_async_write
+            && !write.is_async()
+            && self.now.has_passed_by_then((write.agent(), write.lane().into(), self.clock_of(write)))
+    }
+
     /// Whether both are of the asynchronous proxy, this one a write, and whoever begins it knows that the other is done.
     fn follows_end_of(&self, event: Event) -> bool {
         self.is_async_write && self.now.knows_done(self.clock_of(event), || event.actor(), event.agent())

@@ -42,7 +42,7 @@ fn the_first_fault_is_where_a_search_through_everything_finds_it() {
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         ((random >> 33) % below) as u32
     };
-    let mut shadows = [1, 2, 4].map(|granule| Shadow::new(32, granule, 3));
+    let mut shadows = [1, 2, 4].map(|granule| Shadow::new(32, granule, 3, 1));
     for program in 0..60_000 {
         let granule = program % 3;
         let shadow = &mut shadows[granule];

@@ -11,7 +11,8 @@
 //!   lane that wrote has no time at which to fence it.
 //! - A read of the asynchronous proxy may happen until it is waited for. From then on it counts as a read by the waiting
 //!   lane.
-//! - A write of a bulk copy may also follow a bulk copy, or a read of the proxy, that who starts it only knows to be done.
+//! - A write of a bulk copy may also follow a bulk copy, or a read of the proxy, that who starts it only knows to be done, and
+//!   a write by a thread to the shared memory of its own block that the thread has fenced for the proxy, as the fence has it done.
 //!   Arrivals at mbarriers and waits for them tell so whatever their scope, `.relaxed` too: what is done cannot be overtaken
 //!   by what is started because of the message. Nothing else may follow: no access by a thread, on either side, and no read.
 //!   PTX's memory model, which goes by scopes, does not say so, but CUTLASS's pipelines rest on it: the readers of a tile
@@ -195,7 +196,8 @@ impl Shadow {
 
     /// Looks for a write in the generic proxy that no fence has passed on.
     fn check_fences(&self, present: &Present, piece: Piece) -> Option<Fault> {
-        let unseen = |write: &&Event| !present.is_stale(**write) && !write.is_in_flight() && !present.sees(**write);
+        let is_seen = |write| present.sees(write) || self.follows_fenced(present, write, piece);
+        let unseen = |write: &&Event| !present.is_stale(**write) && !write.is_in_flight() && !is_seen(**write);
         self.writes.of(piece).iter().find(unseen).map(|write| Fault::Unfenced { with: write.site() })
     }
 }

@@ -58,8 +58,9 @@ impl Known {
 fn is_wrong(past: &[Past], does: Does, known: Known, lines: &Range<u32>) -> bool {
     let reads = matches!(does, Does::Read | Does::Store);
     let is_known = |index: usize| {
-        let of_async_proxy = matches!(past[index].does, Does::Load | Does::Store);
-        let known = if does == Does::Load && of_async_proxy { known.past | known.done } else { known.past };
+        // Every write is fenced behind it.
+        let for_async_proxy = matches!(past[index].does, Does::Load | Does::Store | Does::Write);
+        let known = if does == Does::Load && for_async_proxy { known.past | known.done } else { known.past };
         known >> index & 1 == 1 && !past[index].in_flight
     };
     lines.clone().any(|line| {
@@ -80,7 +81,7 @@ fn the_first_fault_is_where_sets_of_what_is_known_have_it() {
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (random >> 33) as usize % below
     };
-    let (mut shadow, mut spared) = (Shadow::new(16 * LINES, 4, WARPS), 0);
+    let (mut shadow, mut spared) = (Shadow::new(16 * LINES, 4, WARPS, 1), 0);
     let mut clocks = Clocks::new(WARPS);
     clocks.with_mbarriers(MBARRIERS);
     for program in 0..80_000 {

@@ -15,7 +15,7 @@ struct Block {
 fn block() -> Block {
     let mut clocks = Clocks::new(WARPS);
     clocks.with_mbarriers(2);
-    Block { clocks, shadow: Shadow::new(1024, 4, WARPS), pc: 0 }
+    Block { clocks, shadow: Shadow::new(1024, 4, WARPS, 1), pc: 0 }
 }
 
 impl Block {
@@ -254,6 +254,30 @@ fn a_load_may_not_follow_a_read_by_a_lane_that_is_known_to_be_done() {
     };
     assert_eq!(known(store, wait), race(1, 3, Order::WriteAfterRead));
     assert_eq!(known(|_| {}, |_| {}), None);
+}
+
+#[test]
+fn a_load_may_follow_a_fenced_write_of_its_own_block_that_is_known_to_be_done() {
+    let loaded = |fenced, offset: u32, hears: bool| {
+        // Warps 0 to 2 are of the first block.
+        let mut block = Block { shadow: Shadow::new(1024, 4, 2 * WARPS, 2), ..block() };
+        block.clocks = Clocks::new(2 * WARPS);
+        block.clocks.with_mbarriers(2);
+        for lane in 0..16 {
+            assert_eq!(block.write(0, lane, offset + 4 * u32::from(lane)), None);
+        }
+        block.fence(0, fenced);
+        if hears {
+            let released = block.clocks.release(0, u32::MAX).weak();
+            block.clocks.acquire(3, &released);
+        }
+        let by = Completion { agent: 2 * FULL, phase: 1, is_store: false };
+        block.load(3, offset, by).1
+    };
+    assert_eq!(loaded(0xffff, 0, true), None);
+    // Without the message, without the fence of a lane, and where the bytes are another block's.
+    let race = race(0, 1, Order::WriteAfterWrite);
+    assert_eq!((loaded(0xffff, 0, false), loaded(0xfffe, 0, true), loaded(0xffff, 512, true)), (race, race, race));
 }
 
 #[test]

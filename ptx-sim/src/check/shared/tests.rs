@@ -11,7 +11,7 @@ struct Block {
 }
 
 fn block(granule: u32) -> Block {
-    Block { clocks: Clocks::new(WARPS), shadow: Shadow::new(1024, granule, WARPS), pc: 0 }
+    Block { clocks: Clocks::new(WARPS), shadow: Shadow::new(1024, granule, WARPS, 1), pc: 0 }
 }
 
 /// A block of which all memory is written and known to all.
