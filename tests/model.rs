@@ -11,7 +11,10 @@ const DEVICES: [DeviceSpec; 3] = [DeviceSpec::L4, DeviceSpec::H200, DeviceSpec::
 const CAUSAL: Option<Causal> = Some(Causal::BottomRight);
 
 /// Our times on one H200, bf16.
-const RUN: &str = include_str!("../benches/runs/2026-11-22-h200-6/ours-1.jsonl");
+const RUN: &str = concat!(
+    include_str!("../benches/runs/2026-11-22-h200-7/ours-1.jsonl"),
+    include_str!("../benches/runs/2026-11-22-h200-7/shared-heads-1.jsonl"),
+);
 
 /// Shape, kernel and microseconds of each time of the run.
 fn run() -> impl Iterator<Item = (Shape, String, f64)> {

@@ -20,8 +20,8 @@ pub const ACCEPTANCE: [Shape; 7] = [
 ];
 
 /// What benchmarks add to [`ACCEPTANCE`]: training and prefill up to 16384 tokens, a wide head, few queries for many keys, and decoding
-/// with grouped heads.
-const LARGER: [Shape; 12] = [
+/// and prefill with grouped heads.
+const LARGER: [Shape; 16] = [
     ([16, 32, 32, 1024, 1024, 64], CAUSAL),
     ([4, 32, 32, 4096, 4096, 64], None),
     ([4, 32, 32, 4096, 4096, 64], CAUSAL),
@@ -34,6 +34,10 @@ const LARGER: [Shape; 12] = [
     ([1, 32, 8, 64, 16384, 128], None),
     ([16, 32, 8, 1, 8192, 128], None),
     ([1, 32, 8, 1, 32768, 128], None),
+    ([1, 32, 8, 2048, 2048, 128], CAUSAL),
+    ([1, 32, 8, 4096, 4096, 128], CAUSAL),
+    ([4, 32, 8, 4096, 4096, 128], CAUSAL),
+    ([1, 32, 8, 8192, 8192, 128], CAUSAL),
 ];
 
 /// The shapes that benchmarks time on a CPU, which takes milliseconds for each.
