@@ -46,6 +46,11 @@ fn cases(kernel: Kernel) -> Vec<Case> {
         let shape = [1, 1, 1, q_len, kv_len, head_dim].map(|n| n as usize);
         Case { dtype: kernel.dtype(), ..Case::new(shape) }
     };
+    // Two groups of heads, the second of which is the smaller one, of tiles of one step.
+    let groups = |config: FwdSm90| {
+        let shape = [1, 5, 1, config.tile_q + 3, 9, config.head_dim].map(|n| n as usize);
+        Case { dtype: config.dtype, causal: Some(Causal::BottomRight), ..Case::new(shape) }
+    };
     match kernel {
         // Columns of two spans, of the second not all.
         Kernel::FwdScalar(_) => vec![case(3, 37, 152)],
@@ -104,14 +109,14 @@ fn cases(kernel: Kernel) -> Vec<Case> {
             let narrow = heads(case(q_len, (config.stages + 1) * step + step / 2 - 3, config.least_head_dim()));
             let large = heads(case(q_len, 3 * step, config.head_dim));
             let [large, narrow_large] = [large, narrow].map(|case| Case { kind: verify::Kind::Large, ..case });
-            // A mask, which has the first block skip a step; three sequences of two heads, which are taken together: of all keys,
-            // of some that end in the second step, and of none.
+            // A mask, which has the first block skip a step; sequences of two heads, which are taken together, of lengths of their
+            // own.
             let causal = Some(Causal::BottomRight);
             let masked = Case { causal, ..heads(case(q_len, q_len + step - 1, config.least_head_dim())) };
             let [.., head_dim] = large.shape;
-            let shape = [3, 2, 1, config.tile_q as usize + 3, 2 * step as usize - 5, head_dim];
+            let shape = [5, 2, 1, config.tile_q as usize + 3, 2 * step as usize - 5, head_dim];
             let lens = Case { shape, kv_lens: true, seed: LENS_SEED, ..masked };
-            vec![narrow, large, narrow_large, masked, lens]
+            vec![narrow, large, narrow_large, masked, lens, groups(config)]
         }
         Kernel::FwdSm90(config) => {
             let step = config.tile_kv;
@@ -136,7 +141,7 @@ fn cases(kernel: Kernel) -> Vec<Case> {
                 Case { shape: [1, 2, 1, q_len, kv_len, head_dim], kind: verify::Kind::Large, ..case }
             };
             let (long, large) = (large(2 * FwdSm90::RUN_KEYS + 2 * step), large(3 * step));
-            let mut cases = vec![masked, large, lens];
+            let mut cases = vec![masked, large, lens, groups(config)];
             if config.e4m3 {
                 // Two tiles of two runs that are parked, and one that is not; bases move in all of them.
                 cases.push(long);
