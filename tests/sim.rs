@@ -39,7 +39,7 @@ impl Device for Simulator {
     }
 }
 
-/// A kernel's own head dim, one batch entry, two query heads that share a key head; no mask for a kernel that takes none.
+/// A kernel's own head dim, one batch entry, two query heads that share a key head.
 fn small_case(kernel: Kernel, q_len: usize, kv_len: usize, causal: Option<Causal>) -> Case {
     let shape = [1, 2, 1, q_len, kv_len, kernel.head_dim() as usize];
     Case { dtype: kernel.dtype(), causal, ..Case::new(shape) }

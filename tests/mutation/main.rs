@@ -98,9 +98,9 @@ fn cases(kernel: Kernel) -> Vec<Case> {
             ]
         }
         Kernel::FwdSm90(config) if !config.is_alone() => {
-            // Two blocks, each with a tile of each of three heads that have no partner: the keys end in the first half of a step, so that the first step
-            // of a second tile is a narrow one. Then steps whose scores are far above those of the steps before, behind such a
-            // step too.
+            // Two blocks, each with a tile of each of three heads that have no partner: the keys end in the first half of a
+            // step, so that the first step of a second tile is a narrow one. Then steps whose scores are far above those of
+            // the steps before, behind such a step too.
             let (q_len, step) = (2 * config.tile_q - 10, config.tile_kv);
             let heads = |case: Case| {
                 let [.., q_len, kv_len, head_dim] = case.shape;

@@ -101,31 +101,37 @@ impl Now<'_> {
 
     /// Whether what a lane of a warp did at a clock has been passed on to the asynchronous proxy: by a fence of that
     /// lane, which is ordered before the present or, with `own`, of the lane that asks.
-    pub fn has_passed(&self, passes: Passes, (warp, lane, clock): (usize, u32, u32), own: bool) -> bool {
-        let fences = &self.fences[warp];
-        let after = &fences[fences.partition_point(|fence| fence.clock < clock)..];
-        let covers =
-            |fence: &&Fence| fence.lanes >> lane & 1 == 1 && (fence.passes == passes || fence.passes == Passes::Writes);
-        after.iter().find(covers).is_some_and(|fence| own || self.knows_lane(warp, lane as usize, fence.clock))
+    pub fn has_passed(&self, passes: Passes, who: (usize, u32, u32), own: bool) -> bool {
+        let (warp, lane, _) = who;
+        self.fence_behind(passes, who).is_some_and(|clock| own || self.knows_lane(warp, lane as usize, clock))
     }
 
-    /// Whether what a lane of a warp did at a clock has been passed on to the asynchronous proxy by a fence of that lane, of which
-    /// messages that [order](Self::knows) nothing say that it is done.
-    pub fn has_passed_by_then(&self, (warp, lane, clock): (usize, u32, u32)) -> bool {
+    /// Whether it has been passed on by a fence of that lane, of which messages that [order](Self::knows) nothing say that it
+    /// is done.
+    pub fn has_passed_by_then(&self, who: (usize, u32, u32)) -> bool {
+        let (warp, lane, _) = who;
+        let actor = || Actor { agent: warp, lane: lane as usize, several: false, whole: false };
+        self.fence_behind(Passes::Writes, who).is_some_and(|clock| self.knows_done(clock, actor, warp))
+    }
+
+    /// The clock of the first fence that passes on what a lane of a warp did at a clock.
+    fn fence_behind(&self, passes: Passes, (warp, lane, clock): (usize, u32, u32)) -> Option<u32> {
+        let covers =
+            |fence: &&Fence| fence.lanes >> lane & 1 == 1 && (fence.passes == passes || fence.passes == Passes::Writes);
+        self.fences_from(warp, clock).iter().find(covers).map(|fence| fence.clock)
+    }
+
+    /// The fences of a warp from a clock on.
+    fn fences_from(&self, warp: usize, clock: u32) -> &[Fence] {
         let fences = &self.fences[warp];
-        let after = &fences[fences.partition_point(|fence| fence.clock < clock)..];
-        let mut covers = after.iter().filter(|fence| fence.lanes >> lane & 1 == 1 && fence.passes == Passes::Writes);
-        let who = || Actor { agent: warp, lane: lane as usize, several: false, whole: false };
-        covers.next().is_some_and(|fence| self.done.holds(fence.clock, who, warp))
+        &fences[fences.partition_point(|fence| fence.clock < clock)..]
     }
 
     /// The lanes of a warp whose writes at a clock have been passed on to the asynchronous proxy, by fences that are
     /// ordered before the present.
     pub fn lanes_passed(&self, warp: usize, clock: u32) -> u32 {
-        let fences = &self.fences[warp];
-        let after = &fences[fences.partition_point(|fence| fence.clock < clock)..];
         let mut lanes = 0;
-        for fence in after.iter().filter(|fence| fence.passes == Passes::Writes) {
+        for fence in self.fences_from(warp, clock).iter().filter(|fence| fence.passes == Passes::Writes) {
             lanes |= fence.lanes & self.known_lanes(warp, fence.clock);
             if lanes == ALL {
                 break;

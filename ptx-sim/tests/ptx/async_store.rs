@@ -1,6 +1,6 @@
 //! `st.async`: values that a thread stores to another block, and the mbarrier there that tells when they have come.
 
-use crate::common::{Kernel, kernel, refused};
+use crate::common::{Kernel, gives, kernel, refused};
 use ptx_sim::{Delivery, Finding, Kind};
 
 /// In every schedule a finding of one of these kinds, which is at the line with a mark if one is given.
@@ -46,14 +46,6 @@ const READ: &str = "ld.shared.u32 %r8, [%r1]; //! read\n st.global.u32 [%out], %
 /// Every thread sends its number to the same thread of the other block.
 fn exchange() -> Kernel {
     pair(&[EXPECT, SEND, WAIT, READ].concat())
-}
-
-#[track_caller]
-fn gives(kernel: &Kernel, expected: impl Fn(u32) -> u32) {
-    for kernel in kernel.schedules() {
-        let results = kernel.clean().results();
-        assert_eq!(results, (0..results.len() as u32).map(&expected).collect::<Vec<_>>());
-    }
 }
 
 #[test]

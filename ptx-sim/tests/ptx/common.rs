@@ -243,6 +243,15 @@ impl Run {
     }
 }
 
+/// In every schedule nothing is found, and each thread's first word is what is expected.
+#[track_caller]
+pub fn gives(kernel: &Kernel, expected: impl Fn(u32) -> u32) {
+    for kernel in kernel.schedules() {
+        let results = kernel.clean().results();
+        assert_eq!(results, (0..results.len() as u32).map(&expected).collect::<Vec<_>>());
+    }
+}
+
 /// The line of a text that holds `mark`, from 1.
 #[track_caller]
 pub fn line(text: &str, mark: &str) -> u32 {

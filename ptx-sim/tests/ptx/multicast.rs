@@ -1,6 +1,6 @@
 //! mbarriers and bulk copies of a cluster: arrivals from other blocks, copies to them.
 
-use crate::common::{Kernel, kernel, refused};
+use crate::common::{Kernel, gives, kernel, refused};
 use ptx_sim::{Delivery, Kind};
 
 /// Two blocks, each with an mbarrier in `%r0` that expects one arrival and 512 bytes in `%r1`, of which each thread has 4 in
@@ -24,14 +24,6 @@ fn pair(body: &str) -> Kernel {
 
 const WAIT: &str = "W: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 %p4, [%r0], 0; @!%p4 bra W;\n";
 const HAND_OUT: &str = "ld.shared.u32 %r8, [%r2]; st.global.u32 [%out], %r8; //! read\n";
-
-#[track_caller]
-fn gives(kernel: &Kernel, expected: impl Fn(u32) -> u32) {
-    for kernel in kernel.schedules() {
-        let results = kernel.clean().results();
-        assert_eq!(results, (0..results.len() as u32).map(&expected).collect::<Vec<_>>());
-    }
-}
 
 /// A finding of one of these kinds in every schedule; the messages of those.
 #[track_caller]
