@@ -239,9 +239,10 @@ impl FwdSm90 {
     }
 
     /// Exponentials of a thread's step before its wait for the product with values. With e4m3, where they take longer than
-    /// products, the others run beside the packing of weights: measured, more of them the longer the product is.
+    /// products, a quarter of them: measured. The others run beside the packing of weights.
     pub const fn early_exponentials(self) -> u32 {
-        if self.e4m3 { self.head_dim / 4 } else { Self::GROUP_ROWS * self.tile_kv / Self::GROUP_THREADS }
+        let all = Self::GROUP_ROWS * self.tile_kv / Self::GROUP_THREADS;
+        if self.e4m3 { all / 4 } else { all }
     }
 
     /// Query tiles in shared memory.
