@@ -4,10 +4,13 @@ use evo_sdpa::quantize::{self, E4m3, Quantized};
 use evo_sdpa::sim::Simulated;
 use evo_sdpa::verify::{Case, Expected, Inputs, Rng};
 use evo_sdpa::{
-    Causal, DType, DeviceSpec, Element, Fp8, KERNELS, Kernel, Layout, Options, Plan, ScaleBlocks, Simulator, cpu, half,
-    with_element,
+    Causal, DType, DeviceSpec, Element, Fp8, FwdSm90, KERNELS, Kernel, Layout, Options, Plan, ScaleBlocks, Simulator,
+    cpu, half, with_element,
 };
 use std::sync::OnceLock;
+
+/// Keys of which `fwd_fp8_sm90` puts sums aside twice.
+const TWO_RUNS: usize = 2 * FwdSm90::RUN_KEYS as usize + 204;
 
 fn simulator() -> &'static Simulator {
     static SIMULATOR: OnceLock<Simulator> = OnceLock::new();
@@ -325,7 +328,7 @@ fn scores_may_grow_by_any_factor_from_step_to_step() {
 #[test]
 fn sums_of_thousands_of_keys_keep_their_bits() {
     for head_dim in [64, 128] {
-        let layouts = layouts([1, 1, 1, 66, 4300, head_dim]);
+        let layouts = layouts([1, 1, 1, 66, TWO_RUNS, head_dim]);
         let zeros = |layout| tensor(layout, ScaleBlocks::Head, |_| E4m3::default(), |_| 1.0);
         let mut rng = Rng::new(31);
         let code = |_| E4m3::from_f32(1.0 + rng.uniform() as f32);
@@ -335,10 +338,10 @@ fn sums_of_thousands_of_keys_keep_their_bits() {
         for kernel in call.hopper_kernels().into_iter().filter(|kernel| kernel.dtype() == DType::F16) {
             for ran in [call.run::<half::f16>(kernel), call.run_for_output(simulator(), kernel)] {
                 assert!(ran.report.is_clean(), "{}", ran.report);
-                // All weights are one power of two: what is lost is lost by sums of 14 bits, at most 2^-9 in a run.
+                // All weights are one power of two: what is lost is lost by sums of 14 bits, at most 2^-8 in a run.
                 for (found, d) in ran.output.out.iter().zip((0..head_dim).cycle()) {
                     let error = (found.to_f64() / exact[d] - 1.0).abs();
-                    assert!(error < 2f64.powi(-9) + 2f64.powi(-11), "{kernel} {d}: {error}");
+                    assert!(error < 2f64.powi(-8) + 2f64.powi(-11), "{kernel} {d}: {error}");
                 }
             }
         }
@@ -348,7 +351,7 @@ fn sums_of_thousands_of_keys_keep_their_bits() {
 #[test]
 fn a_key_that_comes_late_takes_its_share_of_sums_that_were_put_aside() {
     for head_dim in [64, 128] {
-        let layouts = layouts([1, 1, 1, 66, 4300, head_dim]);
+        let layouts = layouts([1, 1, 1, 66, TWO_RUNS, head_dim]);
         let q = tensor(layouts[0], ScaleBlocks::Head, |_| E4m3::from_f32(1.0), |_| 1.0);
         // It has 1 / 11 of all weights.
         let k = |[_, _, j, d]: [usize; 4]| E4m3::from_f32(if j == 130 && d == 0 { 6.0 } else { 0.0 });

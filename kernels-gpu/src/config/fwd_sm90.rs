@@ -70,8 +70,8 @@ impl FwdSm90 {
     pub const MAX_CLUSTER: u32 = 2;
 
     /// Most keys whose products with values Hopper's matrix units add with the 14 bits that they have for e4m3, a power of two:
-    /// sums then lose 2^-9 of their size at most, an eighth of what rounding to e4m3 does.
-    pub const RUN_KEYS: u32 = 2048;
+    /// sums then lose 2^-8 of their size at most, the last bit of bf16, and a quarter of what rounding to e4m3 does.
+    pub const RUN_KEYS: u32 = 4096;
 
     /// Operands of the matrix products.
     pub const fn operands(self) -> Operands {
