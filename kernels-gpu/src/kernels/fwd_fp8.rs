@@ -87,7 +87,7 @@ pub unsafe fn run<I: Fp8>(params: FwdFp8Params) {
                 let values =
                     Values { tile: pipeline.values(step + 1), scale: factors.values((step + 1) * config.step()) };
                 let mut scores = I::ScoreFrags::splat([0.0; 4]);
-                let factor = factors.scores(mask.first_key);
+                let factor = factors.scores(factors.keys(mask.first_key));
                 multiply_keys(&q, keys, 0..config.tile_kv / 16, &at, &mut scores);
                 softmax::scale::<I>(&mut scores, factor);
                 let bases = softmax.bases(&scores);
@@ -106,7 +106,7 @@ pub unsafe fn run<I: Fp8>(params: FwdFp8Params) {
                 }
                 let mut scores = I::ScoreFrags::splat([0.0; 4]);
                 multiply_keys(&q, keys, 0..config.tile_kv / 16, &at, &mut scores);
-                softmax::scale::<I>(&mut scores, factors.scores(mask.first_key));
+                softmax::scale::<I>(&mut scores, factors.scores(factors.keys(mask.first_key)));
                 mask.apply::<I>(fwd, &at, &mut scores);
                 let bases = softmax.bases(&scores);
                 let mut sums = I::Rows::splat(0.0);

@@ -13,7 +13,9 @@ const MAX_FACTOR: f32 = (1u128 << 100) as f32;
 pub struct Factors<'a> {
     k_scales: &'a Scales,
     v_scales: &'a Scales,
-    /// Softmax scale times log2(e) times the queries' scale.
+    /// Softmax scale times log2(e).
+    scale_log2: f32,
+    /// Scale of the queries.
     queries: f32,
     /// Number of the first scale of the keys of the head.
     keys: u32,
@@ -40,21 +42,27 @@ impl<'a> Factors<'a> {
         Self {
             k_scales,
             v_scales,
-            queries: params.scale_log2 * queries,
+            scale_log2: params.scale_log2,
+            queries,
             keys: k_scales.first(batch, head_kv),
             values: v_scales.first(batch, head_kv),
         }
     }
 
-    /// What the scores of a step become logarithms by, to base 2: more than zero, so that -inf stays what it is.
+    /// What scores of keys with the scale `keys` become logarithms by, to base 2: more than zero, so that -inf stays what it is.
+    #[inline(always)]
+    pub fn scores(&self, keys: f32) -> f32 {
+        max(min(self.scale_log2 * self.queries * keys, MAX_FACTOR), f32::MIN_POSITIVE)
+    }
+
+    /// The scale of the keys of a step.
     ///
     /// # Safety
     /// There is a key `first_key`.
     #[inline(always)]
-    pub unsafe fn scores(&self, first_key: u32) -> f32 {
+    pub unsafe fn keys(&self, first_key: u32) -> f32 {
         // SAFETY: the caller's promise.
-        let factor = self.queries * unsafe { load_scale(self.k_scales, self.keys, first_key) };
-        max(min(factor, MAX_FACTOR), f32::MIN_POSITIVE)
+        unsafe { load_scale(self.k_scales, self.keys, first_key) }
     }
 
     /// Keys with one scale of their own and one of their values, a power of two.

@@ -22,17 +22,14 @@ use super::softmax::maxima;
 use super::tile::{Lane, Tile, hide_keys};
 use super::{Instance, Maps, Parameters, end_keys, epilogue, recompute};
 use crate::config::FwdSm90;
-use crate::kernels::registers::Registers;
-use crate::kernels::scales::Factors;
+use crate::kernels::{registers::Registers, scales::Factors};
 use crate::params::{FwdFp8Sm90Params, FwdParams, FwdSm90Params, Scales};
-use crate::ptx::cvt::pack_e4m3;
 use crate::ptx::ld_st::{load_shared_16, store_shared_16};
-use crate::ptx::ldmatrix::ldmatrix_x4;
-use crate::ptx::shuffle::any;
 use crate::ptx::wgmma::{self, Accumulators, descriptor};
 use crate::ptx::{barrier, fence_schedule, opaque, tma};
+use crate::ptx::{cvt::pack_e4m3, ldmatrix::ldmatrix_x4, shuffle::any};
 use core::mem::replace;
-use weights::{Rescale, Weights};
+use weights::{Rescale, StepScales, Weights};
 
 impl<I: Instance> Parameters<I> for FwdFp8Sm90Params {
     #[inline(always)]
@@ -90,7 +87,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
                 v_turn: Turn::FULL,
                 k_is_full: false,
                 exact: fwd.lse != 0 || params.v_scales.shift < Scales::WHOLE_HEAD,
-                weights: Weights::new(&factors, (tile.steps - 1) * I::CONFIG.tile_kv),
+                weights: Weights::new(&factors, StepScales::load(&factors, (tile.steps - 1) * I::CONFIG.tile_kv)),
                 q: I::QFrags::splat([0; 4]),
                 out: I::OutFrags::splat([0.0; 4]),
                 w: I::PFrags::splat([0; 4]),
@@ -117,8 +114,7 @@ impl<'a, I: Instance> Consumer<'a, I> {
                     }
                     if Self::is_careful(&tile, &factors, step) {
                         step -= 1;
-                        this.weights.go_on(&factors, step * I::CONFIG.tile_kv);
-                        this.careful_step(&tile, step);
+                        this.careful_step(&tile, &factors, step);
                     }
                 }
                 shared.q.wait_full(this.q_turn);
@@ -332,11 +328,13 @@ impl<'a, I: Instance> Consumer<'a, I> {
 
     /// A step in which keys may be hidden, or another block of scales begins.
     #[inline(always)]
-    unsafe fn careful_step(&mut self, tile: &Tile, step: u32) {
-        // SAFETY: the caller's promise.
+    unsafe fn careful_step(&mut self, tile: &Tile, factors: &Factors, step: u32) {
+        // SAFETY: the caller's promise; the step has keys.
         unsafe {
             self.k_is_full = false;
+            let scales = StepScales::load(factors, step * I::CONFIG.tile_kv);
             let mut scores = self.products();
+            self.weights.go_on(factors, scales);
             let factors = self.careful_softmax(tile, step, &mut scores);
             self.end_values();
             if any((factors[0] != 1.0) | (factors[1] != 1.0)) {
@@ -433,8 +431,9 @@ impl<'a, I: Instance> Consumer<'a, I> {
         // SAFETY: the caller's promise.
         unsafe {
             self.k_is_full = false;
+            let scales = StepScales::load(next_factors, step * I::CONFIG.tile_kv);
             let mut scores = self.products();
-            let weights = replace(&mut self.weights, Weights::new(next_factors, step * I::CONFIG.tile_kv));
+            let weights = replace(&mut self.weights, Weights::new(next_factors, scales));
             self.careful_softmax(next, step, &mut scores);
             let normal = self.end_tile(tile, weights);
             self.w = packed::<I>(&scores);

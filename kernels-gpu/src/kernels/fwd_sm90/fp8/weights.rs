@@ -55,34 +55,43 @@ pub struct Weights {
     shift: [f32; 2],
 }
 
+/// Scales of the keys and values of a step.
+#[derive(Clone, Copy)]
+pub struct StepScales {
+    keys: f32,
+    values: f32,
+}
+
+impl StepScales {
+    /// Loads them. Ahead of the step's products they come beside those.
+    ///
+    /// # Safety
+    /// There is a key `first_key`.
+    #[inline(always)]
+    pub unsafe fn load(factors: &Factors, first_key: u32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self { keys: factors.keys(first_key), values: factors.values(first_key) } }
+    }
+}
+
 /// By what the outputs so far of a lane's rows have to be rescaled.
 pub type Rescale = [f32; 2];
 
 impl Weights {
-    /// Before the first step of a tile, which begins at `first_key`.
-    ///
-    /// # Safety
-    /// There is such a key.
+    /// Before the first step of a tile, whose scales are those.
     #[inline(always)]
-    pub unsafe fn new(factors: &Factors, first_key: u32) -> Self {
-        // SAFETY: the caller's promise.
-        let (factor, unit) = unsafe { (factors.scores(first_key), factors.values(first_key)) };
+    pub fn new(factors: &Factors, scales: StepScales) -> Self {
+        let (factor, unit) = (factors.scores(scales.keys), scales.values);
         Self { softmax: Softmax::new(1.0), unit, factor, gain: 0.0, inverse_gain: 1.0, shift: [0.0; 2] }
     }
 
-    /// Takes the scales of the step from `first_key` on, before [`Weights::move_base`].
-    ///
-    /// # Safety
-    /// There is such a key.
+    /// Takes the scales of a step, before [`Weights::move_base`].
     #[inline(always)]
-    pub unsafe fn go_on(&mut self, factors: &Factors, first_key: u32) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            self.factor = factors.scores(first_key);
-            let gain = lg2(factors.values(first_key)) - lg2(self.unit);
-            self.gain = max(min(gain, MAX_GAIN), -MAX_GAIN);
-            self.inverse_gain = ex2(-self.gain);
-        }
+    pub fn go_on(&mut self, factors: &Factors, scales: StepScales) {
+        self.factor = factors.scores(scales.keys);
+        let gain = lg2(scales.values) - lg2(self.unit);
+        self.gain = max(min(gain, MAX_GAIN), -MAX_GAIN);
+        self.inverse_gain = ex2(-self.gain);
     }
 
     /// Turns scores into weights with the bases that are there. Gives their sums.
