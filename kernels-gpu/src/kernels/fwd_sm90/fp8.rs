@@ -13,8 +13,9 @@
 //!   operands of 8 bits have no other place in shared memory.
 //! - Sums of weights are products too, with a row of ones behind values ([`FwdSm90::sum_rows`]), unless exact ([`weights`]).
 //! - Hopper's matrix units add e4m3 products with 14 bits. So outputs are sums of [`FwdSm90::RUN_KEYS`] keys at most,
-//!   which are parked: added up in f32, in the shared memory that the output tile takes afterwards.
+//!   which are parked ([`parking`]).
 
+mod parking;
 mod weights;
 
 use super::shared::{Shared, Turn};
@@ -22,13 +23,16 @@ use super::softmax::maxima;
 use super::tile::{Lane, Tile, hide_keys};
 use super::{Instance, Maps, Parameters, end_keys, epilogue, recompute};
 use crate::config::FwdSm90;
-use crate::kernels::{registers::Registers, scales::Factors};
+use crate::kernels::registers::Registers;
+use crate::kernels::scales::Factors;
 use crate::params::{FwdFp8Sm90Params, FwdParams, FwdSm90Params, Scales};
-use crate::ptx::ld_st::{load_shared_16, store_shared_16};
+use crate::ptx::cvt::pack_e4m3;
+use crate::ptx::ldmatrix::ldmatrix_x4;
+use crate::ptx::shuffle::any;
 use crate::ptx::wgmma::{self, Accumulators, descriptor};
-use crate::ptx::{barrier, fence_schedule, opaque, tma};
-use crate::ptx::{cvt::pack_e4m3, ldmatrix::ldmatrix_x4, shuffle::any};
+use crate::ptx::{barrier, opaque, tma};
 use core::mem::replace;
+use parking::rescaled;
 use weights::{Rescale, StepScales, Weights};
 
 impl<I: Instance> Parameters<I> for FwdFp8Sm90Params {
@@ -63,12 +67,6 @@ struct Consumer<'a, I: Instance> {
 }
 
 impl<'a, I: Instance> Consumer<'a, I> {
-    /// Steps of a run.
-    const RUN: u32 = FwdSm90::RUN_KEYS / I::CONFIG.tile_kv;
-
-    /// Bytes from a parked fragment of a thread to its next one.
-    const PARKED_STRIDE: u32 = FwdSm90::GROUP_THREADS * 16;
-
     #[inline(always)]
     unsafe fn run(params: &'a FwdFp8Sm90Params, maps: &Maps, shared: &'a Shared) {
         let (fwd, order) = (&params.sm90.fwd, &params.sm90.tiles);
@@ -204,55 +202,6 @@ impl<'a, I: Instance> Consumer<'a, I> {
         self.v_turn.advance(&self.shared.v);
     }
 
-    /// The step behind which the first sums of `tile` are parked; 0 where none are.
-    #[inline(always)]
-    fn first_parked(tile: &Tile) -> u32 {
-        tile.steps.saturating_sub(2) & !(Self::RUN - 1)
-    }
-
-    /// Parks the sums of the values so far, behind `step`, whose own values are not among them.
-    #[inline(always)]
-    unsafe fn park(&mut self, tile: &Tile, step: u32) {
-        // SAFETY: the warpgroup is here.
-        unsafe {
-            if step < Self::first_parked(tile) {
-                self.take_parked();
-            } else {
-                // The rows of the tile before have left.
-                tma::wait_reads(self.at.thread.is_multiple_of(FwdSm90::GROUP_THREADS));
-                barrier::sync_some(self.at.own_barrier(), FwdSm90::GROUP_THREADS);
-            }
-            let parked = self.parked();
-            for i in 0..I::CONFIG.head_dim / 8 {
-                store_shared_16(parked + i * Self::PARKED_STRIDE, self.out.get(i).map(f32::to_bits));
-            }
-        }
-        self.out = I::OutFrags::splat([0.0; 4]);
-        (0..I::CONFIG.out_frags()).for_each(|i| wgmma::settle(self.out.at(i)));
-    }
-
-    /// Where the thread parks its fragments, [`Self::PARKED_STRIDE`] from each other.
-    #[inline(always)]
-    fn parked(&self) -> u32 {
-        // Else the address has a register throughout, and others are spilled.
-        let thread = opaque(self.at.thread) % FwdSm90::GROUP_THREADS;
-        self.shared.out::<I>() + self.at.group * I::CONFIG.group_out_bytes() + thread * 16
-    }
-
-    /// Adds what is parked to the output.
-    #[inline(always)]
-    unsafe fn take_parked(&mut self) {
-        let address = self.parked();
-        for i in 0..I::CONFIG.head_dim / 8 {
-            // SAFETY: the thread has parked it.
-            let parked = unsafe { load_shared_16(address + i * Self::PARKED_STRIDE) }.map(f32::from_bits);
-            let o = self.out.at(i);
-            for i in 0..4 {
-                o[i] += parked[i];
-            }
-        }
-    }
-
     /// Starts `S = Q K^T` and the product with the values of the step before, and waits for the scores.
     #[inline(always)]
     unsafe fn products(&mut self) -> I::ScoreFrags {
@@ -293,22 +242,12 @@ impl<'a, I: Instance> Consumer<'a, I> {
     /// Rescales the output so far, and what is parked of it, in `step`.
     #[inline(always)]
     unsafe fn rescale(&mut self, tile: &Tile, step: u32, factors: Rescale) {
-        let rescaled = |o: [f32; 4]| [0, 1, 2, 3].map(|i| o[i] * factors[i / 2]);
         for i in 0..I::CONFIG.out_frags() {
-            *self.out.at(i) = rescaled(self.out.get(i));
+            *self.out.at(i) = rescaled(self.out.get(i), factors);
         }
         if step < Self::first_parked(tile) {
-            let address = self.parked();
-            for i in 0..I::CONFIG.head_dim / 8 {
-                let address = address + i * Self::PARKED_STRIDE;
-                // SAFETY: the thread has parked it.
-                unsafe {
-                    let parked = load_shared_16(address).map(f32::from_bits);
-                    store_shared_16(address, rescaled(parked).map(f32::to_bits));
-                    // Else ptxas loads all of them at once, and spills.
-                    fence_schedule();
-                }
-            }
+            // SAFETY: there is some of the tile.
+            unsafe { self.rescale_parked(factors) }
         }
     }
 
